@@ -1,0 +1,1 @@
+"""CLIP as a function of (input, adapter), and everything that may change its weights."""

@@ -1,0 +1,86 @@
+"""What travels from a camera to the inspector: `Capture` as it was read, `Frame` as it will be judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""``(H, W, 3)`` uint8, RGB."""
+
+
+class CameraError(Exception):
+    """Root of everything that camera/ raises on purpose."""
+
+
+class Fault(StrEnum):
+    """Why a picture cannot be judged. Part of the result's closed set of reasons."""
+
+    BLACK = "black"
+    SATURATED = "saturated"
+    FROZEN = "frozen"
+    BLURRED = "blurred"
+    STALE = "stale"
+    UNREADABLE = "unreadable"
+    CAMERA_OFFLINE = "camera_offline"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capture:
+    """One reading of a source: a picture, or the reason why there is none.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8 RGB, or None where `fault` says why.
+        captured_at: UTC wall clock, for people and payloads.
+        captured_ns: ``time.monotonic_ns()``, for every difference of times.
+        part_id: what the source knows about the part: a file name, a serial number.
+        fault: UNREADABLE or CAMERA_OFFLINE when there is no image, else None.
+        detail: one sentence about the fault, for the log.
+    """
+
+    image: Image | None
+    captured_at: datetime
+    captured_ns: int
+    part_id: str | None = None
+    fault: Fault | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a glance at the picture says, before any model.
+
+    Attributes:
+        luma: mean brightness, 0..255; None without a picture.
+        sharpness: variance of the Laplacian; None without a picture.
+        fault: why the picture cannot be judged, or None.
+    """
+
+    luma: float | None = None
+    sharpness: float | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of one station, ready to be judged, complete at birth.
+
+    Attributes:
+        station: name of the station.
+        number: 1, 2, ... per station since the start; gaps are dropped frames.
+        image: the region of interest with its masks burnt in, uint8 RGB; None without a picture.
+        pixels: ``(3, S, S)`` float32 exactly as the model was trained; None where `quality.fault` is set.
+    """
+
+    station: str
+    number: int
+    captured_at: datetime
+    captured_ns: int
+    image: Image | None
+    pixels: NDArray[np.float32] | None
+    quality: Quality
+    part_id: str | None = None
