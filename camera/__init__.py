@@ -1,1 +1,1 @@
-"""Frames: from a camera, a folder, a clip or the simulated line to what the model reads. No torch, no MQTT."""
+"""Frames: from a camera, folder, clip or the simulated line to what the model reads. No torch, no MQTT."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Point = tuple[Unit, Unit]
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+
+_STREAM = re.compile(r"(rtsps?|https?|rtmps?|rtp|srt|tcp|udp)://", re.IGNORECASE)
+# Greedy on purpose: a password may hold an @ of its own.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
+_QUERY = re.compile(r"(?<=\?)\S+")
+_PIPELINE_SECRET = re.compile(
+    r"(?<=\b)([\w-]*(?:pw|password|passwd|token|secret|user-id|key))\s*=\s*(\"[^\"]*\"|\S+)", re.IGNORECASE
+)
 
 
 class Settings(BaseModel):
@@ -19,25 +29,59 @@ class Settings(BaseModel):
 class Reconnect(Settings):
     """How long to wait before a lost camera is opened again: doubling, jittered, capped, for ever."""
 
-    initial_s: float = Field(1.0, gt=0)
-    max_s: float = Field(30.0, gt=0)
+    initial_s: float = Field(default=1.0, gt=0)
+    max_s: float = Field(default=30.0, gt=0)
     jitter: Unit = 0.2
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.initial_s > self.max_s:
+            raise ValueError("initial_s is more than max_s: make it at most that")
+        return self
 
 
 class OpenCVCamera(Settings):
     """A camera, stream or clip that OpenCV reads."""
 
     kind: Literal["opencv"] = "opencv"
-    source: SecretStr = Field(description="V4L2 index or path, rtsp://, http://, GStreamer pipeline, video file")
+    source: SecretStr = Field(
+        description="V4L2 index or path, rtsp://, http://, GStreamer pipeline, video file"
+    )
     backend: Literal["auto", "ffmpeg", "v4l2", "gstreamer"] = "auto"
-    fps: float | None = Field(None, gt=0, description="look at no more pictures a second than this")
-    width: int | None = Field(None, gt=0)
-    height: int | None = Field(None, gt=0)
-    open_timeout_s: float = Field(5.0, gt=0)
-    read_timeout_s: float = Field(3.0, gt=0)
+    fps: float | None = Field(default=None, gt=0, description="look at no more pictures a second than this")
+    width: int | None = Field(default=None, gt=0, description="asked of a V4L2 device; it may give another")
+    height: int | None = Field(default=None, gt=0, description="asked of a V4L2 device; it may give another")
+    open_timeout_s: float = Field(default=5.0, gt=0)
+    read_timeout_s: float = Field(default=3.0, gt=0)
     reconnect: Reconnect = Reconnect()
-    loop: bool = Field(False, description="start a clip again when it ends")
-    pace: Literal["recorded", "full"] = Field("recorded", description="a clip: as it was recorded, or as fast as possible")
+    loop: bool = Field(default=False, description="start a clip again when it ends")
+    pace: Literal["recorded", "full"] = Field(
+        default="recorded", description="a clip: as it was recorded, or as fast as it is inspected"
+    )
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _index(cls, source: object) -> object:
+        """Let `source: 0` be the first camera, as people write it."""
+        return str(source) if isinstance(source, int) and not isinstance(source, bool) else source
+
+    @property
+    def medium(self) -> Literal["device", "stream", "pipeline", "clip"]:
+        """What `source` is: a V4L2 device, a network stream, a GStreamer pipeline; else a file."""
+        source = self.source.get_secret_value()
+        if self.backend == "v4l2" or source.isdecimal() or source.startswith("/dev/"):
+            return "device"
+        if _STREAM.match(source):
+            return "stream"
+        return "pipeline" if self.backend == "gstreamer" or " ! " in source else "clip"
+
+    @property
+    def label(self) -> str:
+        """`source` for logs and errors, without credentials."""
+        source = self.source.get_secret_value()
+        if "://" in source:  # also where a misspelt scheme makes it no stream
+            source = _QUERY.sub("***", _CREDENTIALS.sub("***@", source))
+        return _PIPELINE_SECRET.sub(r"\1=***", source) if self.medium == "pipeline" else source
 
 
 class FolderCamera(Settings):
@@ -45,20 +89,30 @@ class FolderCamera(Settings):
 
     kind: Literal["folder"] = "folder"
     path: str
-    fps: float | None = Field(None, gt=0, description="pictures a second; without it as fast as they are inspected")
+    fps: float | None = Field(
+        default=None, gt=0, description="pictures a second; without it as fast as they are inspected"
+    )
     loop: bool = False
 
 
 class Condition(Settings):
-    """One change of the simulated line: between two parts a degradation ramps from one severity to another."""
+    """One change of the simulated line: from one part to another a degradation ramps up to its severity."""
 
-    kind: Literal[
-        "dim", "glare", "dirt", "defocus", "motion", "noise", "fog", "contrast", "cast"
-    ]
-    from_part: int = Field(0, ge=0)
-    to_part: int | None = Field(None, ge=0, description="without it the condition stays")
-    severity: float = Field(3.0, ge=0, le=5, description="0 none, 1 mild, 5 severe; reached at the end of the ramp")
-    ramp_parts: int = Field(0, ge=0, description="0: sudden; else parts until the severity is reached")
+    kind: Literal["dim", "glare", "dirt", "defocus", "motion", "noise", "fog", "contrast", "cast"]
+    from_part: int = Field(default=0, ge=0)
+    to_part: int | None = Field(default=None, ge=0, description="without it the condition stays")
+    severity: float = Field(
+        default=3.0, ge=0, le=5, description="0 none, 1 mild, 5 severe; reached at the end of the ramp"
+    )
+    ramp_parts: int = Field(
+        default=0, ge=0, description="0: sudden; else parts until the severity is reached"
+    )
+
+    @model_validator(mode="after")
+    def _lasting(self) -> Self:
+        if self.to_part is not None and self.to_part <= self.from_part:
+            raise ValueError("to_part is not after from_part: there is no part in between")
+        return self
 
 
 class SimulatedCamera(Settings):
@@ -66,10 +120,14 @@ class SimulatedCamera(Settings):
 
     kind: Literal["simulated"] = "simulated"
     seed: int = 0
-    fps: float | None = Field(None, gt=0, description="parts a second; without it as fast as they are inspected")
-    parts: int | None = Field(None, gt=0, description="stop after so many parts; without it for ever")
+    fps: float | None = Field(
+        default=None, gt=0, description="parts a second; without it as fast as they are inspected"
+    )
+    parts: int | None = Field(default=None, gt=0, description="stop after so many parts; without it for ever")
     defect_rate: Unit = 0.03
-    burst_rate: Unit = Field(0.02, description="share of blocks of 25 parts in which half of the parts are defective")
+    burst_rate: Unit = Field(
+        default=0.02, description="share of blocks of 25 parts in which half of the parts are defective"
+    )
     conditions: tuple[Condition, ...] = ()
 
 
@@ -79,17 +137,37 @@ CameraSettings = Annotated[OpenCVCamera | FolderCamera | SimulatedCamera, Field(
 class QualityLimits(Settings):
     """When a picture is not judged. None switches a check off."""
 
-    min_luma: float | None = Field(8.0, ge=0, le=255, description="darker on average: black")
-    max_luma: float | None = Field(247.0, ge=0, le=255, description="brighter on average: saturated")
-    min_sharpness: float | None = Field(None, ge=0, description="variance of the Laplacian below this: blurred")
-    frozen_s: float | None = Field(5.0, gt=0, description="the very same picture for this long: frozen")
-    stale_s: float | None = Field(2.0, gt=0, description="older than this when it is judged: stale")
+    min_luma: float | None = Field(default=8.0, ge=0, le=255, description="darker on average: black")
+    max_luma: float | None = Field(default=247.0, ge=0, le=255, description="brighter on average: saturated")
+    min_sharpness: float | None = Field(
+        default=None, ge=0, description="variance of the Laplacian below this: blurred"
+    )
+    frozen_s: float | None = Field(
+        default=5.0, gt=0, description="the very same picture for this long: frozen"
+    )
+    stale_s: float | None = Field(default=2.0, gt=0, description="older than this when it is judged: stale")
+
+    @model_validator(mode="after")
+    def _some_light(self) -> Self:
+        if self.min_luma is not None and self.max_luma is not None and self.min_luma >= self.max_luma:
+            raise ValueError("min_luma is not less than max_luma: no picture would ever be judged")
+        return self
 
 
 class RegionOfInterest(Settings):
     """What of the picture is looked at; coordinates are shares of width and height."""
 
-    crop: tuple[Unit, Unit, Unit, Unit] = Field((0.0, 0.0, 1.0, 1.0), description="left, top, right, bottom")
-    masks: dict[str, tuple[Point, ...]] = Field(
+    crop: tuple[Unit, Unit, Unit, Unit] = Field(
+        default=(0.0, 0.0, 1.0, 1.0), description="left, top, right, bottom"
+    )
+    masks: dict[str, Polygon] = Field(
         default_factory=dict, description="polygons that are blackened before anything else sees the picture"
     )
+
+    @field_validator("crop", mode="after")
+    @classmethod
+    def _some_area(cls, crop: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        left, top, right, bottom = crop
+        if left >= right or top >= bottom:
+            raise ValueError("leaves nothing: left < right and top < bottom are needed")
+        return crop

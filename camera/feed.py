@@ -1,0 +1,219 @@
+"""The thread of one camera: capture -> region -> quality -> model input -> mailbox."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Event, Lock, Thread
+from weakref import WeakSet
+
+from camera.frame import Capture, Fault, Frame, Quality
+from camera.mailbox import Mailbox
+from camera.preprocess import Preprocess, prepare
+from camera.quality import FreezeWatch, assess
+from camera.region import Region
+from camera.settings import QualityLimits, RegionOfInterest
+from camera.source import Source
+
+RATE_S = 10.0
+LEAVE_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStats:
+    """How a camera is doing, at one moment.
+
+    Attributes:
+        connected: pictures are coming.
+        ended: the source, a file, has come to its end.
+        fps: captures a second over the last 10 s.
+        frames: captures since the start, those without a picture included.
+        dropped: pictures that a newer one pushed out before they were inspected.
+        reconnects: times that the camera delivered again after it was offline.
+        stalls: times that it stayed silent for its read time-out.
+        last_fault: why the last capture cannot be judged, or None.
+        luma: of the last picture, 0..255.
+        sharpness: of the last picture.
+    """
+
+    station: str
+    connected: bool
+    ended: bool
+    fps: float
+    frames: int
+    dropped: int
+    reconnects: int
+    stalls: int
+    last_fault: Fault | None
+    luma: float | None
+    sharpness: float | None
+
+
+class Feed:
+    """Turns the captures of one source into frames in the mailbox, in a thread of its own.
+
+    Owns the thread ``camera-<station>``, the region's mask and the memory of the last picture. When the
+    source ends, or the thread, the station is ended in the mailbox. An unexpected exception goes to
+    `on_crash`, in the thread that raised it: the process is to end with it.
+
+    Args:
+        every_s: let through one picture per interval; None lets all through.
+    """
+
+    def __init__(
+        self,
+        station: str,
+        source: Source,
+        mailbox: Mailbox,
+        preprocess: Preprocess,
+        *,
+        roi: RegionOfInterest,
+        limits: QualityLimits,
+        every_s: float | None = None,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self.station = station
+        self._source = source
+        self._mailbox = mailbox
+        self._preprocess = preprocess
+        self._region = Region(roi)
+        self._limits = limits
+        # A folder may hold equal pictures; only a camera that sends them is frozen.
+        self._freeze = FreezeWatch(limits if source.live else limits.model_copy(update={"frozen_s": None}))
+        self._every_ns = 0 if every_s is None else int(every_s * 1e9)
+        self._due_ns = 0
+        self._ended = False
+        self._on_crash = on_crash
+        self._stop = Event()
+        # A daemon, so that a camera that hangs in its driver cannot keep the process from exiting.
+        self._thread = Thread(target=self._run, name=f"camera-{station}", daemon=True)
+        self._lock = Lock()  # guards what `snapshot` reads
+        self._number = 0
+        self._recent_ns: deque[int] = deque()
+        self._started_ns = time.monotonic_ns()
+        self._quality = Quality()
+
+    def start(self) -> None:
+        """Start the thread. From here on the mailbox expects frames of this station."""
+        self._started_ns = time.monotonic_ns()
+        self._mailbox.open(self.station)
+        _started.add(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does within the camera's open or read time-out."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the thread; False where it did not come in time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def snapshot(self) -> FeedStats:
+        """Return how the camera is doing. Any thread may ask."""
+        source = self._source.stats
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            self._forget(now_ns)
+            rated_s = min(RATE_S, max((now_ns - self._started_ns) / 1e9, 1.0))
+            return FeedStats(
+                station=self.station,
+                connected=source.connected,
+                ended=self._ended,
+                fps=len(self._recent_ns) / rated_s,
+                frames=self._number,
+                dropped=source.dropped + self._mailbox.dropped(self.station),
+                reconnects=source.reconnects,
+                stalls=source.stalls,
+                last_fault=self._quality.fault,
+                luma=self._quality.luma,
+                sharpness=self._quality.sharpness,
+            )
+
+    def _run(self) -> None:
+        try:
+            for capture in self._source.captures(self._stop):
+                if self._stop.is_set():
+                    break
+                if not self._wanted(capture):
+                    continue
+                frame = self._frame(capture)
+                self._count(frame)
+                if self._source.live:
+                    self._mailbox.put(frame)
+                else:
+                    self._mailbox.put_waiting(frame, self._stop)
+        except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
+            self._on_crash(error)
+        finally:
+            self._ended = True
+            self._mailbox.end(self.station)
+
+    def _wanted(self, capture: Capture) -> bool:
+        """Let one picture per interval through; that a camera is gone is always worth telling."""
+        if capture.image is None:
+            return True
+        if capture.captured_ns < self._due_ns:
+            return False
+        # The next one is due a whole interval after this was, not after it happened to come.
+        late_ns = capture.captured_ns - self._due_ns
+        self._due_ns = capture.captured_ns + self._every_ns - (late_ns if late_ns < self._every_ns else 0)
+        return True
+
+    def _frame(self, capture: Capture) -> Frame:
+        image, quality, pixels = None, Quality(fault=capture.fault), None
+        if capture.image is None:
+            log.warning("camera %s: %s: %s", self.station, capture.fault, capture.detail)
+        else:
+            image, seen = self._region.cut(capture.image)
+            quality = assess(image, self._limits, seen)
+            if self._freeze.frozen(capture.image, capture.captured_ns) and quality.fault is None:
+                quality = replace(quality, fault=Fault.FROZEN)
+            if quality.fault is None:
+                pixels = prepare(image, self._preprocess)
+                pixels.setflags(write=False)
+        return Frame(
+            station=self.station,
+            number=self._number + 1,
+            captured_at=capture.captured_at,
+            captured_ns=capture.captured_ns,
+            image=image,
+            pixels=pixels,
+            quality=quality,
+            part_id=capture.part_id,
+        )
+
+    def _count(self, frame: Frame) -> None:
+        with self._lock:
+            self._number = frame.number
+            self._quality = frame.quality
+            self._recent_ns.append(frame.captured_ns)
+            self._forget(frame.captured_ns)
+
+    def _forget(self, now_ns: int) -> None:
+        while self._recent_ns and self._recent_ns[0] < now_ns - RATE_S * 1e9:
+            self._recent_ns.popleft()
+
+
+_started: WeakSet[Feed] = WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    """End the threads of all cameras, also where nobody stopped them because the process ends in an error.
+
+    A thread that comes back from OpenCV while Python is shutting down aborts the process (measured:
+    SIGABRT in 4 of 8 exits), and its exit code would be lost.
+    """
+    feeds = list(_started)
+    until_s = time.monotonic() + LEAVE_S
+    for feed in feeds:
+        feed.stop()
+    for feed in feeds:
+        feed.join(max(0.0, until_s - time.monotonic()))

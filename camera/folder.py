@@ -1,0 +1,80 @@
+"""A folder of pictures as a camera."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+from camera.frame import CameraError, Capture, Fault
+from camera.images import SUFFIXES, UnreadableImage, read_image
+from camera.settings import FolderCamera
+from camera.source import SourceStats, file_id, stamp
+
+
+class Folder:
+    """The pictures that lie in a folder when it is opened, sub-folders included, in the order of their names.
+
+    A file that cannot be read is a capture with the fault UNREADABLE; the next one follows.
+
+    Raises:
+        CameraError: the folder is missing, or holds no picture.
+    """
+
+    live = False
+
+    def __init__(self, settings: FolderCamera) -> None:
+        self._settings = settings
+        self._folder = Path(settings.path)
+        self._files = picture_files(self._folder)
+        self._stats = SourceStats(connected=True)  # written by the iterating thread only
+
+    @property
+    def stats(self) -> SourceStats:
+        """The counters as they are now."""
+        return self._stats
+
+    def captures(self, stop: Event) -> Iterator[Capture]:
+        """Yield one capture per file, `fps` of them a second where that is set."""
+        due_s = time.monotonic()
+        while True:
+            for path in self._files:
+                if self._settings.fps:
+                    stop.wait(due_s - time.monotonic())
+                    due_s = max(due_s + 1 / self._settings.fps, time.monotonic())
+                if stop.is_set():
+                    return
+                yield self._capture(path)
+            if not self._settings.loop:
+                return
+
+    def _capture(self, path: Path) -> Capture:
+        part_id = file_id(path.relative_to(self._folder))
+        try:
+            image = read_image(path)
+        except UnreadableImage as error:
+            return stamp(part_id=part_id, fault=Fault.UNREADABLE, detail=str(error))
+        self._stats = replace(self._stats, frames=self._stats.frames + 1)
+        return stamp(image, part_id=part_id)
+
+
+def picture_files(folder: Path) -> tuple[Path, ...]:
+    """Return the picture files below `folder`, sorted, hidden files and folders left out.
+
+    Raises:
+        CameraError: the folder is missing, or holds no picture.
+    """
+    if not folder.is_dir():
+        raise CameraError(f"{folder}: no such folder: name one that holds pictures")
+    found = []
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(at, name) for name in names if not name.startswith(".")]
+        # Only regular files: to open a pipe would wait for somebody to write into it.
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not found:
+        raise CameraError(f"{folder}: no picture in it: add some that end in {', '.join(sorted(SUFFIXES))}")
+    return tuple(sorted(found))

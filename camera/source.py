@@ -1,0 +1,87 @@
+"""What every camera promises the feed, and which one a piece of config.yaml means."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePath
+from threading import Event
+from typing import Protocol
+
+from camera.frame import Capture, Fault, Image
+from camera.settings import CameraSettings, FolderCamera, OpenCVCamera
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """How a source is doing, counted since it was made.
+
+    Attributes:
+        connected: pictures are coming, or have come to their regular end.
+        frames: pictures that were handed on.
+        dropped: pictures of a camera that a newer one pushed out before they were handed on.
+        reconnects: times that a camera delivered again after it was offline.
+        stalls: times that an open camera stayed silent for its read time-out.
+    """
+
+    connected: bool = False
+    frames: int = 0
+    dropped: int = 0
+    reconnects: int = 0
+    stalls: int = 0
+
+
+class Source(Protocol):
+    """Where captures come from. One thread iterates; any thread may look at `stats`."""
+
+    @property
+    def live(self) -> bool:
+        """True: time goes on without us, the newest frame wins. False: it waits for the inspector."""
+
+    @property
+    def stats(self) -> SourceStats:
+        """The counters as they are now."""
+
+    def captures(self, stop: Event) -> Iterator[Capture]:
+        """Yield captures until the end of a file, or until `stop`; a camera has no end."""
+
+
+def open_source(settings: CameraSettings) -> Source:
+    """Return the source that `settings` describe.
+
+    Raises:
+        CameraError: what is named cannot be a source: no such folder, an empty one, a missing back end.
+    """
+    # Imported where they are needed: these modules import this one.
+    if isinstance(settings, OpenCVCamera):
+        if settings.medium == "clip":
+            from camera.clip import Clip
+
+            return Clip(settings)
+        from camera.opencv import Camera
+
+        return Camera(settings)
+    if isinstance(settings, FolderCamera):
+        from camera.folder import Folder
+
+        return Folder(settings)
+    from camera.simulated import SimulatedSource
+
+    return SimulatedSource(settings)
+
+
+def stamp(
+    image: Image | None = None, *, part_id: str | None = None, fault: Fault | None = None, detail: str = ""
+) -> Capture:
+    """Return a capture of this moment; its picture is read-only from here on."""
+    if image is not None:
+        image.setflags(write=False)
+    return Capture(image, datetime.now(UTC), time.monotonic_ns(), part_id, fault, detail)
+
+
+def file_id(path: PurePath) -> str:
+    """Return `path` as a part id: forward slashes, and always text that UTF-8 can carry."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")

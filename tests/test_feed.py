@@ -1,0 +1,222 @@
+"""The thread of one camera: capture in, frame out, nothing lost quietly."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from camera.feed import Feed
+from camera.frame import Capture, Fault, Frame
+from camera.mailbox import Mailbox
+from camera.preprocess import Preprocess, prepare
+from camera.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
+from camera.source import Source, SourceStats, open_source, stamp
+
+SPEC = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+class Pictures:
+    """A source that yields what it is given, as a camera or as a folder does."""
+
+    def __init__(self, *captures: Capture | BaseException, live: bool = False) -> None:
+        self.live = live
+        self.stats = SourceStats(connected=True, reconnects=3, stalls=2, dropped=1)
+        self._captures = captures
+
+    def captures(self, stop: Event) -> Iterator[Capture]:
+        for capture in self._captures:
+            if isinstance(capture, BaseException):
+                raise capture
+            if stop.is_set():
+                return
+            yield capture
+
+
+def texture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def run(source: Source, **settings: object) -> tuple[list[Frame], Feed, list[BaseException]]:
+    """Run a feed to its end and take every frame."""
+    mailbox, crashes, frames = Mailbox(), [], []
+    changes = {"roi": RegionOfInterest(), "limits": QualityLimits()} | settings
+    feed = Feed("top", source, mailbox, SPEC, on_crash=crashes.append, **changes)
+    feed.start()
+    until_s = time.monotonic() + 30
+    while not mailbox.ended and time.monotonic() < until_s:
+        frames += mailbox.take(8, 1)
+    assert feed.join(5)
+    return frames, feed, crashes
+
+
+def test_a_picture_becomes_a_frame_complete_at_birth():
+    """Station, running number, picture, model input, quality and part id are all there, read-only."""
+    captures = [stamp(texture(seed), part_id=f"P{seed}") for seed in range(3)]
+    frames, _, crashes = run(Pictures(*captures))
+    assert crashes == []
+    assert [(frame.station, frame.number, frame.part_id) for frame in frames] == [
+        ("top", 1, "P0"),
+        ("top", 2, "P1"),
+        ("top", 3, "P2"),
+    ]
+    for frame, capture in zip(frames, captures, strict=True):
+        assert np.array_equal(frame.pixels, prepare(capture.image, SPEC))
+        assert frame.captured_ns == capture.captured_ns
+        assert frame.quality.fault is None
+        assert frame.quality.luma == pytest.approx(127, abs=5)
+        assert not frame.pixels.flags.writeable
+        assert not frame.image.flags.writeable
+
+
+def test_a_picture_that_cannot_be_judged_has_no_pixels():
+    """Black, saturated and missing pictures become frames with their reason, never model input."""
+    black, white = np.zeros((48, 64, 3), np.uint8), np.full((48, 64, 3), 255, np.uint8)
+    frames, feed, _ = run(
+        Pictures(
+            stamp(black),
+            stamp(white),
+            stamp(fault=Fault.UNREADABLE, part_id="bad.png", detail="bad.png: broken"),
+            stamp(fault=Fault.CAMERA_OFFLINE, detail="gone"),
+        )
+    )
+    assert [frame.quality.fault for frame in frames] == [
+        Fault.BLACK,
+        Fault.SATURATED,
+        Fault.UNREADABLE,
+        Fault.CAMERA_OFFLINE,
+    ]
+    assert all(frame.pixels is None for frame in frames)
+    assert [frame.image is None for frame in frames] == [False, False, True, True]
+    assert frames[2].part_id == "bad.png"
+    assert feed.snapshot().last_fault is Fault.CAMERA_OFFLINE
+
+
+def test_only_a_live_camera_can_be_frozen():
+    """A camera that sends one picture for ever is frozen; a folder may hold the same picture twice."""
+    limits = QualityLimits(frozen_s=1.0)
+
+    def same(live: bool) -> Pictures:
+        first = stamp(texture())
+        second = Capture(texture(), first.captured_at, first.captured_ns + 10**9)
+        return Pictures(first, second, live=live)
+
+    assert [frame.quality.fault for frame in run(same(live=False), limits=limits)[0]] == [None, None]
+    last = run(same(live=True), limits=limits)[0][-1]
+    assert last.quality.fault is Fault.FROZEN
+    assert last.pixels is None
+
+
+def test_nobody_sees_behind_a_mask():
+    """The frame's picture and the model's input are both made from the masked crop."""
+    roi = RegionOfInterest(
+        crop=(0.5, 0.0, 1.0, 1.0), masks={"label": ((0.5, 0.0), (1.0, 0.0), (1.0, 0.5), (0.5, 0.5))}
+    )
+    frame = run(Pictures(stamp(texture())), roi=roi)[0][0]
+    assert frame.image.shape == (48, 32, 3)
+    assert (frame.image[:24] == 0).all()
+    assert np.array_equal(frame.pixels, prepare(frame.image, SPEC))
+
+
+def test_a_folder_goes_through_without_a_loss(tmp_path):
+    """Thirty pictures of a folder are thirty frames, the broken one among them."""
+    for number in range(30):
+        Pillow.fromarray(texture(number)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "17.png").write_bytes(b"broken")
+    frames, feed, _ = run(open_source(FolderCamera(path=str(tmp_path))))
+    assert [frame.number for frame in frames] == list(range(1, 31))
+    assert [frame.number for frame in frames if frame.pixels is None] == [18]
+    stats = feed.snapshot()
+    assert (stats.frames, stats.dropped) == (30, 0)
+
+
+def test_a_live_camera_drops_what_nobody_takes():
+    """Live frames that nobody took are counted; the numbers of those that were taken show the gap."""
+    mailbox, crashes = Mailbox(), []
+    source = Pictures(*(stamp(texture(seed)) for seed in range(5)), live=True)
+    feed = Feed(
+        "top", source, mailbox, SPEC, roi=RegionOfInterest(), limits=QualityLimits(), on_crash=crashes.append
+    )
+    feed.start()
+    assert feed.join(10)
+    assert [frame.number for frame in mailbox.take(8, 1)] == [5]
+    assert feed.snapshot().dropped == 4 + 1  # in the mailbox, and in the source itself
+    assert mailbox.ended
+
+
+def test_the_snapshot_tells_how_the_camera_is_doing():
+    """Rate, counters of the source and the last quality are in one frozen value."""
+    stats = run(Pictures(*(stamp(texture(seed)) for seed in range(4))))[1].snapshot()
+    assert (stats.station, stats.connected, stats.reconnects, stats.stalls) == ("top", True, 3, 2)
+    assert stats.frames == 4
+    assert 4 / 10 <= stats.fps <= 4.0  # four of them, in at least one second and at most ten
+    assert stats.luma == pytest.approx(127, abs=5)
+    assert stats.last_fault is None
+
+
+def test_an_unexpected_error_is_handed_over_and_ends_the_station():
+    """A thread never dies alone: the error goes to `on_crash`, and nobody waits for more frames."""
+    error = RuntimeError("bug")
+    frames, _, crashes = run(Pictures(stamp(texture()), error))
+    assert crashes == [error]
+    assert len(frames) == 1
+
+
+def test_stop_ends_a_feed_that_waits_for_the_inspector():
+    """A feed whose frame nobody takes ends when it is asked to."""
+    mailbox = Mailbox()
+    feed = Feed(
+        "line",
+        open_source(SimulatedCamera()),
+        mailbox,
+        SPEC,
+        roi=RegionOfInterest(),
+        limits=QualityLimits(),
+        on_crash=lambda error: pytest.fail(str(error)),
+    )
+    feed.start()
+    assert mailbox.take(1, 20)
+    feed.stop()
+    assert feed.join(10)
+    mailbox.take(1, 0)
+    assert mailbox.ended
+
+
+LEAVING = """
+import sys, time
+from camera.feed import Feed
+from camera.mailbox import Mailbox
+from camera.preprocess import Preprocess
+from camera.settings import OpenCVCamera, QualityLimits, RegionOfInterest
+from camera.source import open_source
+
+camera = OpenCVCamera(source=sys.argv[1], open_timeout_s=0.5, read_timeout_s=0.5)
+feed = Feed("top", open_source(camera), Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3),
+            roi=RegionOfInterest(), limits=QualityLimits(), on_crash=print)
+feed.start()
+time.sleep(float(sys.argv[2]))
+sys.exit(70)
+"""
+
+
+@pytest.mark.parametrize("exit_s", [0.0, 0.5])
+def test_the_process_can_leave_while_a_camera_does_not_answer(exit_s):
+    """An exit that nobody prepared keeps its exit code and takes no longer than the time-outs."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
+        left = subprocess.run(
+            [sys.executable, "-c", LEAVING, url, str(exit_s)],
+            cwd=Path(__file__).parents[1],
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+    assert left.returncode == 70

@@ -1,0 +1,415 @@
+"""Cameras and clips that OpenCV reads: real files, real sockets, a cable that can be unplugged."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+from threading import Event, Thread
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from camera.frame import CameraError, Capture, Fault
+from camera.opencv import Camera, backoff
+from camera.settings import OpenCVCamera, Reconnect
+from camera.source import open_source
+
+CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video-open"
+QUICK = Reconnect(initial_s=0.05, max_s=0.2)
+
+
+def clip(file: Path, **settings: object):
+    return open_source(OpenCVCamera(source=str(file), **settings))
+
+
+def write_clip(file: Path, frames: int = 20, fps: float = 25.0, code: str = "MJPG") -> Path:
+    """Write a clip whose n-th picture is grey n * 10, red channel 0."""
+    video = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), fps, (64, 48))
+    for number in range(frames):
+        picture = np.full((48, 64, 3), number * 10, dtype=np.uint8)
+        picture[..., 2] = 0
+        video.write(picture)
+    video.release()
+    return file
+
+
+# Clips
+
+
+def test_a_clip_is_read_in_order_and_in_colour(tmp_path):
+    """Every picture comes once, RGB, read-only, with file name and index as its part id."""
+    source = clip(write_clip(tmp_path / "a.avi"), pace="full")
+    captures = list(source.captures(Event()))
+    assert [capture.part_id for capture in captures] == [f"a.avi#{index}" for index in range(20)]
+    red, green, _ = captures[15].image.mean(axis=(0, 1))
+    assert red == pytest.approx(0, abs=8)
+    assert green == pytest.approx(150, abs=8)
+    assert not captures[0].image.flags.writeable
+    assert not source.live
+    assert source.stats.frames == 20
+
+
+@pytest.mark.parametrize("claimed", [0, 5, 100_000])
+@pytest.mark.parametrize("code", ["MJPG", "mp4v"])
+def test_a_clip_whose_header_lies_ends_at_its_real_end(tmp_path, claimed, code):
+    """A header that claims fewer or many more pictures changes nothing."""
+    file = write_clip(tmp_path / ("lie.avi" if code == "MJPG" else "lie.mp4"), code=code)
+    content = bytearray(file.read_bytes())
+    if code == "MJPG":
+        struct.pack_into("<I", content, content.index(b"avih") + 8 + 16, claimed)
+        struct.pack_into("<I", content, content.index(b"strh") + 8 + 32, claimed)
+    else:
+        for atom, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+            struct.pack_into(">I", content, content.index(atom) + offset, claimed * 512)
+    file.write_bytes(content)
+    assert len(list(clip(file, pace="full").captures(Event()))) == 20
+
+
+def test_a_clip_cut_in_the_middle_ends_there(tmp_path):
+    """The pictures before the cut come, then the end: no error, no waiting."""
+    file = write_clip(tmp_path / "cut.avi")
+    content = file.read_bytes()
+    file.write_bytes(content[: (content.index(b"movi") + content.index(b"idx1")) // 2])
+    captures = list(clip(file, pace="full").captures(Event()))
+    assert 8 <= len(captures) <= 11
+    assert all(capture.fault is None for capture in captures)
+
+
+@pytest.mark.parametrize("content", [b"", b"no clip at all", bytes(100_000)])
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_broken_clip_is_unreadable_once(tmp_path, content, loop):
+    """A file without a picture gives one capture that says so, and ends, even in a loop."""
+    file = tmp_path / "broken.mp4"
+    file.write_bytes(content)
+    captures = list(clip(file, loop=loop).captures(Event()))
+    assert [capture.fault for capture in captures] == [Fault.UNREADABLE]
+    assert captures[0].part_id == "broken.mp4"
+
+
+def test_a_clip_plays_at_its_recorded_pace(tmp_path):
+    """Ten pictures at 25 a second take 360 ms from the first to the last, and such a clip is live."""
+    source = clip(write_clip(tmp_path / "a.avi", frames=10))
+    captures = list(source.captures(Event()))
+    assert source.live
+    assert captures[-1].captured_ns - captures[0].captured_ns >= 0.34e9
+
+
+@pytest.mark.parametrize(
+    ("fps", "indices"), [(12.5, range(0, 20, 2)), (5.0, range(0, 20, 5)), (60.0, range(20))]
+)
+def test_fewer_pictures_of_a_clip(tmp_path, fps, indices):
+    """`fps` picks pictures by the clip's own time, evenly, and never more than there are."""
+    captures = clip(write_clip(tmp_path / "a.avi"), pace="full", fps=fps).captures(Event())
+    assert [capture.part_id for capture in captures] == [f"a.avi#{index}" for index in indices]
+
+
+def test_a_clip_in_a_loop_starts_again(tmp_path):
+    """With `loop` the first picture follows the last."""
+    captures = clip(write_clip(tmp_path / "a.avi", frames=4), pace="full", loop=True).captures(Event())
+    ids = [capture.part_id for capture in islice(captures, 9)]
+    assert ids == [f"a.avi#{index % 4}" for index in range(9)]
+
+
+def test_stop_ends_a_slow_clip(tmp_path):
+    """A stop is obeyed between two pictures that lie seconds apart."""
+    stop = Event()
+    captures = clip(write_clip(tmp_path / "slow.avi", fps=0.1)).captures(stop)
+    next(captures)
+    threading.Timer(0.1, stop.set).start()
+    began_s = time.monotonic()
+    assert list(captures) == []
+    assert time.monotonic() - began_s < 5
+
+
+def test_a_missing_clip_is_refused_without_its_password(tmp_path):
+    """The message names the file; a misspelt URL does not show its credentials."""
+    with pytest.raises(CameraError, match="no such video file"):
+        clip(tmp_path / "gone.mp4")
+    with pytest.raises(CameraError) as refused:
+        open_source(OpenCVCamera(source="rstp://user:geheim@camera/1"))
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "frames", "shape"),
+    [
+        ("intel-bottle-detection.mp4", 1189, (360, 640, 3)),
+        ("intel-fruit-and-vegetable.mp4", 101, (270, 480, 3)),
+        ("intel-fruit-and-vegetable-preview.gif", 101, (270, 480, 3)),
+        ("intel-bolt-multi-size.mp4", 37, (270, 480, 3)),
+        ("delta-robot-conveyor.mp4", 387, (656, 368, 3)),
+    ],
+)
+def test_real_clips_are_read_to_their_end(name, frames, shape):
+    """Every picture of a real clip is decoded, portrait stays portrait."""
+    if not (CLIPS / name).is_file():
+        pytest.skip(f"{CLIPS} is not here")
+    captures = clip(CLIPS / name, pace="full").captures(Event())
+    shapes = [capture.image.shape for capture in captures]
+    assert shapes == [shape] * frames
+
+
+# Cameras
+
+
+class Mjpeg:
+    """A network camera: JPEG pictures over HTTP, 50 a second, with a cable and a way to freeze."""
+
+    def __init__(self) -> None:
+        self.unplugged, self.silent = Event(), Event()
+        self.port = 0
+        self.plug()
+
+    @property
+    def url(self) -> str:
+        return f"http://user:geheim@127.0.0.1:{self.port}/stream?token=topsecret"
+
+    def plug(self) -> None:
+        camera = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=x")
+                self.end_headers()
+                number = 0
+                while not camera.unplugged.wait(0.02):
+                    if camera.silent.is_set():
+                        continue
+                    number += 1
+                    buffer = io.BytesIO()
+                    Pillow.new("RGB", (64, 48), (number % 200, 200, 0)).save(buffer, "JPEG")
+                    head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {buffer.tell()}\r\n\r\n"
+                    try:
+                        self.wfile.write(head.encode() + buffer.getvalue() + b"\r\n")
+                    except OSError:
+                        return
+
+            def log_message(self, *_: object) -> None:
+                """Keep the test's output clean."""
+
+        self.unplugged.clear()
+        self.silent.clear()
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def unplug(self) -> None:
+        self.unplugged.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[Mjpeg]:
+    camera = Mjpeg()
+    yield camera
+    camera.unplug()
+
+
+def settings(url: str, **changes: object) -> OpenCVCamera:
+    return OpenCVCamera(
+        source=url, **({"open_timeout_s": 3.0, "read_timeout_s": 1.0, "reconnect": QUICK} | changes)
+    )
+
+
+def until(captures: Iterator[Capture], fault: Fault | None) -> list[Capture]:
+    """Take captures up to and including the first one with this fault."""
+    taken = []
+    for capture in captures:
+        taken.append(capture)
+        if capture.fault is fault:
+            return taken
+    raise AssertionError(f"the camera ended without {fault}")
+
+
+def test_a_camera_unplugged_in_the_middle_comes_back(mjpeg):
+    """One offline capture for one loss, then pictures again; the counters tell the same story."""
+    source = open_source(settings(mjpeg.url))
+    stop = Event()
+    captures = source.captures(stop)
+    first = until(captures, None)[-1]
+    assert first.image.shape == (48, 64, 3)
+    assert first.image[0, 0, 1] > 180  # green, so the colour order is right
+    assert first.image[0, 0, 2] < 40
+    mjpeg.unplug()
+    lost = until(captures, Fault.CAMERA_OFFLINE)[-1]
+    assert lost.image is None
+    assert lost.detail.startswith(f"http://***@127.0.0.1:{mjpeg.port}/stream?***: ")
+    assert not source.stats.connected
+    time.sleep(1)  # several attempts fail
+    mjpeg.plug()
+    after = [next(captures) for _ in range(5)]
+    assert [capture.fault for capture in after] == [None] * 5
+    stats = source.stats
+    assert stats.connected
+    assert (stats.reconnects, stats.stalls) == (1, 0)
+    stop.set()
+    assert list(captures) == []
+
+
+def test_a_camera_that_falls_silent_is_a_stall(mjpeg):
+    """A connection that stays open without pictures is given up after the read time-out."""
+    source = open_source(settings(mjpeg.url))
+    captures = source.captures(Event())
+    until(captures, None)
+    mjpeg.silent.set()
+    began_s = time.monotonic()
+    lost = until(captures, Fault.CAMERA_OFFLINE)[-1]
+    assert time.monotonic() - began_s < 4
+    assert "no picture for" in lost.detail
+    assert source.stats.stalls == 1
+    mjpeg.silent.clear()
+    assert until(captures, None)[-1].image is not None
+    assert source.stats.reconnects == 1
+    captures.close()
+
+
+def test_a_slow_inspector_sees_the_present(mjpeg):
+    """Of the pictures that came while nobody looked the newest is left; the others are counted."""
+    source = open_source(settings(mjpeg.url))
+    captures = source.captures(Event())
+    taken = len(until(captures, None))
+    until_s = time.monotonic() + 20
+    while source.stats.frames < 20 and time.monotonic() < until_s:
+        time.sleep(0.05)
+    looked_ns = time.monotonic_ns()
+    next(captures)
+    assert source.stats.dropped >= 20 - taken - 1
+    assert next(captures).captured_ns > looked_ns  # nothing older was queued
+    captures.close()
+
+
+def test_fps_of_a_camera_is_limited(mjpeg):
+    """Of 50 pictures a second only 10 are looked at."""
+    captures = open_source(settings(mjpeg.url, fps=10)).captures(Event())
+    until(captures, None)
+    stamps = [next(captures).captured_ns for _ in range(8)]
+    assert (stamps[-1] - stamps[0]) / 7 >= 0.08e9
+    captures.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """A port that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_camera_that_accepts_and_never_answers(mute, scheme, capfd):
+    """It is reported offline once, within its time-out, tried again, and stop is obeyed meanwhile."""
+    url = f"{scheme}://user:geheim@127.0.0.1:{mute}/1?token=topsecret"
+    source = open_source(settings(url, open_timeout_s=0.5, read_timeout_s=0.5))
+    stop, captures = Event(), []
+    began_s = time.monotonic()
+    threading.Timer(2.5, stop.set).start()
+    captures = list(source.captures(stop))
+    took_s = time.monotonic() - began_s
+    assert [capture.fault for capture in captures] == [Fault.CAMERA_OFFLINE]
+    assert 2.5 <= took_s < 2.5 + 0.5 + 1.0 + 3.0  # stop, time-out, grace, a busy machine
+    assert not source.stats.connected
+    output = capfd.readouterr()
+    assert "geheim" not in output.out + output.err + captures[0].detail
+    assert "topsecret" not in output.out + output.err + captures[0].detail
+
+
+def test_cameras_do_not_wait_for_each_other(mute):
+    """Three cameras that never answer are given up side by side, not one after the other."""
+    details = []
+
+    def first_capture() -> None:
+        captures = open_source(settings(f"http://127.0.0.1:{mute}/", open_timeout_s=1.0)).captures(Event())
+        details.append(next(captures).detail)
+        captures.close()
+
+    threads = [Thread(target=first_capture) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    # One that waits for another's time-out would be reported as hanging first.
+    assert details == [f"http://127.0.0.1:{mute}/: cannot be opened"] * 3
+
+
+def test_a_driver_that_hangs_is_reported_and_left_behind(monkeypatch):
+    """Where OpenCV itself does not come back, the camera is offline in time and stop is obeyed."""
+    hanging = Event()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: hanging.wait(30))
+    source = Camera(settings("/dev/video9", open_timeout_s=0.2, read_timeout_s=0.2))
+    stop = Event()
+    captures = source.captures(stop)
+    began_s = time.monotonic()
+    assert next(captures).detail == "/dev/video9: hangs in its driver"
+    stop.set()
+    assert list(captures) == []
+    assert time.monotonic() - began_s < 8
+    assert source.stats.stalls == 1
+    hanging.set()
+
+
+def test_an_unexpected_error_reaches_the_thread_that_iterates(monkeypatch):
+    """What breaks the reader thread is raised where the pictures are awaited: nothing dies alone."""
+
+    def broken(*_: object) -> None:
+        raise MemoryError("no room for a picture")
+
+    monkeypatch.setattr(cv2, "VideoCapture", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        next(Camera(settings("http://127.0.0.1:1/")).captures(Event()))
+
+
+def test_a_device_that_is_not_there_is_offline():
+    """An absent USB camera is no error: it may be plugged in later."""
+    captures = open_source(settings("/dev/video87")).captures(Event())
+    assert next(captures).detail == "/dev/video87: cannot be opened"
+    captures.close()
+
+
+def test_a_back_end_that_is_missing_is_refused(monkeypatch):
+    """A GStreamer pipeline needs an OpenCV with GStreamer, and the message says so, without secrets."""
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
+    pipeline = "rtspsrc location=rtsp://user:geheim@camera/1 user-pw=topsecret ! decodebin ! appsink"
+    with pytest.raises(CameraError, match="built without gstreamer") as refused:
+        open_source(OpenCVCamera(source=pipeline))
+    assert "geheim" not in str(refused.value)
+    assert "topsecret" not in str(refused.value)
+
+
+def test_the_waits_between_attempts_double_up_to_the_cap():
+    """1, 2, 4, 8, 8, ... seconds, each at most a fifth shorter, never longer."""
+    waits = list(islice(backoff(Reconnect(initial_s=1.0, max_s=8.0, jitter=0.2)), 8))
+    for wait, full in zip(waits, [1, 2, 4, 8, 8, 8, 8, 8], strict=True):
+        assert 0.8 * full <= wait <= full
+    assert len({wait / full for wait, full in zip(waits[3:], [8] * 5, strict=True)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("source", "medium", "label"),
+    [
+        (0, "device", "0"),
+        ("/dev/v4l/by-id/usb-cam", "device", "/dev/v4l/by-id/usb-cam"),
+        ("rtsp://u:p@ss/w@cam:554/1", "stream", "rtsp://***@cam:554/1"),
+        ("HTTP://cam/mjpg?user=a&pwd=b", "stream", "HTTP://cam/mjpg?***"),
+        ("videotestsrc ! appsink", "pipeline", "videotestsrc ! appsink"),
+        ('souphttpsrc user-id=a user-pw="b c" ! x', "pipeline", "souphttpsrc user-id=*** user-pw=*** ! x"),
+        ("clips/line 3?.mp4", "clip", "clips/line 3?.mp4"),
+    ],
+)
+def test_a_source_is_recognised_and_never_shows_its_secrets(source, medium, label):
+    """Index, path, URL, pipeline and file are told apart; the label is safe to print."""
+    camera = OpenCVCamera(source=source)
+    assert (camera.medium, camera.label) == (medium, label)
