@@ -1,21 +1,37 @@
-"""The adapter: every LayerNorm gain and bias of both towers, as one frozen value with a digest."""
+"""The adapter: every LayerNorm gain and bias of both towers, as one frozen value with a digest and a file."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from numpy.typing import NDArray
+
+FORMAT = "mekiki.adapter.v1"
 
 Tensor = NDArray[np.float32]
 
 
 class AdapterError(Exception):
     """Root of everything that adapters/ raises on purpose."""
+
+
+class AdapterMismatch(AdapterError):
+    """An adapter belongs to another model than the one it is used with."""
+
+
+class AdapterFileError(AdapterError):
+    """An adapter's file is missing, damaged or of another model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,3 +66,103 @@ class Adapter:
             sha.update(f"{name}{array.shape}".encode())
             sha.update(array.tobytes())
         return f"sha256:{sha.hexdigest()}"
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by name."""
+        return {name: array.shape for name, array in self.tensors.items()}
+
+    def require_shapes_of(self, source: Adapter) -> None:
+        """Raise AdapterMismatch unless names and shapes are those of the model's source adapter."""
+        if self.shapes == source.shapes:
+            return
+        different = sorted(set(self.shapes.items()) ^ set(source.shapes.items()))
+        raise AdapterMismatch(
+            f"adapter {self.number} is of another model: {different[0][0]} differs"
+            f" ({len(self.shapes)} LayerNorm tensors, the model has {len(source.shapes)})"
+        )
+
+
+def save_adapter(adapter: Adapter, path: Path, weights: str) -> None:
+    """Write the adapter as safetensors; after a power cut the file is the old one or the new one, complete.
+
+    Args:
+        adapter: what to write.
+        path: file to make or replace.
+        weights: `ModelInfo.weights` of the model that the adapter belongs to.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; an old file is as it was.
+    """
+    facts = {
+        "format": FORMAT,
+        "number": str(adapter.number),
+        "parent": adapter.parent or "",
+        "weights": weights,
+        "digest": adapter.digest,
+    }
+    content = safetensors.numpy.save(dict(adapter.tensors), {**facts, "seal": _seal(facts)})
+    _write_durably(path, content)
+
+
+def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
+    """Read and verify what `save_adapter` wrote.
+
+    Args:
+        path: the file.
+        source: the source adapter of the model that will use it.
+        weights: `ModelInfo.weights` of that model.
+
+    Raises:
+        AdapterFileError: the file is missing, altered, truncated, a link, or of another model.
+    """
+    if path.is_symlink():
+        raise AdapterFileError(f"{path}: a link, not an adapter; copy the file itself")
+    try:
+        # safetensors checks lengths and the header only: a flipped bit passes it, the digest below does not.
+        with safetensors.safe_open(path, framework="np") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, safetensors.SafetensorError) as error:
+        raise AdapterFileError(f"{path}: not a readable adapter file: {error}") from error
+
+    seal = facts.pop("seal", "")
+    if facts.get("format") != FORMAT or seal != _seal(facts):
+        raise AdapterFileError(f"{path}: altered since it was written, or not {FORMAT}; roll back")
+    if facts["weights"] != weights:
+        raise AdapterFileError(f"{path}: made for weights {facts['weights']}, the model has {weights}")
+    if any(array.dtype != np.float32 for array in tensors.values()):
+        raise AdapterFileError(f"{path}: altered since it was written: not float32 throughout")
+    try:
+        adapter = Adapter(tensors, number=int(facts["number"]), parent=facts["parent"] or None)
+        adapter.require_shapes_of(source)
+    except AdapterError as error:
+        raise AdapterFileError(f"{path}: {error}") from error
+    if adapter.digest != facts["digest"]:
+        raise AdapterFileError(f"{path}: altered since it was written: digest differs; roll back")
+    return adapter
+
+
+def _seal(facts: Mapping[str, str]) -> str:
+    """Hash the metadata, which the adapter's own digest does not cover."""
+    return hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Replace `path` in one step: write beside it, flush to the disk, rename, flush the folder."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

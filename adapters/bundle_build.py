@@ -1,0 +1,180 @@
+"""Build a model bundle from a checkpoint. Needs torch, open_clip and onnx; the line PC does not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from adapters.adapter import Adapter
+from adapters.bundle import (
+    IMAGE,
+    MANIFEST,
+    NORMS,
+    TEXT,
+    TOKENIZER,
+    TOLERANCE,
+    VECTORS,
+    BundledFile,
+    Manifest,
+    file_digest,
+    open_bundle,
+    vectors_error,
+)
+from adapters.clip import Clip, load_clip
+from adapters.engine import Floats, ModelError
+from adapters.export import export_image, export_text
+from adapters.torch_engine import TorchEngine
+
+TOOLS = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "tokenizers")
+
+PICTURES = 4
+BLOCKS = 8
+TEXTS = (
+    "",
+    "a photo of a flawless metal part",
+    "a photo of a part with a long, thin scratch.",
+    "une pièce ébréchée (3/4) — 42 %",
+    "目利き",
+)
+"""Prompts of the vectors: short enough for the shortest contexts, one longer than the others."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a build.
+
+    Attributes:
+        folder: the bundle.
+        digest: ``sha256:...`` of its manifest.
+        size: bytes of all its files.
+        error: largest difference to torch, relative; see `adapters.bundle.TOLERANCE`.
+    """
+
+    folder: Path
+    digest: str
+    size: int
+    error: float
+
+
+def build(
+    model: str,
+    out: Path,
+    *,
+    name: str | None = None,
+    checkpoint: Path | None = None,
+    pretrained: str | None = None,
+    sha256: str | None = None,
+) -> Built:
+    """Load a model and make its bundle: ``mekiki model build NAME|FILE --out DIR``.
+
+    Args:
+        model: a weights file, which needs `name`; or a name, which needs `checkpoint` or `pretrained`.
+        out: folder to make.
+        name: model name as open_clip knows it.
+        checkpoint: weights file.
+        pretrained: open_clip's tag of weights in the hub's cache.
+        sha256: what the weights file must hash to.
+
+    Raises:
+        ModelError: the model cannot be loaded or exported, or the bundle differs from torch.
+    """
+    if Path(model).is_file():
+        if name is None or checkpoint is not None or pretrained is not None:
+            raise ModelError(f"{model}: a weights file needs a name such as ViT-B-32, and no other weights")
+        checkpoint = Path(model)
+    elif name not in (None, model):
+        raise ModelError(f"{model}: no such file, and not the name {name}")
+    clip = load_clip(name or model, checkpoint=checkpoint, pretrained=pretrained, sha256=sha256, device="cpu")
+    return build_bundle(clip, out)
+
+
+def build_bundle(clip: Clip, out: Path) -> Built:
+    """Export a model, check the result against torch and move it to `out` in one step.
+
+    Raises:
+        ModelError: `out` exists, the model cannot be exported, or the bundle differs from torch.
+    """
+    if out.exists():
+        raise ModelError(f"{out}: exists; remove it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / "bundle"
+        folder.mkdir()
+        export_image(clip, folder / IMAGE)
+        export_text(clip, folder / TEXT)
+        # save_file makes it readable for its owner only; a bundle is built by one user and run by another.
+        (folder / NORMS).write_bytes(safetensors.numpy.save(dict(clip.source.tensors)))
+        (folder / TOKENIZER).write_text(clip.tokenizer.vocabulary, encoding="utf-8")
+        _write_vectors(clip, folder / VECTORS)
+        files = {
+            file.name: BundledFile(sha256=file_digest(file), size=file.stat().st_size)
+            for file in sorted(folder.iterdir())
+        }
+        manifest = _manifest(clip, files).model_dump_json(indent=1)
+        (folder / MANIFEST).write_text(f"{manifest}\n", encoding="utf-8")
+
+        engine = open_bundle(folder, device="cpu")
+        error = vectors_error(engine, folder / VECTORS)
+        if not error <= TOLERANCE:
+            raise ModelError(f"{clip.info.name}: differs from torch by {error:.1e}, allowed {TOLERANCE:.0e}")
+        assert engine.info.bundle is not None
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        shutil.move(folder, out)
+    return Built(out, engine.info.bundle, size, error)
+
+
+def _manifest(clip: Clip, files: dict[str, BundledFile]) -> Manifest:
+    shapes = clip.source.shapes
+    return Manifest(
+        format="mekiki.bundle.v1",
+        name=clip.info.name,
+        weights=clip.info.weights,
+        embed_dim=clip.info.embed_dim,
+        logit_scale=clip.info.logit_scale,
+        context_length=clip.info.context_length,
+        causal=clip.causal,
+        preprocess=clip.info.preprocess,
+        tokenizer=clip.tokenizer.spec,
+        image_norms={name: shapes[name] for name in clip.norm_names("image")},
+        text_norms={name: shapes[name] for name in clip.norm_names("text")},
+        tools={tool: metadata.version(tool) for tool in TOOLS},
+        files=files,
+    )
+
+
+def _write_vectors(clip: Clip, file: Path) -> None:
+    """Write inputs of many kinds and what torch makes of them, with the source adapter and with another."""
+    engine = TorchEngine(clip)
+    images = _pictures(clip.info.preprocess.size)
+    tokens = engine.tokenize(TEXTS)
+    other = _other(clip.source)
+    arrays = {"images": images, "texts": np.array(TEXTS)}
+    for which, adapter in (("source", clip.source), ("other", other)):
+        arrays[f"images/{which}"] = engine.encode_image(images, [adapter] * len(images))
+        arrays[f"texts/{which}"] = engine.encode_text(tokens, adapter)
+    arrays |= {f"norms/{name}": tensor for name, tensor in other.tensors.items()}
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a keyword could be meant for allow_pickle
+
+
+def _pictures(side: int) -> Floats:
+    """Return ``(4, 3, S, S)`` normalised pictures of coloured blocks, which compress to almost nothing."""
+    blocks = np.random.default_rng(0).uniform(-2, 2, (PICTURES, 3, BLOCKS, BLOCKS)).astype(np.float32)
+    at = np.arange(side) * BLOCKS // side
+    return blocks[:, :, at][:, :, :, at]
+
+
+def _other(source: Adapter) -> Adapter:
+    """Return an adapter in which every LayerNorm differs, as far as learning ever moves it."""
+    random = np.random.default_rng(1)
+    moved = {
+        name: np.float32(random.uniform(0.9, 1.1, tensor.shape)) * tensor
+        + np.float32(random.uniform(-0.05, 0.05, tensor.shape))
+        for name, tensor in source.tensors.items()
+    }
+    return Adapter(moved, number=1, parent=source.digest)

@@ -1,0 +1,244 @@
+"""CLIP as a function of (pictures or tokens, LayerNorms), from whatever open_clip can build."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from adapters import line_tower
+from adapters.adapter import Adapter
+from adapters.checkpoint import (
+    cached_weights,
+    first_words,
+    load_weights,
+    stay_offline,
+    verified_digest,
+    warn_of_other_preprocess,
+)
+from adapters.engine import ModelError, ModelInfo, Preprocess
+from adapters.open_tokenizer import open_tokenizer
+from adapters.tokenizer import ClipTokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A model as it was trained, in eval mode.
+
+    Attributes:
+        info: what it is.
+        model: open_clip's module, which has no types; its own parameters are never changed.
+        tokenizer: equal to open_clip's.
+        source: its LayerNorms, number 0.
+        causal: texts may be encoded at the length they need.
+        device: where it is.
+    """
+
+    info: ModelInfo
+    model: Any
+    tokenizer: ClipTokenizer
+    source: Adapter
+    causal: bool
+    device: torch.device
+
+    def encode_image(self, images: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
+        """Return ``(B, D)`` features of ``(B, 3, S, S)``; `norms` replace LayerNorm tensors by name."""
+        return _call(ImageTower(self.model), norms, images)
+
+    def encode_text(self, tokens: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
+        """Return ``(N, D)`` features of ``(N, L)``; L is the context unless `causal`, then at most."""
+        return _call(TextTower(self.model), {**norms, **shortened_tables(self, tokens.shape[1])}, tokens)
+
+    def norm_names(self, tower: Literal["image", "text"]) -> list[str]:
+        """Names of the LayerNorm tensors of one tower."""
+        return [name for name in self.source.tensors if name.startswith("visual.") == (tower == "image")]
+
+
+class ImageTower(nn.Module):
+    """`encode_image` as a module's forward, so that torch can call it with other tensors and export it."""
+
+    def __init__(self, clip: Any) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``(B, D)``, not normalised."""
+        features: Tensor = self.clip.encode_image(images, normalize=False)
+        return features
+
+
+class TextTower(nn.Module):
+    """`encode_text` as a module's forward."""
+
+    def __init__(self, clip: Any) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return ``(N, D)``, not normalised."""
+        features: Tensor = self.clip.encode_text(tokens, normalize=False)
+        return features
+
+
+def load_clip(
+    name: str,
+    *,
+    checkpoint: Path | None = None,
+    pretrained: str | None = None,
+    sha256: str | None = None,
+    device: str = "auto",
+) -> Clip:
+    """Load a model of open_clip's, or ours, from a file that was verified first.
+
+    Args:
+        name: model name as open_clip knows it.
+        checkpoint: weights file, safetensors or a torch file that holds tensors only.
+        pretrained: instead of `checkpoint`, open_clip's tag of weights in the hub's cache on this disk.
+        sha256: what the file must hash to.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: with the name of the file or model and the remedy.
+    """
+    if (checkpoint is None) == (pretrained is None):
+        raise ModelError(f"{name}: needs exactly one of checkpoint and pretrained")
+    stay_offline()
+    line_tower.register()
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)
+        raise ModelError(f"{name}: open_clip knows no such model; did you mean {close[0]}?")
+
+    if checkpoint is not None:
+        file, overrides = checkpoint, line_tower.preprocess_overrides(name)
+    else:
+        file, overrides = cached_weights(name, pretrained or "")
+    weights = verified_digest(file, sha256)
+    model = _build(name, overrides)
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    if checkpoint is not None:
+        warn_of_other_preprocess(name, preprocess)
+    load_weights(model, name, file)
+
+    target = _device(device)
+    # Not requires_grad_(False): torch folds a matrix product by that flag even where no gradient is recorded,
+    # and the last bits of an answer would not be open_clip's.
+    model = model.to(target).eval()
+    source = Adapter(_norms(model))
+    causal = bool(_text_tables(model))
+    tokenizer = open_tokenizer(name, trim=causal)
+    info = ModelInfo(
+        name=name,
+        weights=weights,
+        embed_dim=int(open_clip.get_model_config(name)["embed_dim"]),
+        logit_scale=float(model.logit_scale.exp().item()),
+        context_length=tokenizer.context_length,
+        preprocess=_preprocess(name, preprocess),
+        provider=f"torch:{target.type}",
+    )
+    return Clip(info, model, tokenizer, source, causal, target)
+
+
+def shortened_tables(clip: Clip, length: int | torch.SymInt) -> dict[str, Tensor]:
+    """Return position table and causal mask cut to `length`, by name; nothing unless attention is causal."""
+    return {
+        name: table[:length, :length] if name.endswith("attn_mask") else table[:length]
+        for name, table in _text_tables(clip.model).items()
+    }
+
+
+def _text_tables(model: nn.Module) -> dict[str, Tensor]:
+    """Return what is as long as the context, or nothing if padding can change an answer."""
+    prefix = "text." if hasattr(model, "text") else ""
+    text = getattr(model, "text", model)
+    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
+    mask = getattr(text, "attn_mask", None)
+    # A class token stands behind the last position (CoCa) and "last" pools there: both read the padding.
+    if mask is None or getattr(text, "cls_emb", None) is not None or pool not in ("argmax", "eos"):
+        return {}
+    return {f"{prefix}positional_embedding": text.positional_embedding, f"{prefix}attn_mask": mask}
+
+
+def _call(tower: nn.Module, tensors: Mapping[str, Tensor], argument: Tensor) -> Tensor:
+    named = {f"clip.{name}": tensor for name, tensor in tensors.items()}
+    answer: Tensor = functional_call(tower, named, (argument,))
+    return answer
+
+
+def _build(name: str, preprocess: dict[str, Any]) -> Any:
+    try:
+        with _without_open_clips_log():
+            model = open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, force_preprocess_cfg=preprocess
+            )
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelError(f"{name}: cannot be built: {first_words(error)}") from error
+    for module_name, module in model.named_modules():
+        # By name as well: frozen and fused variants are classes of their own.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) or "BatchNorm" in type(module).__name__:
+            raise ModelError(
+                f"{name}: {module_name} is a BatchNorm: it carries statistics of the training pictures that"
+                " adapting cannot move; take a model with LayerNorm, such as ViT-B-32"
+            )
+    return model
+
+
+def _norms(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return gain and bias of every LayerNorm that an encoder uses, by name in the ``state_dict``."""
+    found = {}
+    for module_name, module in model.named_modules():
+        if not isinstance(module, nn.LayerNorm) or module_name.startswith("text_decoder."):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            found[f"{module_name}.{name}"] = parameter.detach().float().cpu().numpy()
+    if not found:
+        raise ModelError("the model has no LayerNorm with gain and bias: there is nothing to adapt")
+    return found
+
+
+def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ModelError(f"{name}: takes pictures of {width}x{height}; only square ones are supported")
+    return Preprocess(
+        size=int(height),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        resize_mode=config["resize_mode"],
+        fill=int(config["fill_color"]),
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device cuda: torch sees no CUDA card here; check the driver, or set device: cpu")
+    return torch.device(wanted)
+
+
+@contextlib.contextmanager
+def _without_open_clips_log() -> Iterator[None]:
+    """Hold back what open_clip tells the root logger: "initialized randomly", before weights are loaded."""
+    root = logging.getLogger()
+    silence = logging.NullHandler()
+    hold = logging.Filter("nobody")
+    # With no handler at all the first logging.info() would install one for the whole process.
+    root.addHandler(silence)
+    root.addFilter(hold)
+    try:
+        yield
+    finally:
+        root.removeFilter(hold)
+        root.removeHandler(silence)

@@ -1,0 +1,426 @@
+"""A bundle runs without torch, answers like torch, and is opened only if it is exactly what was built."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from adapters import bundle as bundle_module
+from adapters import bundle_build, export, runtime
+from adapters.adapter import Adapter, AdapterMismatch, load_adapter, save_adapter
+from adapters.bundle import MANIFEST, TOLERANCE, bundle_path, open_bundle, vectors_error
+from adapters.bundle_build import build, build_bundle
+from adapters.clip import load_clip
+from adapters.engine import ModelError
+from adapters.onnx_engine import OnnxEngine
+from adapters.open import ModelSettings, open_engine
+from adapters.torch_engine import TorchEngine
+
+if TYPE_CHECKING:
+    from adapters.clip import Clip
+
+TEXTS = ["a scratch", "a photo of a metal part with a deep scratch", ""]
+
+
+def pictures(count: int = 4, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, 3, side, side)).astype(np.float32)
+
+
+def moved(source: Adapter, seed: int) -> Adapter:
+    random = np.random.default_rng(seed)
+    tensors = {name: tensor + random.normal(0, 0.1, tensor.shape) for name, tensor in source.tensors.items()}
+    return Adapter(tensors, number=seed, parent=source.digest)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_bundle: Path) -> OnnxEngine:
+    return open_bundle(tiny_bundle, device="cpu", threads=1)
+
+
+def test_both_engines_answer_alike_with_any_adapter(engine: OnnxEngine, tiny_clip: Clip) -> None:
+    """Within the tolerance: the source, two others, swapped between calls, and the source again as before."""
+    torch_engine, images = TorchEngine(tiny_clip), pictures()
+    assert engine.source.digest == torch_engine.source.digest
+    adapters = [engine.source, moved(engine.source, 1), moved(engine.source, 2), engine.source]
+    tokens = engine.tokenize(TEXTS)
+    assert np.array_equal(tokens, torch_engine.tokenize(TEXTS))
+    answers = []
+    for adapter in adapters:
+        found = engine.encode_image(images, [adapter] * 4), engine.encode_text(tokens, adapter)
+        assert difference(found[0], torch_engine.encode_image(images, [adapter] * 4)) < TOLERANCE
+        assert difference(found[1], torch_engine.encode_text(tokens, adapter)) < TOLERANCE
+        answers.append(found)
+    for one, two in zip(answers[0], answers[-1], strict=True):
+        assert np.array_equal(one, two)
+    assert difference(answers[0][0], answers[1][0]) > 0.01
+    assert difference(answers[0][1], answers[1][1]) > 0.01
+
+
+def test_a_batch_may_mix_adapters(engine: OnnxEngine, tiny_clip: Clip) -> None:
+    """Each picture is seen with its own adapter, in the order of the batch, as torch sees it."""
+    one, two = moved(engine.source, 1), moved(engine.source, 2)
+    adapters = [two, engine.source, one, two]
+    expected = TorchEngine(tiny_clip).encode_image(pictures(), adapters)
+    assert difference(engine.encode_image(pictures(), adapters), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("length", [4, 12, 40, 77])
+def test_texts_may_have_any_length(engine: OnnxEngine, tiny_clip: Clip, length: int) -> None:
+    """The exported text tower answers alike for any number of columns and rows."""
+    tokens = np.zeros((5, length), np.int64)
+    tokens[:, :3] = [49406, 320, 49407]
+    expected = TorchEngine(tiny_clip).encode_text(tokens, engine.source)
+    assert difference(engine.encode_text(tokens, engine.source), expected) < TOLERANCE
+    assert difference(engine.encode_text(tokens[:1, :3], engine.source), expected[:1]) < TOLERANCE
+
+
+def test_a_bundle_says_what_it_is(engine: OnnxEngine, tiny_clip: Clip, tiny_bundle: Path) -> None:
+    """The same facts as the model it was built from, and its own digest."""
+    info, theirs = engine.info, tiny_clip.info
+    assert (info.name, info.weights, info.embed_dim) == (theirs.name, theirs.weights, theirs.embed_dim)
+    assert (info.logit_scale, info.context_length) == (theirs.logit_scale, theirs.context_length)
+    assert info.preprocess == theirs.preprocess
+    assert info.provider == "onnx:CPUExecutionProvider"
+    assert info.bundle == f"sha256:{hashlib.sha256((tiny_bundle / MANIFEST).read_bytes()).hexdigest()}"
+
+
+def test_an_adapter_file_serves_both_engines(engine: OnnxEngine, tiny_clip: Clip, tmp_path: Path) -> None:
+    """It names the checkpoint, not the form that the checkpoint was brought into."""
+    save_adapter(moved(engine.source, 1), tmp_path / "1.safetensors", tiny_clip.info.weights)
+    assert load_adapter(tmp_path / "1.safetensors", engine.source, engine.info.weights).number == 1
+
+
+def test_adapters_of_another_model_are_refused(engine: OnnxEngine) -> None:
+    """Never a silent half of one."""
+    stranger = Adapter({"visual.ln_pre.weight": np.ones(32, np.float32)})
+    with pytest.raises(AdapterMismatch):
+        engine.encode_image(pictures(1), [stranger])
+    with pytest.raises(AdapterMismatch):
+        engine.encode_text(engine.tokenize(["a"]), stranger)
+
+
+def test_every_layer_norm_can_be_replaced(tiny_bundle: Path, tiny_clip: Clip) -> None:
+    """None was merged or folded: each is an input of its own, named as in the model."""
+    found = []
+    for tower in ("image", "text"):
+        graph = onnx.load(tiny_bundle / f"{tower}.onnx").graph
+        names = {value.name for value in graph.input} & {tensor.name for tensor in graph.initializer}
+        assert names == set(tiny_clip.norm_names(tower))
+        found += names
+    assert sorted(found) == list(tiny_clip.source.tensors)
+
+
+def test_weights_are_stored_small_without_loss(tiny_bundle: Path, tiny_clip: Clip, tmp_path: Path) -> None:
+    """What float16 holds exactly takes half the space; what it does not stays float32."""
+    state = tiny_clip.model.state_dict()
+    embedding = next(
+        tensor
+        for tensor in onnx.load(tiny_bundle / "text.onnx").graph.initializer
+        if tuple(tensor.dims) == (49408, 32)
+    )
+    assert embedding.data_type == onnx.TensorProto.FLOAT16
+    assert np.array_equal(onnx.numpy_helper.to_array(embedding), state["token_embedding.weight"].numpy())
+    graph = onnx.load(tiny_bundle / "text.onnx").graph
+    # The causal mask is minus infinity and zero: float16 holds both.
+    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= 1024]
+    assert {tensor.data_type for tensor in large} == {onnx.TensorProto.FLOAT16}
+
+
+def test_nothing_of_the_builders_machine_is_in_a_bundle(tiny_bundle: Path) -> None:
+    """No source paths, no traces, no private files: what the service's own user can read is complete."""
+    for file in tiny_bundle.iterdir():
+        assert file.stat().st_mode & 0o444 == 0o444
+        content = file.read_bytes()
+        assert b".py" not in content
+        assert b"site-packages" not in content
+        assert str(Path.home()).encode() + b"/" not in content
+
+
+@pytest.mark.slow
+def test_building_again_gives_the_same_files(tiny_clip: Clip, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Byte for byte: a bundle can be audited by building it."""
+    build_bundle(tiny_clip, tmp_path / "again")
+    for file in tiny_bundle.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_building_leaves_the_model_as_it_was(tiny_clip: Clip, tiny_bundle: Path) -> None:
+    """The exporter needs distinct LayerNorms; the true ones are put back."""
+    state = tiny_clip.model.state_dict()
+    for name, tensor in tiny_clip.source.tensors.items():
+        assert np.array_equal(state[name].numpy(), tensor)
+
+
+@pytest.mark.slow
+def test_a_model_read_both_ways_keeps_its_context(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Such a text tower has a fixed length, and its bundle says so."""
+    built = build("tiny-both-ways", tmp_path / "out" / "bundle", checkpoint=checkpoints["tiny-both-ways"])
+    assert built.error < TOLERANCE
+    assert open_bundle(built.folder, device="cpu").tokenize(["a"]).shape == (1, 77)
+
+
+@pytest.mark.slow
+def test_large_weights_get_a_file_of_their_own(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protobuf file ends at 2 GiB; the extra file is verified like the others."""
+    monkeypatch.setattr(export, "EXTERNAL_FROM", 100_000)
+    built = build_bundle(tiny_clip, tmp_path / "large")
+    weights = built.folder / "text.weights"
+    assert weights.stat().st_size > 3_000_000
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match=r"text\.weights: altered"):
+        open_bundle(built.folder)
+
+
+@pytest.mark.slow
+def test_a_bundle_that_differs_from_torch_is_not_written(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build fails and leaves nothing behind, not even half a folder."""
+    monkeypatch.setattr(bundle_build, "TOLERANCE", 1e-12)
+    with pytest.raises(ModelError, match="tiny: differs from torch by"):
+        build_bundle(tiny_clip, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_merged_layer_norm_is_noticed(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter merges equal LayerNorms; without our remedy the build says which one is gone."""
+    clip = load_clip("tiny", checkpoint=checkpoints["tiny"], device="cpu")
+    for parameter, tensor in clip.model.named_parameters():
+        if parameter in clip.source.tensors:
+            tensor.data.fill_(1.0)
+    monkeypatch.setattr(export, "_distinct_norms", contextlib.nullcontext)
+    with pytest.raises(ModelError, match=r"did not arrive in image\.onnx"):
+        build_bundle(clip, tmp_path / "out")
+
+
+def test_an_existing_folder_is_not_overwritten(tiny_clip: Clip, tmp_path: Path) -> None:
+    """Whatever it holds."""
+    with pytest.raises(ModelError, match="exists"):
+        build_bundle(tiny_clip, tmp_path)
+
+
+@pytest.mark.slow
+def test_build_takes_a_name_or_a_file(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """As `mekiki model build` hands them over; what cannot be meant is refused before anything is loaded."""
+    out, file = tmp_path / "out", str(checkpoints["tiny"])
+    with pytest.raises(ModelError, match="needs a name"):
+        build(file, out)
+    with pytest.raises(ModelError, match="no such file"):
+        build("absent.pt", out, name="tiny")
+    with pytest.raises(ModelError, match="exactly one of checkpoint and pretrained"):
+        build("tiny", out)
+    built = build(file, out, name="tiny")
+    assert built.size == sum(path.stat().st_size for path in out.iterdir())
+    assert open_bundle(out, sha256=built.digest, device="cpu").info.name == "tiny"
+
+
+def test_every_altered_file_is_refused(copy: Path) -> None:
+    """One flipped bit anywhere: ONNX Runtime would load it silently, and answer otherwise."""
+    for file in sorted(copy.iterdir()):
+        intact = file.read_bytes()
+        for position in (0, len(intact) // 2, len(intact) - 1):
+            altered = bytearray(intact)
+            altered[position] ^= 4
+            file.write_bytes(altered)
+            if file.name == MANIFEST and json_or_none(altered) == json_or_none(intact):
+                continue
+            with pytest.raises(ModelError, match=file.name):
+                open_bundle(copy)
+        file.write_bytes(intact[:-1])
+        if file.name != MANIFEST:
+            with pytest.raises(ModelError, match=rf"{file.name}: has \d+ bytes"):
+                open_bundle(copy)
+        file.unlink()
+        with pytest.raises(ModelError, match=f"{file.name}: (missing|cannot be read)"):
+            open_bundle(copy)
+        file.write_bytes(intact)
+    open_bundle(copy, device="cpu")
+
+
+def json_or_none(content: bytes | bytearray) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def test_links_and_extra_files_are_refused(copy: Path, tmp_path: Path) -> None:
+    """A bundle is what its manifest lists, no more, and every file lies in it."""
+    (copy / "run.py").write_text("print()")
+    with pytest.raises(ModelError, match=r"run\.py: not part of the bundle"):
+        open_bundle(copy)
+    (copy / "run.py").unlink()
+    shutil.move(copy / "image.onnx", tmp_path / "elsewhere.onnx")
+    (copy / "image.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ModelError, match=r"image\.onnx: missing, or not an ordinary file"):
+        open_bundle(copy)
+
+
+def change(field: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest.__setitem__(field, value)
+
+
+def add_path(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest["files"].__setitem__(name, manifest["files"]["image.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("alter", "problem"),
+    [
+        (change("format", "mekiki.bundle.v2"), r"format 'mekiki\.bundle\.v2', this version reads"),
+        (change("embed_dim", -1), "embed_dim"),
+        (change("weights", "sha256:abc"), "weights"),
+        (change("surprise", 1), "surprise"),
+        (change("image_norms", {}), r"norms\.safetensors: not what"),
+        (add_path("../image.onnx"), "not the plain name of a file"),
+        (add_path("/etc/passwd"), "not the plain name of a file"),
+        (add_path(".."), "not the plain name of a file"),
+        (lambda manifest: manifest["files"].pop("vectors.npz"), r"lists no vectors\.npz"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(
+    copy: Path, alter: Callable[[dict[str, Any]], None], problem: str
+) -> None:
+    """Unknown formats, impossible facts and path tricks, each with the file's name."""
+    manifest = json.loads((copy / MANIFEST).read_text())
+    alter(manifest)
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=problem):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"1e9999"])
+def test_a_manifest_that_is_no_manifest_is_refused(copy: Path, content: bytes) -> None:
+    """With one clear error."""
+    (copy / MANIFEST).write_bytes(content)
+    with pytest.raises(ModelError, match=MANIFEST):
+        open_bundle(copy)
+
+
+def test_the_configured_hash_names_one_bundle(tiny_bundle: Path) -> None:
+    """`sha256` in the config is the manifest's, and the manifest's hashes are the files'."""
+    digest = hashlib.sha256((tiny_bundle / MANIFEST).read_bytes()).hexdigest()
+    engine = open_engine(ModelSettings(bundle=str(tiny_bundle), sha256=digest, device="cpu"))
+    assert engine.info.bundle == f"sha256:{digest}"
+    with pytest.raises(ModelError, match=r"manifest\.json: has sha256"):
+        open_engine(ModelSettings(bundle=str(tiny_bundle), sha256="0" * 64))
+
+
+def test_vectors_notice_another_answer(engine: OnnxEngine, tiny_bundle: Path) -> None:
+    """What `mekiki doctor` can repeat on the line: close to torch, or a number that says how far."""
+
+    class Wrong(OnnxEngine):
+        def __init__(self) -> None:
+            self.__dict__.update(engine.__dict__)
+
+        def encode_text(self, tokens: np.ndarray, adapter: Adapter) -> np.ndarray:
+            return super().encode_text(tokens, self.source)
+
+    assert vectors_error(engine, tiny_bundle / "vectors.npz") < TOLERANCE
+    assert vectors_error(Wrong(), tiny_bundle / "vectors.npz") > 0.01
+
+
+def test_a_bundle_opens_without_torch(tiny_bundle: Path) -> None:
+    """The line PC has none of torch, open_clip, timm and onnx: importing them here fails."""
+    code = f"""
+import sys
+for name in ("torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript", "torchvision"):
+    sys.modules[name] = None
+from pathlib import Path
+from adapters.bundle import TOLERANCE, open_bundle, vectors_error
+folder = Path({str(tiny_bundle)!r})
+assert vectors_error(open_bundle(folder, device="cpu"), folder / "vectors.npz") < TOLERANCE
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_bundle_is_found_by_name_or_folder(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shipped bundles by name, others by path; an unknown one is answered with what there is."""
+    assert bundle_path(str(tiny_bundle)) == tiny_bundle
+    monkeypatch.setattr(bundle_module, "SHIPPED", tiny_bundle.parent)
+    assert bundle_path("tiny") == tiny_bundle
+    with pytest.raises(ModelError, match=r"nothing: no such model bundle; shipped: .*tiny"):
+        bundle_path("nothing")
+
+
+def test_the_shipped_bundle_is_whole() -> None:
+    """`mekiki-line` opens by its name, answers like torch and stays under 20 MB."""
+    folder = bundle_path("mekiki-line")
+    assert folder.parent == bundle_module.SHIPPED
+    engine = open_engine(ModelSettings(device="cpu", threads=1))
+    assert engine.info.name == "mekiki-line"
+    assert (engine.info.preprocess.size, engine.info.preprocess.resize_mode) == (128, "squash")
+    assert vectors_error(engine, folder / "vectors.npz") < TOLERANCE
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 20_000_000
+
+
+def test_cuda_is_refused_where_there_is_none(tiny_bundle: Path) -> None:
+    """A config that asks for a card never runs quietly on the CPU."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("ONNX Runtime has CUDA here")
+    with pytest.raises(ModelError, match=r"device cuda: ONNX Runtime runs on CPUExecutionProvider"):
+        open_bundle(tiny_bundle, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["onnxruntime"], None),
+        (["ONNXRuntime_GPU", "onnxruntime-extensions"], None),
+        ([], "no ONNX Runtime is installed"),
+        (
+            ["onnxruntime", "onnxruntime-gpu"],
+            "onnxruntime 1.0 and onnxruntime-gpu 1.0 overwrite each other: pip uninstall onnxruntime onnxr",
+        ),
+    ],
+)
+def test_runtimes_are_counted(
+    names: list[str], problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two distributions of the same package overwrite each other silently; pip sees nothing."""
+    for name in names:
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    found = list(metadata.distributions(path=[str(tmp_path)]))
+    monkeypatch.setattr(metadata, "distributions", lambda: iter(found))
+    sentence = runtime.runtime_problem()
+    assert sentence == problem or (
+        problem is not None and sentence is not None and sentence.startswith(problem)
+    )
+
+
+def test_this_machine_has_one_runtime() -> None:
+    """What the tests themselves run on."""
+    assert len(runtime.installed_runtimes()) == 1
+    assert runtime.runtime_problem() is None
