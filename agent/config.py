@@ -1,0 +1,260 @@
+"""What config.yaml can say, as frozen values. How its text becomes one of them: `agent.configfile`.
+
+Descriptions and defaults here are the reference: the JSON Schema for editors is made from them, and the
+shipped config.yaml is tested against them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+
+from adapters.open import ModelSettings
+from camera.settings import CameraSettings, QualityLimits, Reconnect, RegionOfInterest, Settings, Unit
+
+RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
+"""Topics of the agent itself, beside which the stations' topics stand."""
+
+_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+_LOOPBACK = ("localhost", "127.0.0.1")
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("should be up to 64 letters, digits, dots, - or _, first a letter or digit")
+    return name
+
+
+def _station_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError("is a topic of the agent itself: choose another name")
+    return _name(name)
+
+
+def _topic_prefix(prefix: str) -> str:
+    if not all(_NAME.fullmatch(level) for level in prefix.split("/")):
+        raise ValueError("should be names with / between them, such as plant1/paint")
+    return prefix
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("should be visible text on one line")
+    return text
+
+
+def _template(template: str) -> str:
+    if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
+        raise ValueError("should hold {} once, for the phrase, and no other brace")
+    return _text(template)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A name that is safe in an MQTT topic and as a file name."""
+StationName = Annotated[str, AfterValidator(_station_name)]
+Text = Annotated[str, AfterValidator(_text)]
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class AgentSettings(Settings):
+    """Who this agent is, and where it keeps what it must not lose."""
+
+    id: Name = Field(default="line-1", description="its name in topics and results; unique at the broker")
+    data_dir: str = Field(
+        default="data", min_length=1, description="folder of the store; relative to this file"
+    )
+
+
+class TlsSettings(Settings):
+    """Certificates, PEM files, relative to this file."""
+
+    ca: str | None = Field(
+        default=None, description="who signed the broker's certificate; without it the system's"
+    )
+    cert: str | None = Field(default=None, description="certificate of this agent; only together with key")
+    key: str | None = Field(default=None, description="private key of this agent; only together with cert")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together: give both or none")
+        return self
+
+
+class MqttSettings(Settings):
+    """The broker, and the manners towards it."""
+
+    enabled: bool = Field(default=True, description="false: verdicts stay in the store")
+    host: str = Field(default="localhost", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    protocol: Literal[5, 311] = Field(default=5, description="311 is MQTT 3.1.1, to which 5 falls back")
+    username: str | None = Field(default=None, min_length=1, repr=False)
+    password: SecretStr | None = None
+    tls: TlsSettings | None = Field(
+        default=None, description="{}: encrypted, broker checked by the system's list"
+    )
+    topic_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+        default="mekiki", description="topics start with <topic_prefix>/<agent.id>/"
+    )
+    keepalive_s: int = Field(
+        default=20, ge=1, le=65535, description="how long silence may last before it is probed"
+    )
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    reconnect: Reconnect = Reconnect()
+    drain_per_s: float = Field(
+        default=200.0, gt=0, description="pace of the verdicts that waited for the broker"
+    )
+    stats_interval_s: float = Field(default=30.0, gt=0, description="how often the stats are published")
+    embedded_broker: bool = Field(default=False, description="serve one on the loopback, for a trial")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.password is not None and self.username is None:
+            raise ValueError("password without username: give both")
+        if self.embedded_broker and not self.enabled:
+            raise ValueError("embedded_broker with enabled: false: nobody would use it")
+        if self.embedded_broker and self.host not in _LOOPBACK:
+            raise ValueError(f"embedded_broker serves on loopback only: set host to {_LOOPBACK[0]}")
+        if self.embedded_broker and self.tls is not None:
+            raise ValueError("embedded_broker speaks no TLS: remove tls")
+        return self
+
+
+class PartClass(Settings):
+    """One thing a part can be, in words."""
+
+    verdict: Literal["pass", "fail"]
+    severity: Literal["minor", "major", "critical"] | None = Field(
+        default=None, validate_default=True, description="of a fail class; without it major"
+    )
+    phrases: tuple[Text, ...] = Field(min_length=1, description="what is put into the templates")
+
+    @field_validator("severity", mode="after")
+    @classmethod
+    def _of_a_fail(cls, severity: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("verdict") == "fail":
+            return severity or "major"
+        if severity is not None and "verdict" in info.data:
+            raise ValueError("only a class with verdict: fail has a severity")
+        return severity
+
+
+class Votes(Settings):
+    """Several pictures of one part decide together."""
+
+    k: int = Field(ge=1, description="so many equal verdicts carry it")
+    n: int = Field(ge=1, description="among so many last pictures of the station")
+
+    @field_validator("n", mode="after")
+    @classmethod
+    def _enough(cls, n: int, info: ValidationInfo) -> int:
+        if info.data.get("k", 0) > n:
+            raise ValueError("should be at least k")
+        return n
+
+
+class Recipe(Settings):
+    """What is looked for, in words, and how sure the agent must be."""
+
+    templates: tuple[Template, ...] = Field(min_length=1, description="each with {} where the phrase goes")
+    threshold: Unit = Field(default=0.5, description="a part fails when its fail classes add up to this")
+    abstain_margin: float = Field(
+        default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
+    )
+    votes: Votes | None = Field(default=None, description="without it every picture decides alone")
+    classes: dict[Text, PartClass] = Field(min_length=2, description="label: class; results name the label")
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of everything in it; equal digests judge alike.
+
+        The order of the classes counts: sums of floats depend on it in the last bit.
+        """
+        return _digest(self.model_dump(mode="json"))
+
+
+class Continuous(Settings):
+    """Every picture is inspected."""
+
+    mode: Literal["continuous"] = "continuous"
+
+
+class Interval(Settings):
+    """One picture is inspected per interval."""
+
+    mode: Literal["interval"] = "interval"
+    every_s: float = Field(gt=0)
+
+
+class ImageSettings(Settings):
+    """Pictures over MQTT."""
+
+    last_fail: bool = Field(
+        default=False, description="publish the picture of the last failed part, as a JPEG"
+    )
+    max_width_px: int = Field(default=640, ge=16, le=8192)
+    jpeg_quality: int = Field(default=80, ge=1, le=100)
+
+
+class Station(Settings):
+    """A camera at its place, with what it looks for."""
+
+    enabled: bool = True
+    camera: CameraSettings
+    recipe: Name = Field(description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd")
+    trigger: Annotated[Continuous | Interval, Field(discriminator="mode")] = Continuous()
+    roi: RegionOfInterest = RegionOfInterest()
+    quality: QualityLimits = QualityLimits()
+    images: ImageSettings = ImageSettings()
+
+
+class StorageSettings(Settings):
+    """How much of the past is kept."""
+
+    keep_results: int = Field(default=1_000_000, ge=0, description="delivered verdicts; the oldest go first")
+    max_waiting: int = Field(
+        default=1_000_000, ge=1, description="verdicts kept for an absent broker; the oldest go first"
+    )
+    min_free_mb: int = Field(default=200, ge=0, description="with less space on the disk nothing is written")
+
+
+class InspectorSettings(Settings):
+    """The loop from picture to verdict."""
+
+    batch: int = Field(default=8, ge=1, le=256, description="pictures that the model may look at together")
+
+
+class LogSettings(Settings):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(Settings):
+    """All of config.yaml: references resolved, station_defaults merged, paths absolute."""
+
+    version: Literal[1] = Field(description="of this file's shape")
+    agent: AgentSettings = AgentSettings()
+    model: ModelSettings = ModelSettings()
+    mqtt: MqttSettings = MqttSettings()
+    recipes: dict[Name, Recipe] = Field(default_factory=dict, description="name: recipe")
+    stations: dict[StationName, Station] = Field(min_length=1, description="name: station")
+    inspector: InspectorSettings = InspectorSettings()
+    storage: StorageSettings = StorageSettings()
+    log: LogSettings = LogSettings()
+
+    def __repr__(self) -> str:
+        # Any text in here may have come from ${env:} or ${file:}; configfile.print_config shows it safely.
+        return f"Config(stations={list(self.stations)!r})"
+
+    __str__ = __repr__
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

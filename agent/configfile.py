@@ -1,0 +1,215 @@
+"""config.yaml from text to `Config`: every problem at once, each as ``file:line: key.path: what: hint``.
+
+The text becomes a tree that knows its lines, `station_defaults` goes under every station, references are
+resolved, and only then the models look at it. What is printed and what the digest covers is the tree as
+it was written, so a secret has no way into either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError
+
+from agent import checks, yamltree
+from agent.config import Config
+from agent.errors import ConfigError
+from agent.problems import kind_of, problems_of, shown
+from agent.references import UnresolvedError, resolve, without_references
+from agent.yamltree import Data, Node, Problem, YamlError
+
+MAX_PROBLEMS = 100
+MASK = "***"
+
+_PYDANTIC_MASK = "**********"
+_PLAIN_KEY = re.compile(r"[\w-]{1,64}")
+# A device, a file, or a URL whose user and password were references. Anything else may hold a password:
+# cameras take it in the path as well as in the query.
+_HARMLESS_SOURCE = re.compile(r"[\w./ -]+|\w+://:?@[\w.-]+(:\d+)?(/[\w./-]*)?")
+
+
+class _ConfigFile(Config):
+    """Config as it may be written: with defaults that every station starts from."""
+
+    station_defaults: dict[str, JsonValue] = Field(
+        default_factory=dict, description="a part of a station that all start from; maps merge, lists replace"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A config with where it came from.
+
+    Attributes:
+        digest: ``sha256:...`` of the effective config, defaults included, secrets as their references.
+        effective: what `print_config` prints: no value of a reference, no secret.
+    """
+
+    config: Config
+    digest: str
+    path: Path
+    effective: Data = field(repr=False)
+    _tree: Node = field(repr=False)
+
+    def problem(self, path: yamltree.Path, what: str) -> str:
+        """Return ``file:line: key.path: what`` for something that came to light only after loading."""
+        return _line(self.path, Problem(*self._tree.place(path), what))
+
+
+def load(path: Path) -> Loaded:
+    """Read, check and resolve the config file at `path`.
+
+    Raises:
+        ConfigError: with all that is wrong; nothing of it was started.
+    """
+    folder = path.absolute().parent
+    try:
+        tree, problems = yamltree.parse(_read(path))
+    except YamlError as error:
+        raise ConfigError([_line(path, error.problem)]) from None
+    if not isinstance(tree.value, dict):
+        what = f"should be a mapping of settings, is {kind_of(tree.value)}"
+        raise ConfigError([_line(path, Problem(tree.line, (), what))])
+    tree, found = _with_station_defaults(tree)
+    problems += found
+
+    def text(node: Node) -> str:
+        try:
+            return resolve(str(node.value), folder)
+        except UnresolvedError as error:
+            problems.append(Problem(node.line, node.path, str(error)))
+            return str(node.value)
+
+    data = tree.plain(text)
+    unresolved = {problem.path for problem in problems}
+    try:
+        config = Config.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        found = problems_of(error, _ConfigFile, tree) + checks.problems(data, tree, folder)
+        problems += [problem for problem in found if problem.path not in unresolved]
+        raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
+    problems += checks.problems(data, tree, folder)
+    if problems:
+        raise ConfigError(_lines(path, problems))
+    effective = _as_written(config.model_dump(mode="json"), tree, ())
+    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"))
+    digest = f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return Loaded(checks.anchored(config, folder), digest, path, effective, tree)
+
+
+def print_config(loaded: Loaded) -> str:
+    """Return the effective config as YAML; `load` reads it back as the same, but for masked secrets."""
+    return str(yaml.dump(loaded.effective, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of config.yaml, for editors."""
+    made = _ConfigFile.model_json_schema()
+    models = made["$defs"]
+    # A station may leave to station_defaults what its models need, and either may hold a part of a map.
+    for name in ("Station", "OpenCVCamera", "FolderCamera", "Interval"):
+        del models[name]["required"]
+    station = models["Station"]["properties"]
+    for key in ("camera", "trigger"):
+        del station[key]["discriminator"]
+        station[key]["anyOf"] = station[key].pop("oneOf")
+    models["OpenCVCamera"]["properties"]["source"]["type"] = ["string", "integer"]
+    made["properties"]["station_defaults"] = {
+        "$ref": "#/$defs/Station",
+        "description": made["properties"]["station_defaults"]["description"],
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **made,
+        "title": "Mekiki config.yaml",
+        "description": "Settings of the inspection agent.",
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `yamltree` would not read back as text."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if yamltree.is_text(text) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(yamltree.MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{path}:1: cannot be read: {error.strerror}: name a config file"]) from error
+    if len(content) > yamltree.MAX_BYTES:
+        limit = yamltree.MAX_BYTES // 1024**2
+        raise ConfigError([f"{path}:1: larger than {limit} MiB: make it smaller"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8: save it as UTF-8"]) from error
+
+
+def _with_station_defaults(tree: Node) -> tuple[Node, list[Problem]]:
+    """Return the tree with its `station_defaults` merged under each station."""
+    entries = dict(tree.value) if isinstance(tree.value, dict) else {}
+    defaults, stations = entries.pop("station_defaults", None), entries.get("stations")
+    if defaults is None:
+        return tree, []
+    if not isinstance(defaults.value, dict):
+        what = f"should be a mapping of keys, is {kind_of(defaults.value)}"
+        return replace(tree, value=entries), [Problem(defaults.line, defaults.path, what)]
+    if stations is not None and isinstance(stations.value, dict):
+        full = {name: yamltree.merged(defaults, station) for name, station in stations.value.items()}
+        entries["stations"] = replace(stations, value=full)
+    return replace(tree, value=entries), []
+
+
+def _as_written(value: Data, node: Node | None, path: yamltree.Path) -> Data:
+    """Return a dumped `value` with every text as it stands in the file, and literal secrets masked."""
+    written = node.value if node else None
+    if isinstance(value, dict):
+        entries = written if isinstance(written, dict) else {}
+        return {key: _as_written(item, entries.get(key), (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        nodes = written if isinstance(written, list) else []
+        return [_as_written(item, each, path) for item, each in zip_longest(value, nodes)]
+    if value == _PYDANTIC_MASK:
+        return MASK if _holds_secret(str(written), path) else str(written)
+    return written if isinstance(written, str) else value
+
+
+def _holds_secret(written: str, path: yamltree.Path) -> bool:
+    """Whether a secret field has to be masked: it holds more than references and a harmless address."""
+    literal = without_references(written)
+    return bool(literal) and not (path[-2:] == ("camera", "source") and _HARMLESS_SOURCE.fullmatch(literal))
+
+
+def _lines(path: Path, problems: Iterable[Problem]) -> list[str]:
+    """Return one line per problem in the order of the file, the first `MAX_PROBLEMS` of them."""
+    unique = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
+    lines = [_line(path, problem) for problem in unique[:MAX_PROBLEMS]]
+    if len(unique) > MAX_PROBLEMS:
+        lines.append(f"{path}:{unique[MAX_PROBLEMS].line}: more problems follow from here: mend these first")
+    return lines
+
+
+def _line(path: Path, problem: Problem) -> str:
+    keys = ".".join(_key(str(part)) for part in problem.path)
+    return f"{path}:{problem.line}: {f'{keys}: ' if keys else ''}{problem.what}"
+
+
+def _key(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else shown(key)

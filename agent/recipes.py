@@ -1,0 +1,47 @@
+"""Recipes by name: those of config.yaml first, then the ones that ship with the agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+from agent.config import Recipe
+from agent.errors import UsageError
+from agent.problems import did_you_mean
+from agent.yamltree import parse
+
+_FOLDER = resources.files("agent") / "recipes"
+
+
+@cache
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of the shipped recipes, sorted."""
+    names = (file.name for file in _FOLDER.iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+
+
+@cache
+def shipped(name: str) -> Recipe:
+    """Return the shipped recipe `name`, one of `shipped_names`."""
+    tree, _ = parse((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return Recipe.model_validate_json(json.dumps(tree.plain()))
+
+
+def find_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
+    """Return the recipe `name`; one of `recipes` hides a shipped one of the same name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in recipes:
+        return recipes[name]
+    if name in shipped_names():
+        return shipped(name)
+    raise UsageError(unknown_recipe(name, recipes))
+
+
+def unknown_recipe(name: str, recipes: Mapping[str, object]) -> str:
+    """Return what to say about a name that no recipe has."""
+    return f"no recipe is called {name!r}: {did_you_mean(name, [*recipes, *shipped_names()])}"
