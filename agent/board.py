@@ -1,0 +1,121 @@
+"""The board: the retained topics, which show the agent's present state to whoever connects late."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from agent import payloads
+from agent.mqtt import Message
+from agent.payloads import JSON
+from agent.verdict import Verdict
+
+_STATE_EVERY_S = 1.0
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Board:
+    """A topic that changes twice before it is sent is sent once, with its newest content.
+
+    Any thread may write; the publisher's thread takes.
+
+    Args:
+        state_topic: station -> topic of its retained state.
+    """
+
+    def __init__(self, state_topic: Callable[[str], str]) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._state_topic = state_topic
+        self._lock = threading.Lock()
+        self._retained: dict[str, Message] = {}
+        self._changed: dict[str, Message] = {}
+        self._later: dict[str, Callable[[], Message]] = {}
+        self._stations: dict[str, _StationState] = {}
+
+    def set(self, message: Message) -> None:
+        """Show a message under its topic; one that is not retained is sent once, if connected soon."""
+        with self._lock:
+            if message.retain:
+                if self._retained.get(message.topic) == message:
+                    return
+                self._retained[message.topic] = message
+            self._changed[message.topic] = message
+        self.on_change()
+
+    def set_later(self, topic: str, compose: Callable[[], Message]) -> None:
+        """Show under `topic` what `compose` returns once there is a connection; only the newest is asked."""
+        with self._lock:
+            self._later[topic] = compose
+        self.on_change()
+
+    def count(self, verdicts: Iterable[Verdict]) -> None:
+        """Bring the stations' states up to date with verdicts that were stored."""
+        for verdict in verdicts:
+            self._stations.setdefault(verdict.station, _StationState()).add(verdict)
+
+    def take(self, busy: Set[str] = frozenset()) -> list[Message]:
+        """Return what changed since the last call.
+
+        Args:
+            busy: topics whose last message is still on its way. A picture for one of them is not composed
+                yet, so that on a slow line the newest waits, not a queue of all of them.
+        """
+        now = time.monotonic()
+        for station, state in self._stations.items():
+            if state.due(now):
+                self.set(
+                    Message(
+                        self._state_topic(station),
+                        payloads.dumps(state.shown(now)).encode(),
+                        1,
+                        True,
+                        payloads.STATE_SCHEMA,
+                    )
+                )
+        with self._lock:
+            later = {topic: compose for topic, compose in self._later.items() if topic not in busy}
+            self._later = {topic: self._later[topic] for topic in self._later.keys() - later.keys()}
+        for compose in later.values():
+            self.set(compose())
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        return list(changed.values())
+
+    def republish(self) -> None:
+        """Send every retained topic again; a broker that was restarted may have forgotten them."""
+        with self._lock:
+            self._changed = {**self._retained, **self._changed}
+
+
+@dataclass(slots=True)
+class _StationState:
+    """Present verdict and counters of one station; the publisher's thread alone uses it."""
+
+    newest: Verdict | None = None
+    since: datetime = _LONG_AGO
+    counts: Counter[str] = field(default_factory=Counter)
+    changed: bool = False
+    dirty: bool = False
+    shown_at: float = 0.0
+
+    def add(self, verdict: Verdict) -> None:
+        if self.newest is None or self.newest.decision.verdict is not verdict.decision.verdict:
+            self.since = verdict.decided_at
+            self.changed = True
+        self.newest = verdict
+        self.counts[verdict.decision.verdict.value] += 1
+        self.dirty = True
+
+    def due(self, now: float) -> bool:
+        """A new verdict is shown at once, mere counting once a second."""
+        return self.changed or (self.dirty and now - self.shown_at >= _STATE_EVERY_S)
+
+    def shown(self, now: float) -> JSON:
+        assert self.newest is not None
+        self.changed = self.dirty = False
+        self.shown_at = now
+        return payloads.state(self.newest, self.since, self.counts)

@@ -1,0 +1,245 @@
+"""One connection to the broker: the only module that knows paho.
+
+paho keeps a queue of its own that dies with the process and sends messages again behind our back after a
+reconnect. So a connection lives once: when it is lost, it is thrown away with its queue, and the publisher
+sends what was not acknowledged over the next one, marked as replayed.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.config import MqttSettings
+from agent.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Protocol = Literal[4, 5]
+"""MQTT 3.1.1 or 5, by the protocol level that goes over the wire."""
+
+_UNSUPPORTED_PROTOCOL = 0x84
+_UNLIMITED = 65_535
+_ANSWER_S = 2.0
+
+
+class LinkState(StrEnum):
+    """Life of a connection; it never goes back."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published."""
+
+    topic: str
+    payload: bytes
+    qos: Literal[0, 1] = 1
+    retain: bool = False
+    schema: str | None = None
+
+
+class Link:
+    """One connection to the broker, from its birth to its loss; never used again.
+
+    Attributes:
+        window: messages that the broker takes without having acknowledged any (MQTT 5 Receive Maximum).
+        was_up: the broker has taken us.
+        speaks_other_protocol: the broker seems not to know the MQTT version that was tried.
+
+    Created, used and closed by the publisher's thread. paho's own thread only appends to a deque, sets
+    attributes once, and calls `wake`: a lock of ours around `publish` and in its callbacks would deadlock.
+
+    Args:
+        will: what the broker publishes in our name when the connection is lost.
+        wake: called from paho's thread when something happened.
+        tls: from `tls_context`.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        protocol: Protocol,
+        will: Message | None,
+        wake: Callable[[], None],
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.protocol: Protocol = protocol
+        self.state = LinkState.CONNECTING
+        self.reason = ""
+        self.speaks_other_protocol = False
+        self.was_up = False
+        self.window = _UNLIMITED
+        self._wake = wake
+        self._settings = settings
+        self._acknowledged: deque[tuple[int, str | None]] = deque()
+        self._patience_until = float("inf")
+        self._client = _client(settings, client_id, protocol, tls)
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+
+    def open(self) -> None:
+        """Start to connect; `state` tells the outcome."""
+        self._patience_until = time.monotonic() + self._settings.connect_timeout_s + _ANSWER_S
+        self._client.connect_async(self._settings.host, self._settings.port, int(self._settings.keepalive_s))
+        self._client.loop_start()
+
+    def check(self) -> LinkState:
+        """Return the state, having given up on a broker that took the connection and does not answer."""
+        if self.state is LinkState.CONNECTING and time.monotonic() > self._patience_until:
+            # Some brokers fall silent at a CONNECT of the MQTT version that they do not know.
+            self.speaks_other_protocol = True
+            self._down("no answer")
+        return self.state
+
+    def publish(self, message: Message) -> int:
+        """Hand a message to the connection and return the id that `acknowledged` will name."""
+        properties = _properties(message) if self.protocol == 5 else None
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        return info.mid
+
+    def acknowledged(self) -> list[tuple[int, str | None]]:
+        """Return the ids answered since the last call, each with None, or with why it was refused."""
+        answers = []
+        while self._acknowledged:
+            answers.append(self._acknowledged.popleft())
+        return answers
+
+    def end(self, reason: str) -> None:
+        """Declare the connection lost, for a reason that explains more than what paho saw."""
+        self.reason = reason
+        self.state = LinkState.DOWN
+
+    def close(self, wait_s: float = 0.0) -> None:
+        """Disconnect, and give paho `wait_s` to say so.
+
+        Its thread may hang in a name server or in a handshake for longer than anybody can wait, and
+        paho waits for its thread without a limit: a thread of its own does that.
+        """
+        self._client.disconnect()
+        closer = threading.Thread(target=self._client.loop_stop, name="mqtt-close", daemon=True)
+        closer.start()
+        closer.join(wait_s)
+
+    # From here on: paho's thread.
+
+    def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, code: Any, properties: Any) -> None:
+        # paho calls this for a refused connection as well.
+        if code.is_failure:
+            self.speaks_other_protocol = code.value == _UNSUPPORTED_PROTOCOL
+            self._down(f"refused: {code}")
+        else:
+            self.window = getattr(properties, "ReceiveMaximum", _UNLIMITED)
+            self.was_up = True
+            self.state = LinkState.UP
+            self._wake()
+
+    def _on_connect_fail(self, _client: Any, _userdata: Any) -> None:
+        # paho does not say why, but calls from where it caught the reason.
+        self._down(f"cannot be reached: {sys.exc_info()[1]}")
+
+    def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        if self.state is LinkState.CONNECTING:
+            # A broker that knows only MQTT 3.1.1 may hang up at an MQTT 5 CONNECT without a word.
+            self.speaks_other_protocol = True
+        self._down(f"lost: {code}")
+
+    def _on_publish(self, _client: Any, _userdata: Any, mid: int, code: Any, _properties: Any) -> None:
+        self._acknowledged.append((mid, str(code) if code.is_failure else None))
+        self._wake()
+
+    def _down(self, reason: str) -> None:
+        if self.state is not LinkState.DOWN:
+            self.reason = reason
+            self.state = LinkState.DOWN
+            self._wake()
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
+    """Return what TLS needs, None without TLS.
+
+    Raises:
+        ConfigError: the certificate files cannot be used.
+    """
+    if settings.tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.tls.cert is not None:
+            # Without a pass phrase here an encrypted key would ask for one on the terminal, for ever.
+            context.load_cert_chain(settings.tls.cert, settings.tls.key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError([f"mqtt.tls: {error}: give PEM files that belong together"]) from error
+    return context
+
+
+@contextmanager
+def subscription(
+    settings: MqttSettings, topics: Sequence[str], on_message: Callable[[str, bytes], None]
+) -> Iterator[None]:
+    """Receive messages while the context lasts; for the demo, which watches its own broker.
+
+    Args:
+        on_message: called with topic and payload from paho's thread.
+    """
+    client = _client(settings, "", 4, tls_context(settings))
+    client.on_connect = lambda c, *_: c.subscribe([(topic, 1) for topic in topics])
+    client.on_message = lambda _c, _u, m: on_message(m.topic, bytes(m.payload))
+    client.connect(settings.host, settings.port)
+    client.loop_start()
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _client(
+    settings: MqttSettings, client_id: str, protocol: Protocol, tls: ssl.SSLContext | None
+) -> paho.Client:
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        protocol=MQTTProtocolVersion(protocol),
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = settings.connect_timeout_s
+    client.max_inflight_messages_set(0)  # our window is the publisher's
+    if settings.username is not None:
+        password = settings.password.get_secret_value() if settings.password else None
+        client.username_pw_set(settings.username, password)
+    if tls is not None:
+        client.tls_set_context(tls)
+    return client
+
+
+def _properties(message: Message) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if message.schema is not None:
+        properties.ContentType = "application/json"
+        properties.PayloadFormatIndicator = 1
+        properties.UserProperty = ("schema", message.schema)
+    return properties

@@ -1,0 +1,146 @@
+"""From scores to a verdict: pure functions, no clock, no file, no network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from agent.config import Recipe, Votes
+from camera.frame import Quality
+
+Severity = Literal["minor", "major", "critical"]
+
+
+class Outcome(StrEnum):
+    """What the line is told about a part."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    UNSURE = "unsure"
+    NOT_INSPECTED = "not_inspected"
+
+
+CLASS = "class"
+LOW_MARGIN = "low_margin"
+VOTES = "votes"
+"""Reasons besides the faults of a picture (`camera.frame.Fault`); together they are a closed set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one picture says about a part.
+
+    Attributes:
+        reason: ``class``, ``low_margin``, ``votes`` or a `camera.frame.Fault`.
+        label: the class that stands for the verdict; None when not inspected.
+        severity: of a failing class, else None.
+        score: probability of `label`, 0..1.
+        margin: distance of the summed probability of all failing classes from the threshold, 0..1.
+        scores: probability per class, in the recipe's order, summing to 1.
+    """
+
+    verdict: Outcome
+    reason: str
+    label: str | None = None
+    severity: Severity | None = None
+    score: float | None = None
+    margin: float | None = None
+    scores: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Everything that made a verdict, so that it can be made again."""
+
+    model: str
+    weights: str
+    adapter: int
+    adapter_digest: str
+    recipe: str
+    config: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with its part, its times and its provenance; the store adds the sequence number."""
+
+    event_id: str
+    agent: str
+    station: str
+    captured_at: datetime
+    decided_at: datetime
+    part_id: str | None
+    recipe: str
+    decision: Decision
+    source: Decision
+    provenance: Provenance
+    quality: Quality
+    wait_ms: float
+    infer_ms: float
+
+
+def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> Decision:
+    """Judge one picture.
+
+    A part fails when the summed probability of the recipe's failing classes reaches `threshold`, and is
+    unsure when that sum is within `abstain_margin` of it. The sum is the operating point of ok against
+    defect: two kinds of defect that share the probability do not hide each other.
+
+    Args:
+        scores: probability per class in the recipe's order, or None where `quality.fault` is set.
+        quality: a picture with a fault is not inspected, whatever its scores.
+        recipe: classes, threshold and margin.
+    """
+    if quality.fault is not None or scores is None:
+        return Decision(Outcome.NOT_INSPECTED, str(quality.fault))
+    by_label = dict(zip(recipe.classes, (float(score) for score in scores), strict=True))
+    failing = {label: score for label, score in by_label.items() if recipe.classes[label].verdict == "fail"}
+    passing = {label: score for label, score in by_label.items() if label not in failing}
+    p_fail = min(sum(failing.values()), 1.0)
+    margin = abs(p_fail - recipe.threshold)
+    if failing and passing and margin < recipe.abstain_margin:
+        label = max(by_label, key=by_label.__getitem__)
+        return Decision(Outcome.UNSURE, LOW_MARGIN, label, None, by_label[label], margin, by_label)
+    fails = p_fail >= recipe.threshold if passing else True
+    side = failing if fails else passing
+    label = max(side, key=side.__getitem__)
+    return Decision(
+        Outcome.FAIL if fails else Outcome.PASS,
+        CLASS,
+        label,
+        recipe.classes[label].severity if fails else None,
+        by_label[label],
+        margin,
+        by_label,
+    )
+
+
+def vote(history: Sequence[Decision], votes: Votes) -> Decision:
+    """Let the last `votes.n` pictures of a part decide together: `votes.k` equal verdicts carry it.
+
+    Args:
+        history: decisions of one station, oldest first, the newest included; at least one.
+
+    Returns:
+        The newest decision with the verdict that was voted. Without `k` equal verdicts it is unsure.
+        A picture that was not inspected neither votes nor is outvoted.
+    """
+    newest = history[-1]
+    if newest.verdict is Outcome.NOT_INSPECTED:
+        return newest
+    window = history[-votes.n :]
+    counts = Counter(d.verdict for d in window if d.verdict in (Outcome.PASS, Outcome.FAIL))
+    carried = next((v for v in (Outcome.FAIL, Outcome.PASS) if counts[v] >= votes.k), Outcome.UNSURE)
+    if carried is newest.verdict:
+        return newest
+    voice = next((d for d in reversed(window) if d.verdict is carried), None)
+    if voice is None:
+        return replace(newest, verdict=carried, reason=VOTES, severity=None)
+    label = voice.label
+    score = newest.scores[label] if newest.scores and label else voice.score
+    return replace(newest, verdict=carried, reason=VOTES, label=label, severity=voice.severity, score=score)
