@@ -1,0 +1,227 @@
+"""The agent as a whole: builds the parts, starts the threads, watches them, ends in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapters.engine import Engine
+from adapters.open import open_engine
+from adapters.runtime import runtime_problem
+from agent import payloads
+from agent.board import Board
+from agent.broker import embedded_broker
+from agent.configfile import Loaded
+from agent.errors import ConfigError
+from agent.inspector import Inspector
+from agent.plans import check_prompts, station_plans
+from agent.publisher import Publisher
+from agent.status import Status
+from agent.store import Store
+from camera.feed import Feed
+from camera.frame import CameraError, Frame
+from camera.mailbox import Mailbox
+from camera.preprocess import Preprocess
+from camera.source import Source, open_source
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+# Together below 10 s, which is what an orderly stop may take.
+_INSPECTOR_S = 3.0
+_DRAIN_S = 2.5
+_PUBLISHER_S = _DRAIN_S + 3.0
+_CAMERAS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run has done, for its last line."""
+
+    inspected: int
+    stored: int
+    published: int
+    waiting: int
+    lost: int
+
+
+class Daemon:
+    """Owns every thread. `run` is called once, from the main thread.
+
+    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, paho's own, and this one, which
+    watches. Nothing restarts a thread: unexpected trouble in any of them ends the process with its
+    traceback, and systemd starts it again.
+
+    Args:
+        frames: end after so many frames.
+        engine: for a caller who has one already; otherwise the config's model is opened.
+    """
+
+    def __init__(self, loaded: Loaded, *, frames: int | None = None, engine: Engine | None = None) -> None:
+        self._loaded = loaded
+        self._frames = frames
+        self._engine = engine
+        self._stop = threading.Event()
+        self._crashes: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def stop(self) -> None:
+        """Ask `run` to end in order; from any thread or signal handler."""
+        self._stop.set()
+
+    def run(self) -> Summary:
+        """Inspect until `stop`, until the frames are counted, or until every source has ended.
+
+        Raises:
+            ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
+        """
+        config = self._loaded.config
+        if config.model.engine == "onnx" and (problem := runtime_problem()):
+            log.error("%s", problem)
+        sources = open_sources(self._loaded)
+        engine = self._engine or open_engine(config.model)
+        check_prompts(self._loaded, engine)
+        with ExitStack() as stack:
+            if config.mqtt.embedded_broker:
+                stack.enter_context(embedded_broker(config.mqtt.port))
+            store = Store(
+                Path(config.agent.data_dir),
+                keep_results=config.storage.keep_results,
+                max_waiting=config.storage.max_waiting,
+                min_free_mb=config.storage.min_free_mb,
+                outbox=config.mqtt.enabled,
+            )
+            return self._run(engine, sources, store)
+
+    def _run(self, engine: Engine, sources: dict[str, Source], store: Store) -> Summary:
+        config = self._loaded.config
+        mailbox = Mailbox()
+        feeds = [self._feed(name, source, mailbox, engine) for name, source in sources.items()]
+        status = Status(config, engine.info, feeds)
+        board = Board(status.state_topic)
+        publisher = Publisher(
+            store,
+            config.mqtt if config.mqtt.enabled else None,
+            client_id=f"mekiki-{config.agent.id}",
+            result_topic=status.result_topic,
+            board=board,
+            will=status.availability(payloads.OFFLINE),
+        )
+        inspector = Inspector(
+            config.agent.id,
+            engine,
+            station_plans(self._loaded, engine, sources),
+            mailbox,
+            publisher.put,
+            batch=config.inspector.batch,
+            on_fail=self._show_fail(board, status),
+            limit=self._frames,
+        )
+        inspector.warm_up()
+        for message in status.birth():
+            board.set(message)
+
+        for feed in feeds:
+            mailbox.open(feed.station)  # all of them first, or a short file could end the run alone
+        self._start("publisher", publisher.run)
+        self._start("inspector", lambda: inspector.run(self._stop))
+        for feed in feeds:
+            feed.start()
+        log.info("inspecting %s with %s on %s", ", ".join(sources), engine.info.name, engine.info.provider)
+        try:
+            self._watch(publisher, board, status)
+        finally:
+            self._end(feeds, mailbox, publisher, status)
+        if self._crashes:
+            raise self._crashes[0]
+        stats = publisher.stats()
+        return Summary(inspector.inspected, stats.stored, stats.published, stats.waiting, stats.lost)
+
+    def _watch(self, publisher: Publisher, board: Board, status: Status) -> None:
+        """Show how the agent is doing until it is time to end."""
+        inspector = next(thread for thread in self._threads if thread.name == "inspector")
+        while not self._stop.wait(_TICK_S) and not self._crashes and inspector.is_alive():
+            for message in status.look(publisher.stats(), time.monotonic()):
+                board.set(message)
+
+    def _end(self, feeds: list[Feed], mailbox: Mailbox, publisher: Publisher, status: Status) -> None:
+        """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
+        self._stop.set()
+        for feed in feeds:
+            feed.stop()
+        mailbox.close()
+        self._join("inspector", _INSPECTOR_S)
+        publisher.stop(_DRAIN_S, status.availability(payloads.OFFLINE if self._crashes else payloads.STOPPED))
+        self._join("publisher", _PUBLISHER_S)
+        until = time.monotonic() + _CAMERAS_S
+        for feed in feeds:
+            if not feed.join(max(0.0, until - time.monotonic())):
+                log.warning("camera %s: does not end, it is left behind", feed.station)
+
+    def _join(self, name: str, limit_s: float) -> None:
+        thread = next(thread for thread in self._threads if thread.name == name)
+        thread.join(limit_s)
+        if thread.is_alive():
+            log.error("%s: does not end within %.0f s, it is left behind", name, limit_s)
+
+    def _feed(self, name: str, source: Source, mailbox: Mailbox, engine: Engine) -> Feed:
+        station = self._loaded.config.stations[name]
+        return Feed(
+            name,
+            source,
+            mailbox,
+            Preprocess(**asdict(engine.info.preprocess)),
+            roi=station.roi,
+            limits=station.quality,
+            every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
+            on_crash=self._crashed,
+        )
+
+    def _show_fail(self, board: Board, status: Status) -> Callable[[Frame], None]:
+        wanted = {name for name, s in self._loaded.config.stations.items() if s.images.last_fail}
+
+        def show(frame: Frame) -> None:
+            if frame.station in wanted and frame.image is not None:
+                board.set_later(status.image_topic(frame.station), lambda: status.picture(frame))
+
+        return show
+
+    def _start(self, name: str, body: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                body()
+            except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
+                self._crashed(error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _crashed(self, error: BaseException) -> None:
+        self._crashes.append(error)
+
+
+def open_sources(loaded: Loaded) -> dict[str, Source]:
+    """Open the source of every enabled station.
+
+    Raises:
+        ConfigError: what some of them name is no source; all of these at once.
+    """
+    sources, problems = {}, []
+    for name, station in loaded.config.stations.items():
+        if not station.enabled:
+            continue
+        try:
+            sources[name] = open_source(station.camera)
+        except CameraError as error:
+            problems.append(loaded.problem(("stations", name, "camera"), str(error)))
+    if not problems and not sources:
+        problems.append(loaded.problem(("stations",), "none is enabled: set enabled: true on one"))
+    if problems:
+        raise ConfigError(problems)
+    return sources

@@ -1,0 +1,116 @@
+"""What the agent shows of itself: topics of its own, composed from the parts' numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from adapters.engine import ModelInfo
+from agent import __version__, payloads
+from agent.config import Config
+from agent.health import Condition, conditions, level
+from agent.mqtt import Message
+from agent.publisher import PublisherStats
+from camera.feed import Feed, FeedStats
+from camera.frame import Frame
+from camera.images import encode_jpeg
+
+log = logging.getLogger(__name__)
+
+_CAMERA_EVERY_S = 10.0
+
+
+class Status:
+    """Composes the agent's own messages. Owned by the main thread; the topics may be asked from any.
+
+    Args:
+        feeds: the cameras that are watched.
+    """
+
+    def __init__(self, config: Config, model: ModelInfo, feeds: Sequence[Feed]) -> None:
+        self._config = config
+        self._model = model
+        self._feeds = feeds
+        self._conditions: tuple[Condition, ...] | None = None
+        self._since = datetime.now(UTC)
+        self._cameras: dict[str, bool] = {}
+        self._cameras_at = self._stats_at = float("-inf")
+
+    def result_topic(self, station: str) -> str:
+        """Return where a station's results go."""
+        return self._station(station, "result")
+
+    def state_topic(self, station: str) -> str:
+        """Return where a station's present verdict stands."""
+        return self._station(station, "state")
+
+    def image_topic(self, station: str) -> str:
+        """Return where the picture of the last failed part stands."""
+        return self._station(station, "image/last_fail")
+
+    def availability(self, word: str) -> Message:
+        """Return the message that says `word` about us."""
+        return Message(self._own("availability"), word.encode(), 1, True)
+
+    def picture(self, frame: Frame) -> Message:
+        """Return the JPEG of a failed part."""
+        assert frame.image is not None
+        images = self._config.stations[frame.station].images
+        jpeg = encode_jpeg(frame.image, max_width_px=images.max_width_px, quality=images.jpeg_quality)
+        return Message(self.image_topic(frame.station), jpeg, 0, True)
+
+    def birth(self) -> list[Message]:
+        """Return what is shown from the start: that we are there, and who we are."""
+        info = payloads.info(
+            self._config.agent.id, __version__, self._model, [feed.station for feed in self._feeds]
+        )
+        return [self.availability(payloads.ONLINE), self._shown("info", info)]
+
+    def look(self, publisher: PublisherStats, now: float) -> list[Message]:
+        """Return what has changed, and what is due: health at once, cameras and stats now and then."""
+        feeds = [feed.snapshot() for feed in self._feeds]
+        messages = self._health(publisher, feeds)
+        connected = {feed.station: feed.connected for feed in feeds}
+        if connected != self._cameras or now - self._cameras_at >= _CAMERA_EVERY_S:
+            self._cameras, self._cameras_at = connected, now
+            messages += [
+                Message(
+                    self._station(feed.station, "camera"),
+                    payloads.dumps(payloads.camera(self._config.agent.id, feed)).encode(),
+                    1,
+                    True,
+                    payloads.CAMERA_SCHEMA,
+                )
+                for feed in feeds
+            ]
+        if now - self._stats_at >= self._config.mqtt.stats_interval_s:
+            self._stats_at = now
+            stats = payloads.stats(self._config.agent.id, datetime.now(UTC), publisher, feeds)
+            messages.append(
+                Message(self._own("stats"), payloads.dumps(stats).encode(), 0, False, payloads.STATS_SCHEMA)
+            )
+        return messages
+
+    def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
+        found = conditions(publisher, feeds)
+        if found == self._conditions:
+            return []
+        for condition in found:
+            log.warning("health: %s: %s: %s", condition.code, condition.subject, condition.message)
+        if not found and self._conditions:
+            log.info("health: ok again")
+        self._conditions, self._since = found, datetime.now(UTC)
+        # To whoever reads this over MQTT, the broker is well.
+        told = tuple(condition for condition in found if condition.code != "broker")
+        health = payloads.health(self._config.agent.id, level(told, feeds), self._since, told)
+        return [self._shown("health", health)]
+
+    def _shown(self, name: str, payload: payloads.JSON) -> Message:
+        return Message(self._own(name), payloads.dumps(payload).encode(), 1, True, payload["schema"])
+
+    def _own(self, name: str) -> str:
+        return payloads.agent_topic(self._config.mqtt.topic_prefix, self._config.agent.id, name)
+
+    def _station(self, station: str, name: str) -> str:
+        return payloads.station_topic(self._config.mqtt.topic_prefix, self._config.agent.id, station, name)
