@@ -1,0 +1,46 @@
+# `make demo` and `make test` are the only set-up: each makes what it needs first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench bundle clean
+
+# The light profile: ONNX Runtime, no torch; seconds, not minutes.
+demo: .venv/light
+	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
+
+test: .venv/full
+	tests/setup-mosquitto.sh
+	$(BIN)/python -m pytest $(TESTS)
+
+check: .venv/full
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/full
+	tests/setup-mosquitto.sh
+	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.prompt_length
+
+# The shipped model bundle from its checkpoint; equal inputs and tools give an equal bundle.
+bundle: .venv/full
+	$(BIN)/python -m benchmarks.build_line_bundle
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mekiki needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/light: .venv/python pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,demo]'
+	touch $@
+
+.venv/full: .venv/light
+	$(PIP) -e '.[cpu,demo,torch,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist out

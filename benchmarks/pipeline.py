@@ -1,0 +1,385 @@
+"""What the agent costs around its model: rate against the bare model call, latency by stage, start, memory.
+
+``python -m benchmarks.pipeline`` writes ``results/pipeline.json`` and ``.md``. Needs mosquitto.
+Pictures of the simulated line lie in a folder as JPEGs and are read as fast as they are inspected, one
+picture per call of the model; the subscriber sits in a process of its own, as the plant's would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import psutil
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+from PIL import Image
+
+from adapters.engine import Engine
+from adapters.open import ModelSettings, open_engine
+from agent.board import Board
+from agent.configfile import load
+from agent.daemon import Daemon
+from agent.ids import ulid
+from agent.publisher import Publisher
+from agent.status import Status
+from agent.store import Store
+from agent.verdict import Decision, Outcome, Provenance, Verdict
+from benchmarks.machine import describe, table, write
+from camera.folder import picture_files
+from camera.frame import Quality
+from camera.images import read_image
+from camera.preprocess import Preprocess, prepare
+from camera.settings import SimulatedCamera
+from camera.simulated import SimulatedLine
+
+PICTURES = 64
+
+
+def main() -> None:
+    """Measure everything once, beside each other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=1500, help="of each rate, latency and bare run")
+    parser.add_argument("--rounds", type=int, default=3, help="of bare and whole runs in turn")
+    parser.add_argument("--memory-frames", type=int, default=10_000)
+    arguments = parser.parse_args()
+    # As `mekiki run` does.
+    sys.setswitchinterval(0.0005)
+    engine = open_engine(ModelSettings())
+    figures: dict[str, Any] = {
+        "machine": describe("onnxruntime", "numpy", "opencv-python-headless", "paho-mqtt", "pillow"),
+        "model": engine.info.name,
+        "threads_of_the_model": os.environ.get("MEKIKI_THREADS", "half of the cores"),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_pictures(folder / "pictures")
+        with mosquitto(folder) as port:
+            figures["rate"] = _rates(engine, folder, port, arguments.frames, arguments.rounds)
+            figures["latency_ms"] = _latency(engine, folder, port, arguments.frames)
+            figures["verdicts_per_s"] = _verdicts(folder, port)
+            figures["start_s"] = _start(folder, port)
+            figures["memory"] = _memory(folder, port, arguments.memory_frames)
+    write("pipeline", figures, _markdown(figures))
+
+
+def _rates(engine: Engine, folder: Path, port: int, frames: int, rounds: int) -> dict[str, Any]:
+    """Run the bare model and the whole agent in turn, so that both meet the same machine."""
+    spec = Preprocess(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
+    pixels = [prepare(read_image(path), spec)[np.newaxis] for path in picture_files(folder / "pictures")]
+    ratios: dict[int, list[float]] = {1: [], 4: []}
+    whole: dict[int, list[float]] = {1: [], 4: []}
+    bare = [_bare(engine, pixels, frames)]
+    for _ in range(rounds):
+        for stations in (1, 4):
+            fps = _whole(engine, folder, port, frames, stations)
+            bare.append(_bare(engine, pixels, frames))
+            whole[stations].append(fps)
+            ratios[stations].append(fps / (0.5 * (bare[-2] + bare[-1])))
+    return {
+        "frames": frames,
+        "rounds": rounds,
+        "bare_fps": [round(fps, 1) for fps in bare],
+        **{
+            f"{stations}_stations": {
+                "fps": [round(fps, 1) for fps in whole[stations]],
+                "ratio": [round(ratio, 3) for ratio in ratios[stations]],
+                "median_ratio": round(float(np.median(ratios[stations])), 3),
+            }
+            for stations in whole
+        },
+    }
+
+
+def _bare(engine: Engine, pixels: list[Any], frames: int) -> float:
+    adapters = [engine.source]
+    started = time.perf_counter()
+    for number in range(frames):
+        engine.encode_image(pixels[number % len(pixels)], adapters)
+    return frames / (time.perf_counter() - started)
+
+
+def _whole(engine: Engine, folder: Path, port: int, frames: int, stations: int) -> float:
+    """Return frames a second between the first and the last decision, as a subscriber sees them."""
+    with _subscriber(port) as seen:
+        _run(engine, folder, port, frames, stations)
+        rows = seen(frames)
+    decided = sorted(row["decided"] for row in rows)
+    return (len(decided) - 1) / (decided[-1] - decided[0])
+
+
+def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, Any]:
+    """Capture to arrival, split by stage, at half of the rate that one station reaches."""
+    half = 0.5 * _whole(engine, folder, port, min(frames, 500), 1)
+    with _subscriber(port) as seen:
+        _run(engine, folder, port, frames, 1, fps=half)
+        rows = seen(frames)[50:]
+    stages = {
+        "wait": [row["wait"] for row in rows],
+        "infer": [row["infer"] for row in rows],
+        "store and publish": [(row["arrived"] - row["decided"]) * 1e3 for row in rows],
+        "capture to arrival": [(row["arrived"] - row["captured"]) * 1e3 for row in rows],
+    }
+    return {
+        "fps": round(half, 1),
+        **{
+            stage: {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 99)}
+            for stage, values in stages.items()
+        },
+    }
+
+
+def _verdicts(folder: Path, port: int, count: int = 20_000) -> dict[str, Any]:
+    """How fast verdicts go to disk and to the broker, without a camera and a model in their way."""
+    loaded = load(_config(folder, port, 1, data="verdicts"))
+    status = Status(loaded.config, open_engine(ModelSettings()).info, [])
+    store = Store(folder / "verdicts", keep_results=1_000_000, max_waiting=1_000_000)
+    publisher = Publisher(
+        store,
+        loaded.config.mqtt,
+        "bench",
+        status.result_topic,
+        Board(status.state_topic),
+        status.availability("offline"),
+    )
+    now = datetime.now(UTC)
+    labels = ("ok", "scratch", "dent", "stain", "missing_hole", "chipped_edge")
+    decision = Decision(Outcome.PASS, "class", "ok", None, 0.9, 0.4, dict.fromkeys(labels, 1 / 6))
+    digest = "sha256:" + 64 * "0"
+    provenance = Provenance("none", digest, 0, digest, digest, digest, "0")
+    thread = threading.Thread(target=publisher.run)
+    thread.start()
+    while publisher.stats().link_problem is not None:  # what is stored before that would be paced
+        time.sleep(0.01)
+    started = time.perf_counter()
+    for _ in range(count):
+        verdict = Verdict(
+            ulid(),
+            "bench",
+            "station0",
+            now,
+            now,
+            None,
+            "line",
+            decision,
+            decision,
+            provenance,
+            Quality(),
+            0,
+            0,
+        )
+        publisher.put([verdict])
+    while (stats := publisher.stats()).stored < count:
+        time.sleep(0.01)
+    stored_s = time.perf_counter() - started
+    while (stats := publisher.stats()).published < count and time.perf_counter() - started < 300:
+        time.sleep(0.01)
+    published_s = time.perf_counter() - started
+    publisher.stop(5.0, status.availability("stopped"))
+    thread.join(30)
+    assert stats.published == count, stats
+    return {"count": count, "stored": round(count / stored_s), "published": round(count / published_s)}
+
+
+def _start(folder: Path, port: int) -> dict[str, Any]:
+    """Time from the start of the process to the arrival of its first verdict; three times."""
+    times = []
+    for number in range(3):
+        with _subscriber(port) as seen:
+            path = _config(folder, port, 1, data=f"start-{number}")
+            started = time.time()
+            command = [sys.executable, "-m", "agent", "run", "-c", str(path), "--frames", "1"]
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(seen(1)[0]["arrived"] - started)
+    return {"runs": [round(t, 2) for t in times], "median": round(float(np.median(times)), 2)}
+
+
+def _memory(folder: Path, port: int, frames: int) -> dict[str, Any]:
+    """Resident memory of an agent of its own after a tenth of the frames and after all of them."""
+    path = _config(folder, port, 1, data="memory")
+    with _subscriber(port) as seen:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "-c", str(path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        process = psutil.Process(agent.pid)
+        marks = {}
+        for mark in (frames // 10, frames):
+            seen(mark, timeout_s=1200)
+            marks[str(mark)] = round(process.memory_info().rss / 2**20, 1)
+        agent.terminate()
+        agent.wait(30)
+    early, late = marks.values()
+    return {"rss_mib": marks, "growth_percent": round(100 * (late / early - 1), 2)}
+
+
+def _run(
+    engine: Engine, folder: Path, port: int, frames: int, stations: int, fps: float | None = None
+) -> None:
+    name = f"data-{time.monotonic_ns()}"
+    loaded = load(_config(folder, port, stations, data=name, fps=fps))
+    Daemon(loaded, frames=frames, engine=engine).run()
+    shutil.rmtree(folder / name)
+
+
+def _config(folder: Path, port: int, stations: int, *, data: str, fps: float | None = None) -> Path:
+    camera: dict[str, Any] = {"kind": "folder", "path": "pictures", "loop": True}
+    if fps is not None:
+        camera["fps"] = fps
+    config = {
+        "version": 1,
+        "agent": {"id": "bench", "data_dir": data},
+        "mqtt": {"host": "127.0.0.1", "port": port},
+        "inspector": {"batch": 1},
+        "storage": {"min_free_mb": 0},
+        "log": {"level": "warning"},
+        "stations": {f"station{n}": {"recipe": "line", "camera": camera} for n in range(stations)},
+    }
+    path = folder / f"{data}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def _write_pictures(folder: Path) -> None:
+    folder.mkdir()
+    line = SimulatedLine(SimulatedCamera(seed=3, defect_rate=0.2))
+    for number in range(1, PICTURES + 1):
+        Image.fromarray(line.picture(number)).save(folder / f"{number:04}.jpg", quality=90)
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    """Serve on a free port of the loopback while the context lasts; yields the port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n")
+    binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    broker = subprocess.Popen([binary, "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        yield port
+    finally:
+        broker.terminate()
+        broker.wait(10)
+
+
+@contextmanager
+def _subscriber(port: int) -> Iterator[Any]:
+    """Collect results in a process of its own; yields a function that waits for n of them."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_listen, args=(port, theirs), daemon=True)
+    process.start()
+    assert ours.poll(30), "the subscriber did not start"
+    ours.recv()
+
+    def seen(count: int, timeout_s: float = 300.0) -> list[dict[str, float]]:
+        ours.send(count)
+        if not ours.poll(timeout_s):
+            raise TimeoutError(f"{count} results did not arrive within {timeout_s:.0f} s")
+        rows: list[dict[str, float]] = ours.recv()
+        return rows
+
+    try:
+        yield seen
+    finally:
+        process.terminate()
+        process.join(10)
+
+
+def _listen(port: int, pipe: Any) -> None:
+    arrived: list[tuple[float, bytes]] = []
+    changed = threading.Condition()
+
+    def on_message(_client: Any, _userdata: Any, message: Any) -> None:
+        with changed:
+            arrived.append((time.time(), message.payload))
+            changed.notify_all()
+
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = on_message
+    client.on_connect = lambda c, *_: c.subscribe("mekiki/+/+/result", 1)
+    client.on_subscribe = lambda *_: pipe.send("ready")
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    while True:
+        count = pipe.recv()
+        with changed:
+            changed.wait_for(lambda count=count: len(arrived) >= count)
+            rows = list(arrived)
+        pipe.send([_row(at, json.loads(payload)) for at, payload in rows])
+
+
+def _row(at: float, result: dict[str, Any]) -> dict[str, float]:
+    return {
+        "arrived": at,
+        "captured": _seconds(result["captured_at"]),
+        "decided": _seconds(result["decided_at"]),
+        "wait": result["latency_ms"]["wait"],
+        "infer": result["latency_ms"]["infer"],
+    }
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()
+
+
+def _markdown(figures: dict[str, Any]) -> str:
+    rate, latency, memory = figures["rate"], figures["latency_ms"], figures["memory"]
+    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    rates = [
+        [
+            f"{n} station{'s' if n > 1 else ''}",
+            f"{np.median(rate[f'{n}_stations']['fps']):.1f}",
+            f"{np.median(rate['bare_fps']):.1f}",
+            f"{rate[f'{n}_stations']['median_ratio']:.3f}",
+            ", ".join(f"{r:.3f}" for r in rate[f"{n}_stations"]["ratio"]),
+        ]
+        for n in (1, 4)
+    ]
+    stages = [
+        [stage, f"{values['p50']:.1f}", f"{values['p99']:.1f}"]
+        for stage, values in latency.items()
+        if isinstance(values, dict)
+    ]
+    sizes = ", ".join(f"{rss} MiB after {mark}" for mark, rss in memory["rss_mib"].items())
+    return (
+        f"# What the agent costs around its model\n\n"
+        f"Written by `python -m benchmarks.pipeline`. Model {figures['model']}, one picture per call.\n"
+        f"Machine: {machine}.\n\n"
+        f"## Rate\n\nFrames a second, decision to decision, beside the bare model call on the same pictures in the"
+        f" same run; {rate['frames']} frames each, {rate['rounds']} rounds in turn.\n\n"
+        + table(["", "agent", "bare model", "ratio (median)", "each round"], rates)
+        + f"\n## Latency\n\nMilliseconds, one station at {latency['fps']} pictures a second, half of what it can.\n\n"
+        + table(["stage", "p50", "p99"], stages)
+        + f"\nVerdicts alone, {figures['verdicts_per_s']['count']} at once:"
+        f" {figures['verdicts_per_s']['stored']} a second to disk,"
+        f" {figures['verdicts_per_s']['published']} a second acknowledged by the broker.\n"
+        + f"\n## Start and memory\n\n"
+        f"From the start of the process to the arrival of the first verdict: {figures['start_s']['median']} s"
+        f" (median of {figures['start_s']['runs']}).\n"
+        f"Resident memory: {sizes} frames: {memory['growth_percent']:+.2f} %.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
