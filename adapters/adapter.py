@@ -157,7 +157,7 @@ def _write_durably(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
-    except BaseException:
+    except BaseException:  # whatever it was, also Ctrl-C: no half file stays, and it goes on its way
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
