@@ -1,0 +1,253 @@
+"""What methods that adapt without labels share: texts, a differentiable forward pass, an optimiser, state.
+
+A method is a value; its `step` is a pure function of the model, the state, the pictures and the texts. To
+reset is to begin again with `start`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapters.adapter import Adapter
+from adapters.clip import Clip
+from adapters.norm_vector import NormVector
+from adapters.prompts import Prompts
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+CHUNK = 16
+"""Pictures per pass through the image tower, which all stay in one graph.
+
+What a chunk needs fits into the caches of a CPU and is given back to the next one: see
+``benchmarks/results/step_time.md``.
+"""
+
+FIRST_LOSS_SCALE = 1024.0
+GROWTH_STEPS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The words of all classes, tokenised.
+
+    Attributes:
+        tokens: ``(N, L)`` every phrase in every template.
+        classes: ``(N,)`` the class of each text, 0..C-1.
+        frozen: ``(C, D)`` unit-length features with the source LayerNorms.
+    """
+
+    tokens: Tensor
+    classes: Tensor
+    frozen: Tensor
+
+    @classmethod
+    def of(cls, clip: Clip, prompts: Prompts) -> Texts:
+        """Tokenise a recipe's prompts for a model.
+
+        Raises:
+            PromptTooLong: a text does not fit into the model's context.
+        """
+        texts = [text for of_class in prompts.texts for text in of_class]
+        tokens = torch.tensor(clip.tokenizer(texts), device=clip.device)
+        classes = [number for number, of_class in enumerate(prompts.texts) for _ in of_class]
+        owner = torch.tensor(classes, device=clip.device)
+        with torch.no_grad():
+            frozen = class_means(clip.encode_text(tokens, {}).float(), owner, len(prompts.labels))
+        return cls(tokens, owner, frozen)
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What one forward pass gives.
+
+    Attributes:
+        logits: ``(B, C)`` scaled cosine similarities.
+        features: ``(B, D)`` image features, not normalised.
+        texts: ``(C, D)`` unit-length class features.
+    """
+
+    logits: Tensor
+    features: Tensor
+    texts: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a step says besides its new state.
+
+    Attributes:
+        logits: ``(B, C)`` before the update, without gradient.
+        numbers: the terms of the loss and what became of the step, for the log.
+    """
+
+    logits: Tensor
+    numbers: Mapping[str, float]
+
+
+State = TypeVar("State")
+
+
+class Method(Protocol[State]):
+    """A way to adapt. `State` is frozen and complete: nothing else is remembered between steps."""
+
+    def start(self, clip: Clip, texts: Texts) -> State:
+        """Return the state before the first step; the same again is a reset."""
+        ...
+
+    def step(self, clip: Clip, state: State, images: Tensor, texts: Texts) -> tuple[State, Answer]:
+        """Answer for ``(B, 3, S, S)`` preprocessed pictures and learn from them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """One of torch's optimisers as a pure function.
+
+    Attributes:
+        kind: which one.
+        rate: learning rate.
+        momentum: of SGD; for Adam and AdamW the first beta.
+        weight_decay: towards zero, as torch does it.
+    """
+
+    kind: Literal["AdamW", "Adam", "SGD"]
+    rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def descend(
+        self, vector: Tensor, gradient: Tensor, memory: Mapping[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the vector one step further and what the optimiser remembers; no argument changes."""
+        parameter = nn.Parameter(vector.detach().clone())
+        parameter.grad = gradient
+        optimizer = self._torch(parameter)
+        if memory:
+            optimizer.load_state_dict(copy.deepcopy(dict(memory)))  # torch moves the moments in place
+        optimizer.step()
+        return parameter.detach(), optimizer.state_dict()
+
+    def _torch(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        if self.kind == "SGD":
+            return torch.optim.SGD(
+                [parameter], self.rate, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        kind = torch.optim.AdamW if self.kind == "AdamW" else torch.optim.Adam
+        return kind([parameter], self.rate, betas=(self.momentum, 0.999), weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """An adapter on its way, and what its optimiser remembers.
+
+    Attributes:
+        adapter: the LayerNorms after the last step.
+        memory: torch's own state of the optimiser; empty before the first step.
+        loss_scale: factor on the loss before the backward pass, for fp16; otherwise 1.
+        good_steps: since the scale last changed.
+    """
+
+    adapter: Adapter
+    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    loss_scale: float = 1.0
+    good_steps: int = 0
+
+    @classmethod
+    def start(cls, clip: Clip, precision: Precision = "fp32") -> Learned:
+        """Return the model as it was trained."""
+        return cls(clip.source, loss_scale=FIRST_LOSS_SCALE if precision == "fp16" else 1.0)
+
+    def descend(
+        self, norms: NormVector, vector: Tensor, loss: Tensor, optimizer: Optimizer
+    ) -> tuple[Learned, dict[str, float]]:
+        """Take one step down `loss`, or none if its gradient is not finite.
+
+        Args:
+            norms: what the vector holds.
+            vector: ``(P,)`` that `loss` was computed with, and is differentiated by.
+            loss: a scalar.
+            optimizer: how to step.
+
+        Returns:
+            The state after the step; ``loss``, ``gradient_norm`` and ``skipped`` (0 or 1) of it.
+        """
+        (gradient,) = torch.autograd.grad(loss * self.loss_scale, vector)
+        gradient = gradient / self.loss_scale
+        value, length = torch.stack([loss.detach(), gradient.norm()]).tolist()
+        numbers = {"loss": value, "gradient_norm": length, "skipped": 0.0}
+        if not (abs(value) < float("inf") and length < float("inf")):  # NaN is not less than anything
+            return replace(self, loss_scale=self.loss_scale / 2, good_steps=0), {**numbers, "skipped": 1.0}
+        moved, memory = optimizer.descend(vector, gradient, self.memory)
+        scale, good = self.loss_scale, self.good_steps + 1
+        if scale > 1 and good == GROWTH_STEPS:
+            scale, good = 2 * scale, 0
+        return Learned(norms.write(moved, self.adapter), memory, scale, good), numbers
+
+    def stay(self) -> tuple[Learned, dict[str, float]]:
+        """Return the same for a batch with nothing to learn from: the state as it is, no loss."""
+        return self, {"loss": math.nan, "gradient_norm": 0.0, "skipped": 1.0}
+
+
+def forward(
+    clip: Clip,
+    norms: Mapping[str, Tensor],
+    images: Tensor,
+    texts: Tensor | Texts,
+    precision: Precision = "fp32",
+) -> Outputs:
+    """Return logits and features of ``(B, 3, S, S)`` pictures, differentiable by `norms` alone.
+
+    Args:
+        clip: the model; its weights are constants.
+        norms: LayerNorm tensors by name; what is missing is as trained.
+        images: preprocessed, on the model's device.
+        texts: texts to encode with `norms`, or class features to take as they are.
+        precision: of the encoders; everything after them is fp32. bf16 and fp16 are torch's autocast.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    if not len(images):
+        raise ValueError("a step needs at least one picture")
+    # Weights that ask for a gradient would have torch keep what theirs needs: twice the memory.
+    constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
+    tensors = {**constants, **norms}
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    with torch.autocast(clip.device.type, kind, enabled=precision != "fp32"):
+        chunks = [clip.encode_image(chunk, tensors) for chunk in torch.split(images, CHUNK)]
+        encoded = clip.encode_text(texts.tokens, tensors) if isinstance(texts, Texts) else None
+    features = torch.cat(chunks).float()  # (B, D)
+    if isinstance(texts, Texts):
+        assert encoded is not None
+        classes = class_means(encoded.float(), texts.classes, len(texts.frozen))  # (C, D)
+    else:
+        classes = texts
+    logits = clip.info.logit_scale * F.normalize(features, dim=1) @ classes.T  # (B, C)
+    return Outputs(logits, features, classes)
+
+
+def class_means(features: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Return ``(C, D)`` unit-length means of each class's unit-length texts: open_clip's zero-shot recipe.
+
+    Args:
+        features: ``(N, D)``, not normalised.
+        classes: ``(N,)`` class of each text, every class at least once.
+        count: C.
+    """
+    unit = F.normalize(features, dim=1)
+    owner = F.one_hot(classes, count).T.to(unit.dtype)  # (C, N)
+    return F.normalize(owner @ unit, dim=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Return ``(B,)`` entropy of each picture's class probabilities, in nats."""
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1)

@@ -1,0 +1,203 @@
+"""What one BATCLIP step costs: ``python -m benchmarks.step_time --official CHECKOUT``.
+
+Forward pass alone, the authors' step and ours, in turn in the same run, on ViT-B-32 shapes with random weights
+(time does not depend on them), fp32, 6 classes. CPU time where there is no CUDA, so that a busy machine counts
+less. Peak memory is that of a process which only takes steps, above what the loaded model needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+from adapters import learning
+from adapters.batclip import Batclip
+from adapters.clip import Clip, load_clip
+from adapters.learning import Texts
+from adapters.prompts import Prompts
+from benchmarks.machine import describe, table, write
+from benchmarks.official_batclip import TEMPLATE, Official
+
+MODEL = "ViT-B-32"
+NAMES = [
+    "scratched housing",
+    "dented housing",
+    "stained housing",
+    "chipped edge",
+    "missing hole",
+    "flawless housing",
+]
+BATCHES = (16, 64, 200)
+WAYS = ("forward", "official", "ours", "image tower")
+
+
+def main() -> None:
+    """Measure every batch size and write ``results/step_time``."""
+    args = _arguments()
+    if args.memory:
+        print(peak_memory_mib(args, *args.memory))
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(args.threads)
+    ways = make_ways(args, device, WAYS)
+    figures: dict[str, Any] = {"machine": describe("torch", "open_clip_torch"), "device": _name(device)}
+    rows = []
+    for batch in args.batches:
+        images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(batch)).to(device)
+        rounds = args.rounds if batch < 200 else max(2, args.rounds // 3)
+        times = in_turn(ways, images, rounds, device)
+        memory = {way: _memory_of(way, batch, args) for way in WAYS[:3]} if not args.no_memory else {}
+        medians = {way: float(np.median(of_way)) for way, of_way in times.items()}
+        figures[f"batch {batch}"] = {
+            "seconds": {way: [round(t, 3) for t in of_way] for way, of_way in times.items()},
+            "ours / official": round(medians["ours"] / medians["official"], 3),
+            "ours / forward": round(medians["ours"] / medians["forward"], 3),
+            "official / forward": round(medians["official"] / medians["forward"], 3),
+            "peak_memory_mib": memory,
+        }
+        ratios = sorted(o / t for o, t in zip(times["ours"], times["official"], strict=True))
+        rows.append(
+            [str(batch)]
+            + [f"{medians[way]:.2f}" for way in WAYS]
+            + [f"**{medians['ours'] / medians['official']:.2f}** ({ratios[0]:.2f}-{ratios[-1]:.2f})"]
+            + [f"{medians['ours'] / medians['forward']:.2f}"]
+            + [" / ".join(f"{memory.get(way, 0):.0f}" for way in WAYS[:3])]
+        )
+        print(rows[-1], flush=True)
+    heads = ["batch", "forward, s", "authors' step, s", "our step, s", "image tower there and back, s", "ours / authors' (range)", "ours / forward", "peak MiB: forward / authors' / ours"]  # fmt: skip
+    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    write(
+        args.name,
+        figures,
+        "# Time and memory of one BATCLIP step\n\nWritten by `python -m benchmarks.step_time`."
+        f" {MODEL} shapes, {len(NAMES)} classes, fp32, {args.threads} thread(s), {_name(device)}, median of"
+        f" rounds in turn, {'CPU' if device.type == 'cpu' else 'wall'} time. Machine: {machine}.\n\n"
+        + table(heads, rows)
+        + "\nThe floor is forward and backward of the image tower's activations (column 5) plus the six prompts;"
+        " gradients of frozen weights are never computed by either side.\n",
+    )
+
+
+def make_ways(
+    args: argparse.Namespace, device: torch.device, wanted: tuple[str, ...]
+) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """Return one call per way to treat a batch."""
+    torch.manual_seed(0)
+    model = open_clip.create_model(MODEL, load_weights=False).to(device).eval()
+    ways: dict[str, Callable[[torch.Tensor], Any]] = {}
+    if set(wanted) & {"forward", "ours", "image tower"}:
+        with tempfile.TemporaryDirectory() as folder:
+            save_file(model.state_dict(), Path(folder) / "weights.safetensors")
+            clip = load_clip(MODEL, checkpoint=Path(folder) / "weights.safetensors", device=device.type)
+        texts = Texts.of(clip, Prompts(tuple((name, (name,)) for name in NAMES), (TEMPLATE,)))
+        method, start = Batclip(), Batclip().start(clip, texts)
+        ways["forward"] = lambda images: _forward(clip, images)
+        ways["ours"] = lambda images: method.step(clip, start, images, texts)
+        ways["image tower"] = lambda images: _image_tower(clip, images)
+    if "official" in wanted:
+        official = Official(args.official, model, open_clip.get_tokenizer(MODEL), NAMES)
+        ways["official"] = official.step
+    return {way: ways[way] for way in wanted}
+
+
+def in_turn(
+    ways: dict[str, Callable[[torch.Tensor], Any]], images: torch.Tensor, rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Return seconds of each way, one per round; a first round warms up."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for round_ in range(rounds + 1):
+        for way, call in ways.items():
+            began = _clock(device)
+            call(images)
+            if round_:
+                times[way].append(_clock(device) - began)
+    return times
+
+
+def peak_memory_mib(args: argparse.Namespace, way: str, batch: str) -> float:
+    """Return how far memory rose above the loaded model while three batches were treated one way."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(args.threads)
+    (call,) = make_ways(args, device, (way,)).values()
+    images = torch.randn(int(batch), 3, 224, 224, device=device)
+    call(images[:1])
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = _resident()
+    for _ in range(3):
+        call(images)
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return (peak - before) / 2**20
+
+
+def _memory_of(way: str, batch: int, args: argparse.Namespace) -> float:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.step_time", "--official", str(args.official)]
+    command += ["--threads", str(args.threads), "--memory", way, str(batch)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return round(float(answer.stdout.split()[-1]))
+
+
+@torch.no_grad()
+def _forward(clip: Clip, images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([clip.encode_image(chunk, {}) for chunk in images.split(learning.CHUNK)])
+
+
+def _image_tower(clip: Clip, images: torch.Tensor) -> None:
+    """Go through the image tower and back to its LayerNorms, with no texts, loss or optimiser."""
+    norms = {
+        name: torch.tensor(clip.source.tensors[name], device=images.device, requires_grad=True)
+        for name in clip.norm_names("image")
+    }
+    constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
+    features = [clip.encode_image(chunk, {**constants, **norms}) for chunk in images.split(learning.CHUNK)]
+    torch.autograd.grad(torch.cat(features).square().sum(), list(norms.values()))
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--official", type=Path, required=True, help="checkout of sarthaxxxxx/BATCLIP")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--name", default="step_time", help="of the files in results")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory", nargs=2, metavar=("WAY", "BATCH"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
