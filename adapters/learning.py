@@ -185,7 +185,8 @@ class Learned:
         value, length = torch.stack([loss.detach(), gradient.norm()]).tolist()
         numbers = {"loss": value, "gradient_norm": length, "skipped": 0.0}
         if not (abs(value) < float("inf") and length < float("inf")):  # NaN is not less than anything
-            return replace(self, loss_scale=self.loss_scale / 2, good_steps=0), {**numbers, "skipped": 1.0}
+            scale = max(self.loss_scale / 2, 2.0) if self.loss_scale > 1 else 1.0
+            return replace(self, loss_scale=scale, good_steps=0), {**numbers, "skipped": 1.0}
         moved, memory = optimizer.descend(vector, gradient, self.memory)
         scale, good = self.loss_scale, self.good_steps + 1
         if scale > 1 and good == GROWTH_STEPS:

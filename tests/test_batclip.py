@@ -205,6 +205,7 @@ def test_a_picture_that_is_not_finite_moves_nothing(tiny_clip: Clip, texts: Text
     after, answer = Batclip().step(tiny_clip, state, images, texts)
     assert answer.numbers["skipped"] == 1
     assert after.adapter is state.adapter
+    assert after.loss_scale == 1  # what was not scaled stays so
 
 
 @settings(deadline=None, max_examples=50)

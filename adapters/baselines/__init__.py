@@ -1,0 +1,1 @@
+"""What BATCLIP is compared with: published methods behind the same interface, `adapters.learning.Method`."""

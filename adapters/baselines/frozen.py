@@ -1,0 +1,35 @@
+"""No adaptation: the model as it was trained, the yardstick of every method that learns.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
+https://arxiv.org/abs/2103.00020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapters.clip import Clip
+from adapters.learning import Answer, Precision, Texts, forward
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Zero-shot CLIP. There is no state: it is None.
+
+    Attributes:
+        precision: of the image tower.
+    """
+
+    precision: Precision = "fp32"
+
+    def start(self, clip: Clip, texts: Texts) -> None:
+        """Return nothing: there is nothing to remember."""
+        return
+
+    @torch.no_grad()
+    def step(self, clip: Clip, state: None, images: Tensor, texts: Texts) -> tuple[None, Answer]:
+        """Answer for ``(B, 3, S, S)`` pictures."""
+        return None, Answer(forward(clip, {}, images, texts.frozen, self.precision).logits, {})
