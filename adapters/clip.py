@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from adapters import line_tower
+from adapters import diffclip, line_tower
 from adapters.adapter import Adapter
+from adapters.attention import fold_attention
 from adapters.checkpoint import (
     cached_weights,
     first_words,
@@ -112,24 +113,23 @@ def load_clip(
     """
     if (checkpoint is None) == (pretrained is None):
         raise ModelError(f"{name}: needs exactly one of checkpoint and pretrained")
-    stay_offline()
-    line_tower.register()
-    if name not in open_clip.list_models():
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)
-        raise ModelError(f"{name}: open_clip knows no such model; did you mean {close[0]}?")
-
+    _require_known(name)
     if checkpoint is not None:
-        file, overrides = checkpoint, line_tower.preprocess_overrides(name)
+        file, overrides = checkpoint, _preprocess_overrides(name)
     else:
         file, overrides = cached_weights(name, pretrained or "")
     weights = verified_digest(file, sha256)
+    lambda_init = diffclip.stored_lambda_init(name, file)
+    target = _device(device)
     model = _build(name, overrides)
+    if lambda_init is not None:
+        diffclip.differentiate(model, lambda_init, target)
     preprocess = open_clip.get_model_preprocess_cfg(model)
     if checkpoint is not None:
         warn_of_other_preprocess(name, preprocess)
     load_weights(model, name, file)
+    fold_attention(model)
 
-    target = _device(device)
     # Not requires_grad_(False): torch folds a matrix product by that flag even where no gradient is recorded,
     # and the last bits of an answer would not be open_clip's.
     model = model.to(target).eval()
@@ -146,6 +146,16 @@ def load_clip(
         provider=f"torch:{target.type}",
     )
     return Clip(info, model, tokenizer, source, causal, target)
+
+
+def fresh_model(name: str) -> Any:
+    """Return open_clip's module of a model that it or we know, with random weights.
+
+    Raises:
+        ModelError: nobody knows the name, or the model cannot be built here.
+    """
+    _require_known(name)
+    return _build(name, _preprocess_overrides(name))
 
 
 def shortened_tables(clip: Clip, length: int | torch.SymInt) -> dict[str, Tensor]:
@@ -172,6 +182,19 @@ def _call(tower: nn.Module, tensors: Mapping[str, Tensor], argument: Tensor) -> 
     named = {f"clip.{name}": tensor for name, tensor in tensors.items()}
     answer: Tensor = functional_call(tower, named, (argument,))
     return answer
+
+
+def _require_known(name: str) -> None:
+    stay_offline()
+    line_tower.register()
+    diffclip.register()
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)
+        raise ModelError(f"{name}: open_clip knows no such model; did you mean {close[0]}?")
+
+
+def _preprocess_overrides(name: str) -> dict[str, Any]:
+    return line_tower.preprocess_overrides(name) | diffclip.preprocess_overrides(name)
 
 
 def _build(name: str, preprocess: dict[str, Any]) -> Any:

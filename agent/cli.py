@@ -1,4 +1,4 @@
-"""The command line: `mekiki run | demo | check | inspect | doctor | model build`.
+"""The command line: `mekiki run | demo | check | inspect | doctor | model build | convert diffclip`.
 
 Nothing heavy is imported before a command needs it, so that `mekiki --help` answers at once.
 """
@@ -16,11 +16,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent import __version__
-from agent.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, AgentError
+from agent.errors import (
+    EXIT_CHECK_FAILED,
+    EXIT_CONFIG,
+    EXIT_OK,
+    EXIT_UNEXPECTED,
+    EXIT_USAGE,
+    AgentError,
+    UsageError,
+)
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "config.yaml"
+
+_TORCH_EXTRA = frozenset({"torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript"})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if isinstance(error, AdapterError):  # a model or bundle that the config names is no good
             _say(f"model: {error}")
+            return EXIT_CONFIG
+        if isinstance(error, ModuleNotFoundError) and error.name in _TORCH_EXTRA:
+            _say(f"{error.name} is not installed here: pip install 'mekiki[torch]'")
             return EXIT_CONFIG
         log.exception("unexpected")
         return EXIT_UNEXPECTED
@@ -142,6 +155,29 @@ def _model_build(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _convert_diffclip(arguments: argparse.Namespace) -> int:
+    from adapters.diffclip import LambdaInit
+    from adapters.diffclip_convert import convert
+    from adapters.engine import ModelError
+
+    try:
+        lambda_init = LambdaInit.parse(arguments.lambda_init)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    done = convert(
+        Path(arguments.checkpoint),
+        Path(arguments.out),
+        lambda_init=lambda_init,
+        model=arguments.model,
+        overwrite=arguments.force,
+    )
+    _say(
+        f"{done.file}: {done.tensors} tensors, {done.numbers} numbers of {arguments.model}"
+        f" with lambda_init {done.lambda_init}, from {arguments.checkpoint}, {done.source}"
+    )
+    return EXIT_OK
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mekiki", description="Inspection agent for production lines.")
     parser.add_argument("--version", action="version", version=f"mekiki {__version__}")
@@ -193,6 +229,23 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--pretrained", help="pretrained tag for NAME, from the local hub cache")
     build.add_argument("--sha256", help="what the weights file must have")
     build.set_defaults(command=_model_build)
+
+    convert = commands.add_parser("convert", help="make published checkpoints safe to read")
+    kinds = convert.add_subparsers(required=True, metavar="KIND", parser_class=_Parser)
+    diffclip = kinds.add_parser("diffclip", help="a training checkpoint of DiffCLIP (needs the torch extra)")
+    diffclip.add_argument("checkpoint", metavar="CHECKPOINT", help="such as checkpoint_best.pt")
+    diffclip.add_argument("out", metavar="OUT.safetensors")
+    diffclip.add_argument(
+        "--lambda-init",
+        default="0.8",
+        metavar="L",
+        help="what it was trained with: a number, or 0.8-0.6*exp(-0.3*l); default: %(default)s",
+    )
+    diffclip.add_argument(
+        "--model", default="DiffCLIP-ViT-B-16", metavar="NAME", help="its architecture; default: %(default)s"
+    )
+    diffclip.add_argument("--force", action="store_true", help="replace OUT.safetensors")
+    diffclip.set_defaults(command=_convert_diffclip)
     return parser
 
 
