@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Photos:
 def read_photos(split: str) -> Photos:
     """Read ``train`` (50 000) or ``test-dev`` (5 000), in an order that mixes the classes and never changes."""
     images, labels = [], []
+    if not (FOLDER / f"{split}.zip").is_file():
+        sys.exit(f"{FOLDER / split}.zip: not there; put CIFAR-10's photos as <class>/<number>.jpg into it")
     with zipfile.ZipFile(FOLDER / f"{split}.zip") as file:
         for name in sorted(file.namelist()):
             label, _, photo = name.partition("/")
