@@ -31,6 +31,7 @@ SOURCE_KEY = "source"
 _IGNORED = (
     "argparse.Namespace",  # the run's options, under "args"
     "pathlib.PosixPath",  # a folder among them
+    "pathlib._local.PosixPath",  # as Python 3.13 calls it
     "numpy.dtype",  # with the next ones a metric such as "best_acc1" that nobody turned into a float
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",  # as numpy 2 calls it

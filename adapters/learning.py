@@ -1,7 +1,8 @@
 """What methods that adapt without labels share: texts, a differentiable forward pass, an optimiser, state.
 
 A method is a value; its `step` is a pure function of the model, the state, the pictures and the texts. To
-reset is to begin again with `start`.
+reset is to begin again with `start`. While a step runs, torch lends the model other LayerNorms: one thread at
+a time may use a `Clip`, so a learner beside an engine needs one of its own.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from adapters.prompts import Prompts
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-CHUNK = 16
-"""Pictures per pass through the image tower, which all stay in one graph.
+CHUNK = 64
+"""Pictures per pass through the image tower, all in one graph: bounds what a layer needs at once.
 
-What a chunk needs fits into the caches of a CPU and is given back to the next one: see
-``benchmarks/results/step_time.md``.
+Smaller ones are slower on a CPU, because every matrix product packs its weights anew.
 """
 
 FIRST_LOSS_SCALE = 1024.0
@@ -115,7 +115,7 @@ class Optimizer:
     Attributes:
         kind: which one.
         rate: learning rate.
-        momentum: of SGD; for Adam and AdamW the first beta.
+        momentum: of SGD; for Adam and AdamW the first beta, the second is 0.999.
         weight_decay: towards zero, as torch does it.
     """
 
@@ -132,9 +132,12 @@ class Optimizer:
         parameter.grad = gradient
         optimizer = self._torch(parameter)
         if memory:
-            optimizer.load_state_dict(copy.deepcopy(dict(memory)))  # torch moves the moments in place
+            # Moments alone: a whole state_dict would bring back the rate that they were made with. A copy,
+            # because torch moves them in place.
+            state = {**optimizer.state_dict(), "state": {0: copy.deepcopy(dict(memory))}}
+            optimizer.load_state_dict(state)
         optimizer.step()
-        return parameter.detach(), optimizer.state_dict()
+        return parameter.detach(), optimizer.state_dict()["state"].get(0, {})
 
     def _torch(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
         if self.kind == "SGD":
@@ -151,7 +154,7 @@ class Learned:
 
     Attributes:
         adapter: the LayerNorms after the last step.
-        memory: torch's own state of the optimiser; empty before the first step.
+        memory: the moments of torch's optimiser; empty before the first step.
         loss_scale: factor on the loss before the backward pass, for fp16; otherwise 1.
         good_steps: since the scale last changed.
     """

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from adapters.adapter import AdapterError
 from adapters.clip import Clip, load_clip
 from adapters.learning import Method, Texts
+from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.corruptions import KINDS, SEVERITIES
 from benchmarks.machine import describe, table, write
 from benchmarks.published_sets import SETS, DataError, Pictures, Published, open_pictures
@@ -36,8 +37,6 @@ MODEL = "ViT-B-16-quickgelu"
 
 SEED = 1
 """Of the order of pictures; with the authors' seed and Python's own shuffle it is their order."""
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +123,11 @@ def summary(args: argparse.Namespace, clip: Clip, answers: Mapping[str, Answers]
     """Return the figures of a run, in percent; the paper's where the run is one that the paper reports."""
     comparable = (
         args.model == MODEL
-        and args.pretrained in (None, "openai")
+        and args.pretrained == "openai"
         and args.severity == 5
         and len(args.kinds) == len(KINDS)
+        and args.limit is None
+        and (args.list is not None) == (args.set == "imagenet-c")
     )
     results = {}
     for name, of in answers.items():
@@ -151,14 +152,6 @@ def summary(args: argparse.Namespace, clip: Clip, answers: Mapping[str, Answers]
         "model": {"name": clip.info.name, "weights": clip.info.weights, "provider": clip.info.provider},
         "results": results,
     }
-
-
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """Return mean, lower and upper end of ``(N,)`` shares, in percent: 95 %, bootstrap over pictures."""
-    rng = np.random.default_rng(0)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return [round(100 * float(x), 2) for x in (values.mean(), low, high)]
 
 
 def report(figures: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ def test_without_a_gradient_it_is_torchs_own_pass() -> None:
 
 
 def test_what_it_does_not_know_goes_to_torch() -> None:
-    """Attention weights, other keys and padding masks are answered by torch."""
+    """Attention weights, other keys, padding, boolean masks and masks per head are answered by torch."""
     theirs, ours = both()
     x = torch.randn(2, 4, 24, requires_grad=True)
     other = torch.randn(2, 6, 24)
@@ -58,6 +58,8 @@ def test_what_it_does_not_know_goes_to_torch() -> None:
         ((x, x, x), {}),
         ((x, other, other), {"need_weights": False}),
         ((x, x, x), {"need_weights": False, "key_padding_mask": padding}),
+        ((x, x, x), {"need_weights": False, "attn_mask": torch.ones(4, 4).triu(1).bool()}),
+        ((x, x, x), {"need_weights": False, "attn_mask": torch.randn(6, 4, 4)}),
     ):
         for mine, reference in zip(ours(*given, **options), theirs(*given, **options), strict=True):
             assert mine is reference is None or torch.allclose(mine, reference, atol=1e-6)

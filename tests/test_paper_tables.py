@@ -178,7 +178,7 @@ def test_a_list_says_which_pictures_and_in_which_order(imagenet, tmp_path):
 
 def test_the_papers_means_stand_beside_the_papers_run_only(tiny_clip):
     """All kinds at severity 5 with openai's ViT-B/16 are compared with the paper; anything else is not."""
-    options = ["--set", "imagenet-c", "--data", "x", "--pretrained", "openai"]
+    options = ["--set", "imagenet-c", "--data", "x", "--pretrained", "openai", "--list", "y"]
     rng = np.random.default_rng(0)
     answers = {name: Answers(rng.random((15, 400)) < 0.3, [0.01]) for name in SETS["imagenet-c"].means}
     figures = summary(paper_tables._arguments(options), tiny_clip, answers)
@@ -190,8 +190,15 @@ def test_the_papers_means_stand_beside_the_papers_run_only(tiny_clip):
     text = report(figures)
     assert "| mean in the paper | 24.51 | 25.15 | 29.73 | 30.72 |" in text
     assert all(f"\n| {kind} | " in text for kind in KINDS)
-    for other in (["--severity", "3"], ["--model", "ViT-B-32-quickgelu"]):
-        figures = summary(paper_tables._arguments(options + other), tiny_clip, answers)
+    some = ["--set", "imagenet-c", "--data", "x"]
+    for other in (
+        [*options, "--severity", "3"],
+        [*options, "--model", "ViT-B-32-quickgelu"],
+        [*options, "--limit", "400"],
+        [*some, "--pretrained", "openai"],
+        [*some, "--checkpoint", "z", "--list", "y"],
+    ):
+        figures = summary(paper_tables._arguments(other), tiny_clip, answers)
         assert figures["results"]["BATCLIP"]["paper"] is None
         assert "mean in the paper" not in report(figures)
 

@@ -91,7 +91,8 @@ class RDumb:
             weights = (limit - uncertainty[chosen].detach()).exp()
             loss = (weights * uncertainty[chosen]).mean()
             learned, numbers = state.learned.descend(norms, vector, loss, self.optimizer)
-            average = _moved(average, probabilities[chosen].mean(0))
+            if not numbers["skipped"]:
+                average = _moved(average, probabilities[chosen].mean(0))
         else:
             learned, numbers = state.learned.stay()
         seen = {"reliable": float(reliable), "chosen": float(learned_from), "resets": float(state.resets)}
