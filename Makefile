@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench bundle clean
+.PHONY: demo test check bench photo-models bundle clean
 
 # The light profile: ONNX Runtime, no torch; seconds, not minutes.
 demo: .venv/light
@@ -24,6 +24,13 @@ bench: .venv/full
 	tests/setup-mosquitto.sh
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.prompt_length
+	$(BIN)/python -m benchmarks.diff_attention
+	$(BIN)/python -m benchmarks.bench_batclip --severity $(or $(SEVERITY),5)
+
+# The models of bench_batclip, again; about an hour each on one core.
+photo-models: .venv/full
+	$(BIN)/python -m benchmarks.train_clip --kind clip --out out/train_clip --threads 2 --resume
+	$(BIN)/python -m benchmarks.train_clip --kind diffclip --out out/train_clip --threads 2 --resume
 
 # The shipped model bundle from its checkpoint; equal inputs and tools give an equal bundle.
 bundle: .venv/full
