@@ -27,6 +27,7 @@ from adapters.clip import Clip, load_clip
 from adapters.learning import Learned, Outputs, Texts, forward
 from adapters.norm_vector import NormVector
 from adapters.prompts import Prompts
+from benchmarks.machine import describe, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 
 RECORD = Path(__file__).parents[1] / "tests" / "data" / "batclip_parity.npz"
@@ -196,7 +197,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     record: dict[str, Any] = {}
-    agrees = True
+    agrees, rows = True, []
     with tempfile.TemporaryDirectory() as folder:
         weights = draw_weights(Path(folder))
         clip = load_clip(MODEL, checkpoint=weights, device="cpu")
@@ -206,8 +207,19 @@ def main() -> None:
             mine = ours(clip, problem)
             worst = differences(clip, mine, reference)
             present = len(np.unique(mine["logits"].argmax(1)))
-            print(f"{problem} ({present} predicted): " + ", ".join(f"{k} {v:.1e}" for k, v in worst.items()))
+            rows.append([str(problem), str(present), *(f"{off:.1e}" for off in worst.values())])
             agrees &= all(worst[part] <= TOLERANCES[part] for part in worst)
+    figures = {"machine": describe("torch", "open_clip_torch"), "tolerances": TOLERANCES, "rows": rows}
+    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    write(
+        "parity_batclip",
+        figures,
+        "# BATCLIP beside the authors' code\n\nWritten by `python -m benchmarks.parity_batclip --official CHECKOUT`."
+        f" Largest relative differences, ours in fp32, theirs in fp64; allowed {TOLERANCES}. Machine: {machine}.\n\n"
+        + table(
+            ["problem", "classes predicted", "loss terms", "logits", "gradients", f"{STEPS} steps"], rows
+        ),
+    )
     if args.record:
         RECORD.parent.mkdir(exist_ok=True)
         np.savez_compressed(RECORD, **record)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from adapters.clip import Clip, load_clip
 from adapters.diffclip import MODEL_NAME, LambdaInit
 from adapters.diffclip_convert import convert
-from benchmarks.machine import table
+from benchmarks.machine import describe, table, write
 
 TOLERANCE = 1e-5
 RECORD = Path(__file__).parent.parent / "tests" / "data" / "diffclip_parity.npz"
@@ -146,8 +146,15 @@ def main() -> int:
                 rows.append(row)
                 worst = float(np.maximum(worst, found))  # unlike max() it keeps what is not a number
     heads = ["size", "seed", "lambda_init", "tensors", "parameters", "image", "text", "text, needed length"]
-    print(table(heads, rows))
-    print(f"largest difference {worst:.1e} of the largest feature, allowed {TOLERANCE:.0e}")
+    figures = {"machine": describe("torch", "open_clip_torch", "timm"), "largest": worst, "rows": rows}
+    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    write(
+        "parity_diffclip",
+        figures,
+        "# DiffCLIP beside the authors' code\n\nWritten by `python -m benchmarks.parity_diffclip --official DIR`,"
+        " random weights. Largest difference of a feature, relative to the largest feature:"
+        f" {worst:.1e}, allowed {TOLERANCE:.0e}. Machine: {machine}.\n\n" + table(heads, rows),
+    )
     if arguments.record:
         _record(authors)
     return int(not worst <= TOLERANCE)
