@@ -137,7 +137,7 @@ def differentiate(model: Any, lambda_init: LambdaInit, device: torch.device | st
     for module in trunk.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = NORM_EPS
-    fused = fused_is_faster(device)
+    fused = prefers_fused(device)
     for layer, block in enumerate(trunk.blocks):
         width, heads = block.attn.qkv.in_features, block.attn.num_heads
         block.attn = _attention(DiffAttention, width, heads, lambda_init.at(layer), fused)
@@ -146,12 +146,12 @@ def differentiate(model: Any, lambda_init: LambdaInit, device: torch.device | st
         block.attn = _attention(TextDiffAttention, width, heads, lambda_init.at(layer), fused)
 
 
-def fused_is_faster(device: torch.device | str) -> bool:
-    """Tell whether two calls of scaled-dot-product attention and a subtraction beat the explicit form.
+def prefers_fused(device: torch.device | str) -> bool:
+    """Tell whether to take two calls of scaled-dot-product attention and a subtraction, or the explicit form.
 
-    On a CPU they do not (benchmarks/results/diff_attention.md): they multiply the values twice, and torch has
-    no flash kernel there for values wider than queries. On a GPU, where it is not measured yet, they need no
-    room for the maps.
+    On a CPU the two calls are slower (benchmarks/results/diff_attention.md): they multiply the values twice,
+    and torch has no flash kernel there for values wider than queries. On a GPU they are taken because they need
+    no room for the maps; their speed is not measured yet.
     """
     return torch.device(device).type != "cpu"
 

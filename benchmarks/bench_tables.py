@@ -22,6 +22,9 @@ from matplotlib import pyplot as plt
 PLOTS = Path(__file__).parents[1] / "docs" / "img"
 SHORT = ("gauss", "shot", "impulse", "defocus", "glass", "motion", "zoom", "snow", "frost", "fog", "bright", "contrast", "elastic", "pixelate", "jpeg")  # fmt: skip
 
+HARD = 0.6
+"""Kinds of which the frozen model names fewer right are called hard, the others mild."""
+
 Job = tuple[str, str, str]
 """Model kind, mode, method."""
 
@@ -48,9 +51,10 @@ def write_tables(args: argparse.Namespace, found: Mapping[Job, Mapping[str, Any]
         f" corrupted by our own code, {args.photos} of each kind with resets and {args.continual_photos} without,"
         f" batches of 200. The numbers compare methods with each other; they are not CIFAR-10-C's. Intervals: 95 %,"
         f" bootstrap over photos, {RESAMPLES} resamples, paired for differences; they do not cover the chance of"
-        f" training or of the order of photos. Machine: {machine}.\n",
+        f" training or of the order of photos. Gains in points; hard kinds are those of which the frozen model names fewer"
+        f" than {HARD:.0%} right, the last fifth is that of each kind's photos. Machine: {machine}.\n",
     ]
-    parts += [_mode(mode, args, figures["results"]) for mode in args.modes]
+    parts += [_mode(mode, figures["results"]) for mode in args.modes]
     name = f"bench_batclip-{args.severity}" + (f"-seed{args.seed}" if args.seed else "")
     if args.json:
         print(json.dumps(figures, indent=1))
@@ -76,8 +80,17 @@ def result(job: Job, right: Mapping[Job, Right], step_s: NDArray[np.float64]) ->
     }
     if frozen is not None and method != "frozen":
         answer["gain"] = interval(of_photo - frozen.mean(0))
+        gains = 100 * (1.0 * mine - frozen)  # (15, N)
+        hard = frozen.mean(1) < HARD
+        answer["gain_hard"] = _mean(gains[hard])
+        answer["gain_mild"] = _mean(gains[~hard])
+        answer["gain_last_fifth"] = _mean(gains[:, -mine.shape[1] // 5 :])
         answer["gain_of_kind"] = {name: interval(1.0 * mine[r] - frozen[r]) for r, name in enumerate(KINDS)}
     return answer
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return round(float(values.mean()), 2) if values.size else None
 
 
 def draw(args: argparse.Namespace, right: Mapping[Job, Right], file: Path) -> None:
@@ -88,7 +101,7 @@ def draw(args: argparse.Namespace, right: Mapping[Job, Right], file: Path) -> No
         for column, kind in enumerate(args.kinds):
             axis = axes[row][column]
             for method in args.methods:
-                if method != "frozen":
+                if method != "frozen" and (kind, mode, method) in right:
                     gain = 100 * (right[kind, mode, method].mean(1) - right[kind, mode, "frozen"].mean(1))
                     axis.plot(gain[order], marker=".", label=method)
             axis.axhline(0, color="black", linewidth=1)
@@ -101,33 +114,28 @@ def draw(args: argparse.Namespace, right: Mapping[Job, Right], file: Path) -> No
     plt.close(figure)
 
 
-def _mode(mode: str, args: argparse.Namespace, results: list[dict[str, Any]]) -> str:
-    heads = ["model", "method", "mean", "against frozen", "worst kind against frozen", "CPU ms a step"]
-    rows, kinds = [], []
-    for of in (r for r in results if r["mode"] == mode):
-        gains = of.get("gain_of_kind", {})
-        worst = min(gains, key=lambda name: gains[name][0]) if gains else ""
-        rows.append(
-            [of["model"], of["method"], "{:.1f} ({:.1f}-{:.1f})".format(*of["accuracy"])]
-            + (
-                ["{:+.1f} ({:+.1f}..{:+.1f})".format(*of["gain"]), f"{gains[worst][0]:+.1f} {worst}"]
-                if gains
-                else ["", ""]
-            )
-            + [f"{of['step_ms']:.0f}"]
-        )
+def _mode(mode: str, results: list[dict[str, Any]]) -> str:
+    heads = ["model", "method", "mean", "against frozen", "hard kinds", "mild kinds", "last fifth", "worst kind", "CPU ms a step"]  # fmt: skip
+    rows, kinds, widest = [], [], 0.0
+    for of in (result for result in results if result["mode"] == mode):
+        row = [of["model"], of["method"], "{:.1f} ({:.1f}-{:.1f})".format(*of["accuracy"])]
+        if "gain" in of:
+            gains = of["gain_of_kind"]
+            worst = min(gains, key=lambda name: gains[name][0])
+            row.append("{:+.1f} ({:+.1f}..{:+.1f})".format(*of["gain"]))
+            row += [_signed(of[part]) for part in ("gain_hard", "gain_mild", "gain_last_fifth")]
+            row.append(f"{gains[worst][0]:+.1f} {worst}")
+        else:
+            row += [""] * 5
+        rows.append([*row, f"{of['step_ms']:.0f}"])
         kinds.append([of["model"], of["method"]] + [f"{of['of_kind'][name][0]:.1f}" for name in KINDS])
-    widest = max(
-        (
-            r["of_kind"][name][2] - r["of_kind"][name][1]
-            for r in results
-            if r["mode"] == mode
-            for name in KINDS
-        ),
-        default=0,
-    )
+        widest = max(widest, *(high - low for _, low, high in of["of_kind"].values()))
     title = "With a reset before each corruption" if mode == "reset" else f"Without resets: {mode}"
     return (
-        f"## {title}\n\n{table(heads, rows)}\nAccuracy per kind, % (no interval is wider than +-{widest / 2:.1f}):\n\n"
-        + table(["model", "method", *SHORT], kinds)
+        f"## {title}\n\n{table(heads, rows)}\nAccuracy per kind, % (no interval is wider than"
+        f" +-{widest / 2:.1f}):\n\n{table(['model', 'method', *SHORT], kinds)}"
     )
+
+
+def _signed(points: float | None) -> str:
+    return "" if points is None else f"{points:+.1f}"
