@@ -150,8 +150,8 @@ def prefers_fused(device: torch.device | str) -> bool:
     """Tell whether to take two calls of scaled-dot-product attention and a subtraction, or the explicit form.
 
     On a CPU the two calls are slower (benchmarks/results/diff_attention.md): they multiply the values twice,
-    and torch has no flash kernel there for values wider than queries. On a GPU they are taken because they need
-    no room for the maps; their speed is not measured yet.
+    and torch has no flash kernel there for values wider than queries. On a GPU they are taken because they
+    need no room for the maps; their speed is not measured yet.
     """
     return torch.device(device).type != "cpu"
 
