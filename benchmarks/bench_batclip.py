@@ -191,6 +191,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("out/bench_batclip"), help="folder for pictures and answers"
     )
+    parser.add_argument("--name", help="of the files in results; default: bench_batclip and the severity")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of torch, per process")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of the tables")

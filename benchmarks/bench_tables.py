@@ -55,7 +55,7 @@ def write_tables(args: argparse.Namespace, found: Mapping[Job, Mapping[str, Any]
         f" than {HARD:.0%} right, the last fifth is that of each kind's photos. Machine: {machine}.\n",
     ]
     parts += [_mode(mode, figures["results"]) for mode in args.modes]
-    name = f"bench_batclip-{args.severity}" + (f"-seed{args.seed}" if args.seed else "")
+    name = args.name or f"bench_batclip-{args.severity}" + (f"-seed{args.seed}" if args.seed else "")
     if args.json:
         print(json.dumps(figures, indent=1))
     else:
