@@ -189,8 +189,8 @@ def test_a_training_step_lowers_the_loss() -> None:
         assert lambda_init is None or isinstance(lambda_init, LambdaInit)
         torch.manual_seed(0)
         model = photo_model.build(kind)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         images = torch.from_numpy(pictures(10)).permute(0, 3, 1, 2) / 255
         tokens = train_clip.tokenise(photo_model.TEMPLATES)[0]
-        losses = [train_clip.descend(model, optimizer, images, torch.arange(10), tokens) for _ in range(30)]
-        assert losses[-1] < losses[0] - 0.2
+        losses = [train_clip.descend(model, optimizer, images, torch.arange(10), tokens) for _ in range(50)]
+        assert losses[-1] < 0.5 * losses[0]
