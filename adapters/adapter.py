@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +13,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
+
+from adapters.durable import write_durably
 
 FORMAT = "mekiki.adapter.v1"
 
@@ -102,7 +101,7 @@ def save_adapter(adapter: Adapter, path: Path, weights: str) -> None:
         "digest": adapter.digest,
     }
     content = safetensors.numpy.save(dict(adapter.tensors), {**facts, "seal": _seal(facts)})
-    _write_durably(path, content)
+    write_durably(path, content)
 
 
 def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
@@ -146,23 +145,3 @@ def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
 def _seal(facts: Mapping[str, str]) -> str:
     """Hash the metadata, which the adapter's own digest does not cover."""
     return hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Replace `path` in one step: write beside it, flush to the disk, rename, flush the folder."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:  # whatever it was, also Ctrl-C: no half file stays, and it goes on its way
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

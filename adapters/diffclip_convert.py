@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch.serialization import safe_globals
 from adapters.checkpoint import first_words, verified_digest
 from adapters.clip import fresh_model
 from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, differentiate
+from adapters.durable import write_durably
 from adapters.engine import ModelError
 
 SOURCE_KEY = "source"
@@ -216,12 +216,8 @@ def _culprit(error: pickle.UnpicklingError) -> str:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Make or replace a file in one step."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
-            half = Path(folder) / file.name
-            half.write_bytes(content)
-            half.replace(file)
+        write_durably(file, content)
     except OSError as error:
         raise ModelError(f"{file}: cannot be written: {error.strerror}") from error

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.corruptions import KINDS
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -43,7 +43,7 @@ def write_tables(args: argparse.Namespace, found: Mapping[Job, Mapping[str, Any]
         "training_seed": args.seed,
         "results": [result(job, right, found[job]["step_s"]) for job in found],
     }
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     parts = [
         f"# BATCLIP and others on corrupted photos, severity {args.severity}\n",
         f"Written by `python -m benchmarks.bench_batclip --severity {args.severity}`. Models: photo-clip-{args.seed}"

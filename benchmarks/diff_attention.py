@@ -9,9 +9,9 @@ costs; forward and backward ask for the gradient by the layer's input, as adapti
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from timm.layers import DiffAttention
 from torch import Tensor
 
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_turn, in_words, table, write
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def main() -> None:
                     f"{found['largest_difference']:.1e}",
                 ]
             )
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     heads = ["layer", "work", "fused, ms", "explicit, ms", "explicit / fused", "largest difference"]
     name = "diff_attention" if device.type == "cpu" else f"diff_attention_{device.type}"
     write(
@@ -109,24 +109,15 @@ def _measure(shape: Shape, device: torch.device, rounds: int) -> dict[str, Any]:
         expected = attend(fused=False, inputs=x)
         difference = float((attend(fused=True, inputs=x) - expected).abs().max() / expected.abs().max())
     return {
-        "forward": _in_turn(forward, device, rounds),
-        "forward and backward": _in_turn(both, device, rounds),
+        "forward": _median_ms(forward, device, rounds),
+        "forward and backward": _median_ms(both, device, rounds),
         "largest_difference": difference,
     }
 
 
-def _in_turn(work: Callable[[bool], None], device: torch.device, rounds: int) -> dict[str, float]:
-    """Return median milliseconds of both forms; CPU time on a CPU, so that a busy machine counts less."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    times: dict[str, list[float]] = {form: [] for form in FORMS}
-    for round_ in range(rounds + 1):
-        for form, fused in FORMS.items():
-            started = clock()
-            work(fused)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if round_:  # the first one warms up
-                times[form].append(clock() - started)
+def _median_ms(work: Callable[[bool], None], device: torch.device, rounds: int) -> dict[str, float]:
+    ways = {form: partial(work, fused) for form, fused in FORMS.items()}
+    times = in_turn(ways, rounds, torch.cuda.synchronize if device.type == "cuda" else None)
     return {f"{form}_ms": round(1e3 * float(np.median(kept)), 3) for form, kept in times.items()}
 
 

@@ -10,7 +10,7 @@ from adapters.baselines.frozen import Frozen
 from benchmarks import photo_model
 from benchmarks.bench_batclip import adapt, load
 from benchmarks.bootstrap import RESAMPLES, interval
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 from benchmarks.photos import read_photos
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         "accuracy": {kind: interval(of) for kind, of in right.items()},
         "diffclip - clip": difference,
     }
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     write(
         "photo_models",
         figures,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from adapters import line_tower
 from benchmarks.line_data import Recipe
+from benchmarks.small_clip import encode_text, normalise
 
 RECIPES = {"line": "line", "neu": "steel-neu", "xsdd": "steel-xsdd"}
 """Data set -> the recipe with its words."""
@@ -51,15 +52,6 @@ class Words:
         return torch.stack([t[int(rng.integers(len(t)))] for t in self.tokens])
 
 
-def encode_text(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """Return ``(N, D)``: open_clip's `encode_text` without the padding, which causal attention never sees."""
-    length = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    features: Tensor = x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
-    return features
-
-
 @torch.no_grad()
 def class_texts(model: open_clip.CLIP, words: Words, name: str) -> Tensor:
     """Return ``(C, D)`` unit-length class texts of one recipe: open_clip's mean over all prompts."""
@@ -89,10 +81,3 @@ def balanced_accuracy(guesses: NDArray[np.int64], labels: NDArray[np.int64]) -> 
     """Return the mean over classes of the share that is named right."""
     right = guesses == labels
     return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Apply open_clip's default mean and deviation to pictures in 0..1."""
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

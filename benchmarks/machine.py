@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,31 @@ def describe(*packages: str) -> dict[str, Any]:
         "measured_on": datetime.now(UTC).date().isoformat(),
         **{package: metadata.version(package) for package in packages},
     }
+
+
+def in_words(description: Mapping[str, Any]) -> str:
+    """Return what `describe` found as one line of a report."""
+    return ", ".join(f"{key} {value}" for key, value in description.items())
+
+
+def in_turn(
+    ways: Mapping[str, Callable[[], Any]], rounds: int, synchronize: Callable[[], None] | None = None
+) -> dict[str, list[float]]:
+    """Return seconds of each way, one per round, taken in turn; a first round warms up.
+
+    CPU time, so that a busy machine counts less; with `synchronize`, which waits for a GPU, wall time.
+    """
+    clock = time.perf_counter if synchronize else time.process_time
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for round_ in range(rounds + 1):
+        for way, call in ways.items():
+            began = clock()
+            call()
+            if synchronize:
+                synchronize()
+            if round_:
+                times[way].append(clock() - began)
+    return times
 
 
 def write(name: str, figures: dict[str, Any], markdown: str) -> None:

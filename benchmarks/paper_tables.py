@@ -27,7 +27,7 @@ from adapters.clip import Clip, load_clip
 from adapters.learning import Method, Texts
 from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.corruptions import KINDS, SEVERITIES
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 from benchmarks.published_sets import SETS, DataError, Pictures, Published, open_pictures
 from camera.frame import CameraError
 from camera.preprocess import Preprocess, prepare
@@ -168,7 +168,7 @@ def report(figures: Mapping[str, Any]) -> str:
     else:
         note = f"The paper's means stand only beside all 15 kinds at severity 5 and {MODEL} of openai"
     rows.append(["ms a step", *(f"{of['step_ms']:.0f}" for of in results.values())])
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     return (
         f"# {figures['set']}, severity {figures['severity']}\n\n"
         f"Written by `python -m benchmarks.paper_tables`. Model: {model['name']}, {model['weights']}, {model['provider']}."

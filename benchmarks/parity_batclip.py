@@ -27,7 +27,7 @@ from adapters.clip import Clip, load_clip
 from adapters.learning import Learned, Outputs, Texts, forward
 from adapters.norm_vector import NormVector
 from adapters.prompts import Prompts
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 
 RECORD = Path(__file__).parents[1] / "tests" / "data" / "batclip_parity.npz"
@@ -210,7 +210,7 @@ def main() -> None:
             rows.append([str(problem), str(present), *(f"{off:.1e}" for off in worst.values())])
             agrees &= all(worst[part] <= TOLERANCES[part] for part in worst)
     figures = {"machine": describe("torch", "open_clip_torch"), "tolerances": TOLERANCES, "rows": rows}
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     write(
         "parity_batclip",
         figures,

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from adapters.clip import Clip, load_clip
 from adapters.diffclip import MODEL_NAME, LambdaInit
 from adapters.diffclip_convert import convert
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 
 TOLERANCE = 1e-5
 RECORD = Path(__file__).parent.parent / "tests" / "data" / "diffclip_parity.npz"
@@ -147,7 +147,7 @@ def main() -> int:
                 worst = float(np.maximum(worst, found))  # unlike max() it keeps what is not a number
     heads = ["size", "seed", "lambda_init", "tensors", "parameters", "image", "text", "text, needed length"]
     figures = {"machine": describe("torch", "open_clip_torch", "timm"), "largest": worst, "rows": rows}
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     write(
         "parity_diffclip",
         figures,

@@ -41,7 +41,7 @@ from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
 from agent.verdict import Decision, Outcome, Provenance, Verdict
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_words, table, write
 from camera.folder import picture_files
 from camera.frame import Quality
 from camera.images import read_image
@@ -345,7 +345,7 @@ def _seconds(stamp: str) -> float:
 
 def _markdown(figures: dict[str, Any]) -> str:
     rate, latency, memory = figures["rate"], figures["latency_ms"], figures["memory"]
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     rates = [
         [
             f"{n} station{'s' if n > 1 else ''}",

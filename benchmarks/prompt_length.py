@@ -8,8 +8,6 @@ counts less.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from adapters.clip import load_clip
 from adapters.engine import Engine, Tokens
 from adapters.open import ModelSettings, open_engine
 from adapters.torch_engine import TorchEngine
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_turn, in_words, table, write
 
 PROMPTS = [
     f"a close-up photo of a metal housing with {defect}" for defect in ("a scratch", "a dent", "a stain")
@@ -45,7 +43,11 @@ def main() -> None:
         short = engine.tokenize(PROMPTS)
         full = np.zeros((len(short), engine.info.context_length), np.int64)
         full[:, : short.shape[1]] = short
-        times = _in_turn(lambda e=engine, t=short: _encode(e, t), lambda e=engine, t=full: _encode(e, t))
+        lengths = {
+            "short": lambda e=engine, t=short: _encode(e, t),
+            "full": lambda e=engine, t=full: _encode(e, t),
+        }
+        times = [float(np.median(of_length)) for of_length in in_turn(lengths, ROUNDS).values()]
         difference = float(np.abs(_encode(engine, short) - _encode(engine, full)).max())
         figures[name] = {
             "tokens": short.shape[1],
@@ -56,7 +58,7 @@ def main() -> None:
         }
         row = [name, f"{short.shape[1]} of {full.shape[1]}", f"{1e3 * times[0]:.1f}", f"{1e3 * times[1]:.1f}"]
         rows.append([*row, f"{times[1] / times[0]:.1f}", f"{difference:.1e}"])
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     heads = [
         "text tower",
         "tokens",
@@ -76,17 +78,6 @@ def main() -> None:
 
 def _encode(engine: Engine, tokens: Tokens) -> Any:
     return engine.encode_text(tokens, engine.source)
-
-
-def _in_turn(short: Callable[[], Any], full: Callable[[], Any]) -> tuple[float, float]:
-    times: list[list[float]] = [[], []]
-    for round_ in range(ROUNDS + 1):
-        for kept, call in zip(times, (short, full), strict=True):
-            started = time.process_time()
-            call()
-            if round_:  # the first one warms up
-                kept.append(time.process_time() - started)
-    return float(np.median(times[0])), float(np.median(times[1]))
 
 
 def _vit_b_32() -> Engine:

@@ -33,7 +33,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import describe, table
+from benchmarks.machine import describe, in_words, table
 from benchmarks.pipeline import mosquitto
 
 ROOT = Path(__file__).parent.parent
@@ -192,7 +192,7 @@ def _report(
     heads = ["station", "results", "seq", "replayed", "verdicts", "capture to decision p50 / p99, ms"]
     others = ", ".join(f"{n} {topic}" for topic, n in sorted(plant.others.items()))
     _picture(plant, heads, rows, log)
-    machine = ", ".join(f"{key} {value}" for key, value in describe("onnxruntime").items())
+    machine = in_words(describe("onnxruntime"))
     return (
         "# Real input, shown\n\n"
         "Written by `python -m benchmarks.real_input`: `mekiki run` with three stations at once, a real mosquitto,"

@@ -16,13 +16,13 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters import line_tower
 from benchmarks import machine
 from benchmarks.line_data import line_pictures, read_recipe, steel_pictures
 from benchmarks.line_zero_shot import RECIPES, Words, class_texts, zero_shot_logits
+from benchmarks.small_clip import half_precision
 
 WEIGHTS = Path(__file__).parent / "weights" / f"{line_tower.MODEL_NAME}.safetensors"
 VALIDATION_PARTS = 600
@@ -81,18 +81,6 @@ def calibrate(model: open_clip.CLIP) -> float:
         cosines = zero_shot_logits(model, class_texts(model, words, name), images) / model.logit_scale.exp()
         loss += [F.cross_entropy(float(scale) * cosines, labels).item() for scale in SCALES]
     return float(SCALES[loss.argmin()])
-
-
-def half_precision(model: open_clip.CLIP) -> dict[str, Tensor]:
-    """Return the state to ship: fp16, except LayerNorms, which the product adapts, and the scale."""
-    exact = {"logit_scale"}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
-            exact |= {f"{name}.weight", f"{name}.bias"}
-    return {
-        name: (tensor if name in exact else tensor.half()).detach().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
 
 
 if __name__ == "__main__":

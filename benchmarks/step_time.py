@@ -11,8 +11,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from adapters.batclip import Batclip
 from adapters.clip import Clip, load_clip
 from adapters.learning import Texts
 from adapters.prompts import Prompts
-from benchmarks.machine import describe, table, write
+from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 
 MODEL = "ViT-B-32"
@@ -56,7 +56,8 @@ def main() -> None:
     for batch in args.batches:
         images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(batch)).to(device)
         rounds = args.rounds if batch < 200 else max(2, args.rounds // 3)
-        times = in_turn(ways, images, rounds, device)
+        calls = {way: partial(call, images) for way, call in ways.items()}
+        times = in_turn(calls, rounds, torch.cuda.synchronize if device.type == "cuda" else None)
         memory = {way: _memory_of(way, batch, args) for way in WAYS[:3]} if not args.no_memory else {}
         medians = {way: float(np.median(of_way)) for way, of_way in times.items()}
         figures[f"batch {batch}"] = {
@@ -76,7 +77,7 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     heads = ["batch", "forward, s", "authors' step, s", "our step, s", "image tower there and back, s", "ours / authors' (range)", "ours / forward", "peak MiB: forward / authors' / ours"]  # fmt: skip
-    machine = ", ".join(f"{key} {value}" for key, value in figures["machine"].items())
+    machine = in_words(figures["machine"])
     write(
         args.name,
         figures,
@@ -123,20 +124,6 @@ class Learner:
         self._state, _ = self._method.step(self._clip, self._state, images, self._texts)
 
 
-def in_turn(
-    ways: dict[str, Callable[[torch.Tensor], Any]], images: torch.Tensor, rounds: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Return seconds of each way, one per round; a first round warms up."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for round_ in range(rounds + 1):
-        for way, call in ways.items():
-            began = _clock(device)
-            call(images)
-            if round_:
-                times[way].append(_clock(device) - began)
-    return times
-
-
 def peak_memory_mib(args: argparse.Namespace, way: str, batch: str) -> float:
     """Return how far memory rose above the loaded model while one batch was treated one way."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -176,13 +163,6 @@ def _image_tower(clip: Clip, images: torch.Tensor) -> None:
     constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
     features = [clip.encode_image(chunk, {**constants, **norms}) for chunk in images.split(learning.CHUNK)]
     torch.autograd.grad(torch.cat(features).square().sum(), list(norms.values()))
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def _status_bytes(field: str) -> int:

@@ -27,6 +27,7 @@ from adapters.diffclip import METADATA_KEY
 from benchmarks import machine, photo_model
 from benchmarks.photo_model import CLASSES, KINDS, TEMPLATES
 from benchmarks.photos import Photos, read_photos
+from benchmarks.small_clip import adamw, cosine, encode_text, half_precision, move_average, normalise
 
 log = logging.getLogger("train_clip")
 
@@ -52,7 +53,7 @@ def main() -> None:
     model = photo_model.build(args.kind).to(device, memory_format=torch.channels_last)
     attend_explicitly(model, device.type == "cpu")
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = _optimizer(model)
+    optimizer = adamw(model, PEAK_RATE, WEIGHT_DECAY, undecayed=("embed", "cls_token"))
     state_file = args.out / f"{args.kind}-{args.seed}.pt"
     epoch, spent_s, history = 0, 0.0, []
     if args.resume and state_file.exists():
@@ -71,15 +72,12 @@ def main() -> None:
         for number, chosen in enumerate(order.split(BATCH)):
             step = epoch * batches + number
             for group in optimizer.param_groups:
-                group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * _cosine(step / total)
+                group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine(step / total)
             images = augment(torch.from_numpy(training.images[chosen.numpy()]), random).to(device)
             labels = torch.from_numpy(training.labels[chosen.numpy()]).to(device)
             drawn = tokens[int(torch.randint(len(tokens), (1,), generator=random))]
             losses += descend(model, optimizer, images, labels, drawn)
-            decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
-            torch._foreach_lerp_(
-                list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay
-            )
+            move_average(average, model, step, AVERAGE_DECAY)
         epoch += 1
         spent_s += time.monotonic() - began
         history.append(
@@ -156,22 +154,6 @@ def tokenise(templates: tuple[str, ...]) -> Tensor:
     return tokens[:, :, : int((tokens != 0).sum(-1).max())]
 
 
-def encode_text(model: Any, tokens: Tensor) -> Tensor:
-    """Return ``(N, D)``: open_clip's `encode_text` without the padding, which causal attention never sees."""
-    length = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    features: Tensor = x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
-    return features
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Apply open_clip's default mean and deviation to pictures in 0..1."""
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
 def accuracy(model: Any, photos: Photos) -> float:
     """Return the share of photos that zero-shot answers name right."""
@@ -187,14 +169,7 @@ def accuracy(model: Any, photos: Photos) -> float:
 
 def ship(model: Any, args: argparse.Namespace, history: list[dict[str, float]], spent_s: float) -> None:
     """Write the averaged weights, fp16 except LayerNorms and the scale, and how they came about."""
-    exact = {"logit_scale"}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
-            exact |= {f"{name}.weight", f"{name}.bias"}
-    state = {
-        name: (tensor if name in exact else tensor.half()).detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    state = half_precision(model)
     lambda_init = KINDS[args.kind]
     file = photo_model.weights(args.kind, args.seed)
     file.parent.mkdir(exist_ok=True)
@@ -216,20 +191,6 @@ def ship(model: Any, args: argparse.Namespace, history: list[dict[str, float]], 
         "machine": machine.describe("torch", "open_clip_torch", "timm"),
     }
     file.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def _optimizer(model: Any) -> torch.optim.Optimizer:
-    decayed = [
-        p for n, p in model.named_parameters() if p.ndim > 1 and "embed" not in n and "cls_token" not in n
-    ]
-    kept = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in kept]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-
-
-def _cosine(progress: float) -> float:
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _uniform(count: int, low: float, high: float, random: torch.Generator) -> Tensor:

@@ -30,7 +30,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from adapters import line_tower
 from benchmarks.line_batches import BATCH, Batch, draw_batches
 from benchmarks.line_data import Pictures, line_pictures, read_recipe, steel_pictures
-from benchmarks.line_zero_shot import RECIPES, Words, balanced_accuracy, encode_text, guess, normalise
+from benchmarks.line_zero_shot import RECIPES, Words, balanced_accuracy, guess
+from benchmarks.small_clip import adamw, cosine, encode_text, move_average, normalise
 
 log = logging.getLogger("train_line")
 
@@ -97,7 +98,7 @@ def train(rank: int, args: argparse.Namespace, port: int) -> None:
     model = open_clip.create_model(line_tower.MODEL_NAME, force_preprocess_cfg=line_tower.PREPROCESS)
     model = model.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = _optimizer(model)
+    optimizer = adamw(model, PEAK_RATE, WEIGHT_DECAY, undecayed=("embedding", "position"))
     step, spent_s, history = 0, 0.0, []
     if args.resume:
         state = torch.load(args.out / "state.pt", map_location=device, weights_only=True)
@@ -115,7 +116,7 @@ def train(rank: int, args: argparse.Namespace, port: int) -> None:
     progress = 0.0
     while progress < 1:
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * _cosine(progress)
+            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine(progress)
         losses.append(backward(model, next(batches), words, rng))
         step += 1
         # The first worker's clock is the one that counts, or their learning rates would drift apart.
@@ -124,7 +125,7 @@ def train(rank: int, args: argparse.Namespace, port: int) -> None:
         descend(model, optimizer)
         if rank > 0:
             continue
-        move_average(average, model, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
+        move_average(average, model, step, AVERAGE_DECAY)
         spent_s = time.monotonic() - began
         if step % 100 == 0:
             loss, scale = float(np.mean(losses[-100:])), model.logit_scale.exp().item()
@@ -184,12 +185,6 @@ def descend(model: open_clip.CLIP, optimizer: torch.optim.Optimizer) -> None:
         model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
 
 
-@torch.no_grad()
-def move_average(average: open_clip.CLIP, model: open_clip.CLIP, decay: float) -> None:
-    """Let the averaged weights follow the trained ones; they are what is judged and shipped."""
-    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
-
-
 def patch_loss(logits: Tensor, batch: Batch, words: Words) -> Tensor:
     """Classify each patch: simulated parts by where the defect is, steel as the whole photo.
 
@@ -222,21 +217,6 @@ def look(model: open_clip.CLIP, words: Words, name: str, pictures: Pictures) -> 
 def _cross_entropy(logits: Tensor, targets: Tensor, allowed: Tensor) -> Tensor:
     log_p = logits.masked_fill(~allowed, -torch.inf).log_softmax(-1).masked_fill(~allowed, 0.0)
     return -(targets * log_p).sum(-1).mean()
-
-
-def _optimizer(model: open_clip.CLIP) -> torch.optim.Optimizer:
-    # Tokens that no prompt uses get no gradient; decay would shrink what a user's own words need.
-    decayed = [
-        p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n and "position" not in n
-    ]
-    kept = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in kept]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-
-
-def _cosine(progress: float) -> float:
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def _save(

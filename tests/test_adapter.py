@@ -135,3 +135,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     assert load_adapter(file, source, WEIGHTS).digest == source.digest
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_saved_adapter_is_for_whom_other_files_are_for(tmp_path: Path) -> None:
+    """The agent's user may read what an engineer exported: permissions follow the umask."""
+    plain, file = tmp_path / "plain", tmp_path / "1.safetensors"
+    plain.write_bytes(b"")
+    save_adapter(adapter(), file, WEIGHTS)
+    assert file.stat().st_mode == plain.stat().st_mode

@@ -22,7 +22,8 @@ from benchmarks.line_data import (  # noqa: E402
     steel_pictures,
 )
 from benchmarks.line_zero_shot import RECIPES, Words, balanced_accuracy, guess  # noqa: E402
-from benchmarks.ship_line import WEIGHTS, half_precision  # noqa: E402
+from benchmarks.ship_line import WEIGHTS  # noqa: E402
+from benchmarks.small_clip import half_precision  # noqa: E402
 
 needs_data = pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is absent: no steel photos")
 
