@@ -1,4 +1,4 @@
-"""The command line: `mekiki run | demo | check | inspect | doctor | model build | convert diffclip`.
+"""The command line: what `mekiki --help` lists, from run to convert.
 
 Nothing heavy is imported before a command needs it, so that `mekiki --help` answers at once.
 """
@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from agent import __version__
+from agent import __version__, adapter_cli
 from agent.errors import (
     EXIT_CHECK_FAILED,
     EXIT_CONFIG,
@@ -42,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (doctor), 64 usage, 78 bad config, 70 unexpected."""
+    """Run one command, return its exit code: 0, 1 (doctor, record), 64 usage, 78 config, 70 unexpected."""
     arguments = _parser().parse_args(argv)
     # Threads that compute hold the GIL for up to this long before another gets it; the default of 5 ms is
     # half of a small model's frame.
@@ -93,6 +94,19 @@ def _run(arguments: argparse.Namespace) -> int:
         summary.lost,
     )
     return EXIT_OK
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from agent.record_cli import record
+
+    return record(
+        arguments.config,
+        arguments.station,
+        arguments.out,
+        frames=arguments.frames,
+        seconds=arguments.seconds,
+        max_mb=arguments.max_mb,
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -188,6 +202,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--frames", type=_positive, metavar="N", help="end after N frames")
     run.set_defaults(command=_run)
 
+    record = commands.add_parser("record", help="keep what the camera of a station sees, to play it again")
+    record.add_argument("station", metavar="STATION")
+    _with_config(record)
+    record.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder")
+    record.add_argument("--frames", type=_positive, metavar="N", help="end after N pictures")
+    record.add_argument("--seconds", type=_duration, metavar="S", help="end after S seconds")
+    record.add_argument(
+        "--max-mb",
+        type=_positive,
+        default=2000,
+        metavar="M",
+        help="end before it is larger; default: %(default)s",
+    )
+    record.set_defaults(command=_record)
+
     demo = commands.add_parser("demo", help="broker, simulated line and agent, to look at")
     demo.add_argument("--frames", type=_positive, metavar="N", help="end after N parts")
     demo.add_argument(
@@ -216,6 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="is everything there that run needs?")
     _with_config(doctor)
     doctor.set_defaults(command=_doctor)
+
+    adapter_cli.add_parser(commands, DEFAULT_CONFIG)
 
     model = commands.add_parser("model", help="make model bundles")
     verbs = model.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
@@ -258,6 +289,13 @@ def _positive(text: str) -> int:
     if number <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return number
+
+
+def _duration(text: str) -> float:
+    duration = float(text)
+    if not 0 < duration <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a duration")
+    return duration
 
 
 def _rate(text: str) -> float:

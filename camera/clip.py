@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 from camera.frame import CameraError, Capture, Fault, Image
 from camera.opencv import find_backend, rgb
 from camera.settings import OpenCVCamera
-from camera.source import SourceStats, file_id, stamp
+from camera.source import SourceStats, file_id, paced, stamp
 
 
 class Clip:
@@ -66,27 +65,29 @@ class Clip:
 
     def _play(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """Yield index and picture from beginning to end, no more than `fps` per second of the clip."""
-        every_s = 1 / self._settings.fps if self._settings.fps else 0.0
         video = cv2.VideoCapture(str(self._path), self._backend)
         try:
-            period_s = 1 / (video.get(cv2.CAP_PROP_FPS) or 25.0)
-            index, at_s, due_s, began_s = 0, 0.0, 0.0, time.monotonic()
-            while not stop.is_set() and video.grab():
-                # The clip's own timestamps count; where they stand still, its nominal rate.
-                stamped_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                if index == 0:
-                    at_s = due_s = stamped_s
-                    began_s -= at_s
-                else:
-                    at_s = stamped_s if stamped_s > at_s else at_s + period_s
-                # Half a period early is on time: timestamps are rounded.
-                if at_s >= due_s - period_s / 2:
-                    due_s += every_s
-                    if self.live and stop.wait(max(0.0, began_s + at_s - time.monotonic())):
-                        return
-                    found, picture = video.retrieve()
-                    if found:
-                        yield index, rgb(picture)
-                index += 1
+            for index in paced(self._grabbed(video, stop), stop, catch_up=True):
+                found, picture = video.retrieve()
+                if found:
+                    yield index, rgb(picture)
         finally:
             video.release()
+
+    def _grabbed(self, video: cv2.VideoCapture, stop: Event) -> Iterator[tuple[float, int]]:
+        """Yield when a picture is due, 0 where it does not matter, and its index; `video` stands at it."""
+        every_s = 1 / self._settings.fps if self._settings.fps else 0.0
+        period_s = 1 / (video.get(cv2.CAP_PROP_FPS) or 25.0)
+        index, at_s, due_s = 0, 0.0, 0.0
+        while not stop.is_set() and video.grab():
+            # The clip's own timestamps count; where they stand still, its nominal rate.
+            stamped_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if index == 0:
+                at_s = due_s = stamped_s
+            else:
+                at_s = stamped_s if stamped_s > at_s else at_s + period_s
+            # Half a period early is on time: timestamps are rounded.
+            if at_s >= due_s - period_s / 2:
+                due_s += every_s
+                yield (at_s if self.live else 0.0), index
+            index += 1

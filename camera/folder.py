@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from threading import Event
 
 from camera.frame import CameraError, Capture, Fault
 from camera.images import SUFFIXES, UnreadableImage, read_image
 from camera.settings import FolderCamera
-from camera.source import SourceStats, file_id, stamp
+from camera.source import SourceStats, file_id, paced, stamp
 
 
 class Folder:
@@ -39,17 +40,10 @@ class Folder:
 
     def captures(self, stop: Event) -> Iterator[Capture]:
         """Yield one capture per file, `fps` of them a second where that is set."""
-        due_s = time.monotonic()
-        while True:
-            for path in self._files:
-                if self._settings.fps:
-                    stop.wait(due_s - time.monotonic())
-                    due_s = max(due_s + 1 / self._settings.fps, time.monotonic())
-                if stop.is_set():
-                    return
-                yield self._capture(path)
-            if not self._settings.loop:
-                return
+        files = cycle(self._files) if self._settings.loop else self._files
+        fps = self._settings.fps or math.inf
+        for path in paced(((index / fps, path) for index, path in enumerate(files)), stop):
+            yield self._capture(path)
 
     def _capture(self, path: Path) -> Capture:
         part_id = file_id(path.relative_to(self._folder))

@@ -95,6 +95,17 @@ class FolderCamera(Settings):
     loop: bool = False
 
 
+class RecordingCamera(Settings):
+    """What `mekiki record` has written, played as the camera that it was recorded from."""
+
+    kind: Literal["recording"] = "recording"
+    path: str = Field(description="the folder of the recording")
+    pace: Literal["recorded", "full"] = Field(
+        default="recorded", description="as it was recorded, or as fast as it is inspected"
+    )
+    loop: bool = Field(default=False, description="start again when it ends")
+
+
 class Condition(Settings):
     """One change of the simulated line: from one part to another a degradation ramps up to its severity."""
 
@@ -131,7 +142,9 @@ class SimulatedCamera(Settings):
     conditions: tuple[Condition, ...] = ()
 
 
-CameraSettings = Annotated[OpenCVCamera | FolderCamera | SimulatedCamera, Field(discriminator="kind")]
+CameraSettings = Annotated[
+    OpenCVCamera | FolderCamera | RecordingCamera | SimulatedCamera, Field(discriminator="kind")
+]
 
 
 class QualityLimits(Settings):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from threading import Event
 from typing import Final
 
@@ -15,7 +16,7 @@ from camera.degrade import degrade
 from camera.frame import CameraError, Capture, Image
 from camera.parts import LABELS, render_part
 from camera.settings import Condition, SimulatedCamera
-from camera.source import SourceStats, stamp
+from camera.source import SourceStats, paced, stamp
 
 BURST_PARTS: Final = 25
 """Parts in a block; in a burst, half of a block is defective."""
@@ -118,15 +119,9 @@ class SimulatedSource:
 
     def captures(self, stop: Event) -> Iterator[Capture]:
         """Yield `parts` captures, or captures without end; `fps` of them a second where that is set."""
-        due_s = time.monotonic()
-        number = 0
-        while number != self._settings.parts:
-            number += 1
-            if self._settings.fps:
-                stop.wait(due_s - time.monotonic())
-                due_s = max(due_s + 1 / self._settings.fps, time.monotonic())
-            if stop.is_set():
-                return
+        parts = count(1) if self._settings.parts is None else range(1, self._settings.parts + 1)
+        fps = self._settings.fps or math.inf
+        for number in paced(((number / fps, number) for number in parts), stop):
             self._stats = replace(self._stats, frames=number)
             yield stamp(self.line.picture(number), part_id=self.line.part_id(number))
 

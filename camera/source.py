@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
 from threading import Event
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from camera.frame import Capture, Fault, Image
-from camera.settings import CameraSettings, FolderCamera, OpenCVCamera
+from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,44 @@ def open_source(settings: CameraSettings) -> Source:
         from camera.folder import Folder
 
         return Folder(settings)
+    if isinstance(settings, RecordingCamera):
+        from camera.recording import PlayedRecording
+
+        return PlayedRecording(settings)
     from camera.simulated import SimulatedSource
 
     return SimulatedSource(settings)
+
+
+def paced(
+    items: Iterable[tuple[float, Item]],
+    stop: Event,
+    *,
+    catch_up: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Item]:
+    """Yield each item when its time has come, the first at once, until `stop`.
+
+    Args:
+        items: times in s with what is due then; only the differences of the times count, and equal times
+            mean at once. An item is made before its turn is waited for.
+        catch_up: True: a delay is made up for, however long, as a camera goes on without us. False: one of
+            up to the gap before an item is, a longer one moves everything that follows.
+        clock: the time in s that `stop.wait` waits in.
+    """
+    due_s = released_s = clock()
+    last_s: float | None = None
+    for at_s, item in items:
+        due_s += 0.0 if last_s is None else at_s - last_s
+        if not catch_up:
+            due_s = max(due_s, released_s)
+        last_s, wait_s = at_s, due_s - clock()
+        if wait_s > 0:
+            stop.wait(wait_s)
+        if stop.is_set():
+            return
+        released_s = clock()
+        yield item
 
 
 def stamp(

@@ -39,8 +39,9 @@ def test_shipped_config_is_valid_with_everything_uncommented(config_of, tmp_path
     for name in ("ca.pem", "agent.pem", "agent.key", "cam_password"):
         (tmp_path / name).write_text("x\n")
     (tmp_path / "photos").mkdir()
+    (tmp_path / "recordings" / "top").mkdir(parents=True)
     config = config_of(uncommented()).config
-    assert list(config.stations) == ["line", "top", "photos"]
+    assert list(config.stations) == ["line", "top", "photos", "again"]
     assert config.stations["top"].quality.stale_s == 1.0
     assert config.recipes["housing"].classes["scratch"].severity == "major"
 

@@ -148,7 +148,7 @@ def test_what_cannot_be_is_refused_where_it_stands(problems_of, text, problem):
         ("{camera: {kind: folder, path: nope}, recipe: line}", "b.camera.path: no such folder: 'nope'"),
         (
             "{camera: {kind: sim}, recipe: line}",
-            "b.camera.kind: should be opencv, folder or simulated, is 'sim'",
+            "b.camera.kind: should be opencv, folder, recording or simulated, is 'sim'",
         ),
         ("{camera: rtsp://u:hunter2@h/, recipe: line}", "b.camera: should be a mapping of keys, is text"),
         ("{camera: {kind: simulated}, recipe: }", "b.recipe: should be text, is empty"),

@@ -1,0 +1,298 @@
+"""`mekiki adapter`: look at a station's adapters, carry them elsewhere, and ask the agent to go back or stop.
+
+Imports nothing heavy before a command needs it, as `agent.cli` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import EXIT_OK, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from adapters.adapter_store import AdapterStore
+    from adapters.version import Version
+    from agent.config import Config
+    from agent.requests import Kind
+
+
+def add_parser(commands: Any, default_config: str) -> None:
+    """Add `adapter` and its verbs to the subparsers of `mekiki`."""
+    parser = commands.add_parser(
+        "adapter", help="what was learned: list, show, go back, stop, carry elsewhere"
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+        made.add_argument(
+            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
+        )
+        made.add_argument("-s", "--station", metavar="NAME", help="needed where the config has several")
+        made.set_defaults(command=command)
+        return made
+
+    def asking(name: str, text: str) -> argparse.ArgumentParser:
+        made = verb(name, _ask, text)
+        made.add_argument("--why", default="", metavar="TEXT", help="for the audit trail")
+        made.set_defaults(kind=name, number=None)
+        return made
+
+    listing = verb("list", _list, "every version, * where it answers")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    show = verb("show", _show, "all that is known of a version, as JSON")
+    show.add_argument("number", type=_number, metavar="N")
+    asking("rollback", "let version N answer again; 0 is the model as it was trained").add_argument(
+        "number", type=_number, metavar="N"
+    )
+    asking("freeze", "stop learning; what answers goes on answering")
+    asking("resume", "learn again")
+    asking("reset", "back to the model as it was trained, and learn from there")
+    export = verb("export", _export, "write a version to a file, for another station or machine")
+    export.add_argument("number", type=_number, metavar="N")
+    export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("--force", action="store_true", help="replace FILE")
+    take_in = verb("import", _import, "take in a version from a file; it does not answer by itself")
+    take_in.add_argument("file", type=Path, metavar="FILE")
+    take_in.add_argument("--any-recipe", action="store_true", help="also if made for another recipe")
+    take_in.add_argument("--activate", action="store_true", help="ask the agent to let it answer")
+    take_in.add_argument("--why", default="", metavar="TEXT", help="for the audit trail, with --activate")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The station that a command is about, and its folders."""
+
+    config: Config
+    station: str
+
+    @property
+    def data(self) -> Path:
+        return Path(self.config.agent.data_dir)
+
+    @property
+    def folder(self) -> Path:
+        return self.data / "stations" / self.station
+
+    def store(self) -> AdapterStore:
+        """Open the adapters to look at them; tells what is wrong with them."""
+        from adapters.adapter_store import AdapterStore
+        from adapters.open import open_engine
+
+        engine = open_engine(self.config.model)
+        store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
+        for line in store.found:
+            _say(line)
+        return store
+
+    def load(self, store: AdapterStore, number: int) -> Version:
+        """Return a version that is to be shown, exported or gone back to."""
+        from adapters.adapter import AdapterFileError
+        from adapters.adapter_store import UnknownVersion
+
+        try:
+            return store.load(number)
+        except UnknownVersion:
+            numbers = ", ".join(map(str, [0, *store.numbers()]))
+            raise UsageError(f"{self.station}: no version {number}; there is {numbers}") from None
+        except AdapterFileError as error:
+            raise StoreError(str(error)) from error
+
+
+def _place(arguments: argparse.Namespace) -> _Place:
+    from agent.configfile import load
+    from agent.problems import did_you_mean
+
+    config = load(Path(arguments.config)).config
+    names = list(config.stations)
+    station = arguments.station
+    if station is None:
+        if len(names) > 1:
+            raise UsageError(f"which station? add -s with one of {', '.join(names)}")
+        station = names[0]
+    if station not in names:
+        raise UsageError(f"no station is called {station!r}: {did_you_mean(station, names)}")
+    return _Place(config, station)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from adapters.adapter import AdapterFileError
+    from adapters.adapter_store import UnknownVersion
+
+    store = _place(arguments).store()
+    active = store.active().number
+    rows: list[dict[str, Any]] = [{"number": 0, "active": active == 0, "origin": "source"}]
+    for number in store.numbers():
+        row = {"number": number, "active": number == active, "pinned": number in store.pinned}
+        try:
+            rows.append({**row, **_facts(store.load(number))})
+        except UnknownVersion:  # the agent removed it a moment ago
+            continue
+        except AdapterFileError as error:
+            rows.append({**row, "damaged": str(error)})
+    if arguments.json:
+        for row in rows:
+            _print(json.dumps(row, ensure_ascii=False))
+        return EXIT_OK
+    _print(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
+    for row in rows:
+        _print(_line(row))
+    return EXIT_OK
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{'*' if row['active'] else ' '} {row['number']:>6}  "
+    if "damaged" in row:
+        return f"{start}cannot be used: {row['damaged']}"
+    if row["number"] == 0:
+        return f"{start}{row['origin']}"
+    window = row["window"]
+    return (
+        f"{start}{row['origin']:8}  {row['made_at']:24}  {row['parent']:>6}  {row['offset']:>8.3f}"
+        f"  {window['count']} of {window['first']}-{window['last']}{'  pinned' if row['pinned'] else ''}"
+    )
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    place = _place(arguments)
+    store = place.store()
+    if arguments.number == 0:
+        facts: dict[str, Any] = {"number": 0, "origin": "source"}
+    else:
+        facts = _facts(place.load(store, arguments.number))
+    active = store.active()
+    here = active.number == arguments.number
+    facts |= {
+        "active": here,
+        "since": active.since if here else None,
+        "pinned": arguments.number in store.pinned,
+    }
+    _print(json.dumps(facts, indent=2, ensure_ascii=False))
+    return EXIT_OK
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    place = _place(arguments)
+    if arguments.number:  # 0, the source, is always there
+        place.load(place.store(), arguments.number)
+    _request(place, arguments.kind, arguments.number, arguments.why)
+    return EXIT_OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from adapters.adapter import AdapterFileError
+
+    place = _place(arguments)
+    if arguments.file.exists() and not arguments.force:
+        raise UsageError(f"{arguments.file}: is there already: choose another name, or --force")
+    if arguments.number == 0:
+        raise UsageError(
+            "0 is the model as it was trained: it has no file, every agent with this model has it"
+        )
+    store = place.store()
+    place.load(store, arguments.number)
+    try:
+        version = store.export(arguments.number, arguments.file)
+    except OSError as error:
+        raise UsageError(f"{arguments.file}: cannot be written: {error.strerror or error}") from error
+    except AdapterFileError as error:
+        raise StoreError(str(error)) from error
+    _say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
+    return EXIT_OK
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from adapters.adapter import AdapterFileError
+    from adapters.adapter_store import OtherRecipe
+    from agent.recipes import find_recipe
+
+    place = _place(arguments)
+    recipe = find_recipe(place.config.stations[place.station].recipe, place.config.recipes)
+    store = place.store()
+    _require_owner(place.data)
+    try:
+        version = store.add(arguments.file, recipe.digest, any_recipe=arguments.any_recipe)
+    except OtherRecipe as error:
+        raise UsageError(f"{error}; --any-recipe takes it all the same") from error
+    except AdapterFileError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise StoreError(f"{store.folder}: cannot be written: {error.strerror or error}") from error
+    _print(str(version.number))
+    _say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
+    if arguments.activate:
+        _request(place, "activate", version.number, arguments.why)
+    return EXIT_OK
+
+
+def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
+    """Leave the request and say who will take it."""
+    from pydantic import ValidationError
+
+    from agent.requests import Request, agent_runs, ask, whoever_asks
+
+    _require_owner(place.data)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    try:
+        runs = agent_runs(place.data)
+        ask(place.folder / "requests", request)
+    except OSError as error:
+        raise StoreError(f"{place.folder}: cannot be written: {error.strerror or error}") from error
+    what = f"{kind} to {number}" if number is not None and kind == "rollback" else kind
+    taken = (
+        "the running agent takes it within a second" if runs else "no agent runs; it takes it when it starts"
+    )
+    _say(f"{place.station}: {what}: asked; {taken}")
+
+
+def _require_owner(data: Path) -> None:
+    """Keep root from leaving files that the service's user cannot take away."""
+    existing = next(path for path in (data, *data.parents) if path.exists())
+    owner = existing.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki adapter ...")
+
+
+def _facts(version: Version) -> dict[str, Any]:
+    from adapters.version import strict
+
+    return {
+        "number": version.number,
+        "origin": version.origin,
+        "made_at": version.made_at,
+        "parent": version.parent,
+        "parent_digest": version.adapter.parent,
+        "digest": version.digest,
+        "offset": version.offset,
+        "window": asdict(version.window),
+        "recipe": version.recipe,
+        "condition": dict(version.condition),
+        "numbers": strict(version.numbers),
+    }
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not the number of a version")
+    return number
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201 - stdout is the product here
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr
