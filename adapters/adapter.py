@@ -18,6 +18,8 @@ from adapters.durable import write_durably
 
 FORMAT = "mekiki.adapter.v1"
 
+_KEYS = frozenset({"format", "number", "parent", "weights", "digest"})
+
 Tensor = NDArray[np.float32]
 
 
@@ -82,13 +84,14 @@ class Adapter:
         )
 
 
-def save_adapter(adapter: Adapter, path: Path, weights: str) -> None:
+def save_adapter(adapter: Adapter, path: Path, weights: str, more: Mapping[str, str] | None = None) -> None:
     """Write the adapter as safetensors; after a power cut the file is the old one or the new one, complete.
 
     Args:
         adapter: what to write.
         path: file to make or replace.
         weights: `ModelInfo.weights` of the model that the adapter belongs to.
+        more: facts to keep in the same file under the same seal; `read_adapter` returns them.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; an old file is as it was.
@@ -99,6 +102,7 @@ def save_adapter(adapter: Adapter, path: Path, weights: str) -> None:
         "parent": adapter.parent or "",
         "weights": weights,
         "digest": adapter.digest,
+        **(more or {}),
     }
     content = safetensors.numpy.save(dict(adapter.tensors), {**facts, "seal": _seal(facts)})
     write_durably(path, content)
@@ -115,6 +119,15 @@ def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
     Raises:
         AdapterFileError: the file is missing, altered, truncated, a link, or of another model.
     """
+    return read_adapter(path, source, weights)[0]
+
+
+def read_adapter(path: Path, source: Adapter, weights: str) -> tuple[Adapter, dict[str, str]]:
+    """Read and verify as `load_adapter` does, and return all facts that stand beside the tensors.
+
+    Raises:
+        AdapterFileError: the file is missing, altered, truncated, a link, or of another model.
+    """
     if path.is_symlink():
         raise AdapterFileError(f"{path}: a link, not an adapter; copy the file itself")
     try:
@@ -126,7 +139,7 @@ def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
         raise AdapterFileError(f"{path}: not a readable adapter file: {error}") from error
 
     seal = facts.pop("seal", "")
-    if facts.get("format") != FORMAT or seal != _seal(facts):
+    if facts.get("format") != FORMAT or seal != _seal(facts) or not facts.keys() >= _KEYS:
         raise AdapterFileError(f"{path}: altered since it was written, or not {FORMAT}; roll back")
     if facts["weights"] != weights:
         raise AdapterFileError(f"{path}: made for weights {facts['weights']}, the model has {weights}")
@@ -135,11 +148,11 @@ def load_adapter(path: Path, source: Adapter, weights: str) -> Adapter:
     try:
         adapter = Adapter(tensors, number=int(facts["number"]), parent=facts["parent"] or None)
         adapter.require_shapes_of(source)
-    except AdapterError as error:
+    except (AdapterError, ValueError) as error:  # a seal is no secret: a stranger may seal nonsense
         raise AdapterFileError(f"{path}: {error}") from error
     if adapter.digest != facts["digest"]:
         raise AdapterFileError(f"{path}: altered since it was written: digest differs; roll back")
-    return adapter
+    return adapter, facts
 
 
 def _seal(facts: Mapping[str, str]) -> str:

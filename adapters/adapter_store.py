@@ -1,0 +1,299 @@
+"""The adapter store: every promoted version of a station's adapter on disk, and which of them answers now."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from adapters.active_pointer import Active, Pointer, PointerDamaged
+from adapters.adapter import Adapter, AdapterError, AdapterFileError
+from adapters.version import SOURCE, Version, read_version, save_version, strict
+
+ACTIVE = "active.json"
+_FILE = re.compile(r"(\d{6,})\.safetensors")
+_HALF = re.compile(r"\.(\d{6,}\.safetensors|active\.json)\..+")
+_LOCK = "lock"
+_PATIENCE_S = 5.0
+
+
+class UnknownVersion(AdapterError):
+    """The store has no version of this number."""
+
+
+class OtherRecipe(AdapterError):
+    """A version was made for another recipe than the station's."""
+
+
+class AdapterStore:
+    """Owns a station's adapters folder and what is active; one thread uses it, the learner's.
+
+    Every change is on disk when its method returns. If a method raises OSError (disk full, not writable),
+    what was active still is, on disk and here, and the call may be made again. A program that was killed
+    leaves at most a version that was written and never became active: it stays, its number is not used
+    again. Other programs may look with ``reading`` and may `add`; a lock of milliseconds keeps writers apart.
+
+    Args:
+        folder: made if absent, unless reading.
+        source: adapter of the model as it was trained.
+        weights: `ModelInfo.weights` of that model.
+        keep: how many of the newest versions `prune` leaves.
+        reading: change nothing, not even what a killed program left behind: its writer may be alive.
+
+    Attributes:
+        found: what was wrong at opening, one line each; for the log and the audit trail.
+    """
+
+    def __init__(
+        self, folder: Path, source: Adapter, weights: str, keep: int = 10, *, reading: bool = False
+    ) -> None:
+        self.folder = folder
+        self.found: tuple[str, ...] = ()
+        self._source = source
+        self._weights = weights
+        self._keep = keep
+        if not reading:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                self._remove_halves()
+        self._pointer = self._read_pointer()
+        self._active = self._find_active()
+
+    def active(self) -> Active:
+        """Return what answers now; any thread may ask."""
+        return self._active
+
+    @property
+    def last(self) -> int:
+        """The highest number that was ever given."""
+        return max([self._pointer.last, *self.numbers()])
+
+    @property
+    def pinned(self) -> tuple[int, ...]:
+        """Numbers that `prune` leaves, ascending."""
+        return self._pointer.pinned
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all versions that have a file, damaged ones included, ascending."""
+        if not self.folder.is_dir():
+            return []
+        names = (_FILE.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def versions(self) -> list[Version]:
+        """Return every version that can be read, ascending."""
+        readable = []
+        for number in self.numbers():
+            try:
+                readable.append(self.load(number))
+            except (AdapterFileError, UnknownVersion):  # damaged, or pruned by the agent a moment ago
+                continue
+        return readable
+
+    def load(self, number: int) -> Version:
+        """Return a version, verified.
+
+        Raises:
+            UnknownVersion: there is none of this number, also for 0.
+            AdapterFileError: its file is damaged or of another model.
+        """
+        path = self._path(number)
+        if not path.exists():
+            raise UnknownVersion(f"{self.folder}: no version {number}: {_listed(self.numbers())}")
+        version = read_version(path, self._source, self._weights)
+        if version.number != number:
+            raise AdapterFileError(f"{path}: holds version {version.number}: a file was renamed; roll back")
+        return version
+
+    def promote(self, version: Version, at: str, learner: Mapping[str, Any] | None = None) -> Version:
+        """Write a version under the next free number, then let it answer.
+
+        Args:
+            version: whatever number it has is replaced; `parent` must be 0 or a version of this store.
+            at: since when it answers, UTC, ISO-8601.
+            learner: what the learner wants to know after a restart; None leaves what it said last.
+
+        Returns:
+            The version with its number and the digest of its parent.
+        """
+        parent = self._source if version.parent == SOURCE else self._loaded(version.parent).adapter
+        numbered = self._write(version, parent)
+        self._point(numbered, at, learner)
+        return numbered
+
+    def activate(self, number: int, at: str, learner: Mapping[str, Any] | None = None) -> Active:
+        """Let a version answer that is here already, or 0, the source: rollback, reset, a new import.
+
+        Raises:
+            UnknownVersion, AdapterFileError: it cannot answer; nothing has changed.
+        """
+        self._point(None if number == SOURCE else self.load(number), at, learner)
+        return self._active
+
+    def remember(self, learner: Mapping[str, Any]) -> None:
+        """Keep what the learner wants to know after a restart; what answers stays."""
+        active = replace(self._active, learner=MappingProxyType(strict(learner)))
+        self._save(self._pointer_to(active))
+        self._active = active
+
+    def add(self, path: Path, recipe: str, *, any_recipe: bool = False) -> Version:
+        """Import a version from a file of another station or machine. It does not answer before `activate`.
+
+        Any program may call this, on a store that was opened for reading too.
+
+        Args:
+            path: written by `export`.
+            recipe: digest of the recipe that this station inspects with.
+            any_recipe: take it also where it was made for another recipe.
+
+        Raises:
+            AdapterFileError: missing, damaged, no exported version, or of another model.
+            OtherRecipe: it was made for another recipe.
+        """
+        version = read_version(path, self._source, self._weights)
+        if version.recipe != recipe and not any_recipe:
+            raise OtherRecipe(
+                f"{path}: made for recipe {version.recipe[:19]}..., this station inspects with"
+                f" {recipe[:19]}...: its operating point may be wrong here"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._write(replace(version, origin="imported", parent=SOURCE, recipe=recipe), self._source)
+
+    def export(self, number: int, path: Path) -> Version:
+        """Write a verified copy of a version, complete in one file, and verify the copy."""
+        version = self.load(number)
+        save_version(version, path, self._weights)
+        return read_version(path, self._source, self._weights)
+
+    def pin(self, number: int) -> None:
+        """Keep a version whatever its age."""
+        self.load(number)
+        self._pin({*self.pinned, number})
+
+    def unpin(self, number: int) -> None:
+        """Let a version go when its time comes."""
+        self._pin({*self.pinned} - {number})
+
+    def prune(self) -> list[int]:
+        """Remove all but the newest, the pinned and the active version; return the numbers that went."""
+        with _alone(self.folder):
+            numbers = self.numbers()
+            newest = numbers[max(0, len(numbers) - self._keep) :]
+            # The one fallen from stays, so that a person can look what happened to it.
+            kept = {*newest, *self.pinned, self._active.number, self._active.fallen_from}
+            gone = [number for number in numbers if number not in kept]
+            for number in gone:
+                self._path(number).unlink()
+        return gone
+
+    def _loaded(self, number: int) -> Version:
+        active = self._active.version
+        return active if active is not None and active.number == number else self.load(number)
+
+    def _write(self, version: Version, parent: Adapter) -> Version:
+        with _alone(self.folder):
+            number = self.last + 1
+            adapter = Adapter(version.adapter.tensors, number, parent.digest)
+            numbered = replace(version, adapter=adapter)
+            save_version(numbered, self._path(number), self._weights)
+        return numbered
+
+    def _point(self, version: Version | None, at: str, learner: Mapping[str, Any] | None) -> None:
+        blob = self._active.learner if learner is None else MappingProxyType(strict(learner))
+        adapter = self._source if version is None else version.adapter
+        active = Active(version, adapter, at, blob)
+        self._save(self._pointer_to(active))
+        self._active = active
+
+    def _pin(self, numbers: set[int]) -> None:
+        self._save(replace(self._pointer_to(self._active), pinned=tuple(sorted(numbers))))
+
+    def _pointer_to(self, active: Active) -> Pointer:
+        version = active.version
+        return Pointer(
+            number=active.number,
+            digest=active.adapter.digest,
+            offset=0.0 if version is None else version.offset,
+            parent=SOURCE if version is None else version.parent,
+            since=active.since,
+            last=self.last,
+            pinned=self.pinned,
+            learner=dict(active.learner),
+        )
+
+    def _save(self, pointer: Pointer) -> None:
+        with _alone(self.folder):
+            pointer.save(self.folder / ACTIVE)
+        self._pointer = pointer
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+    def _tell(self, line: str) -> None:
+        self.found = (*self.found, line)
+
+    def _remove_halves(self) -> None:
+        for path in self.folder.iterdir():
+            if _HALF.fullmatch(path.name):
+                shutil.rmtree(path)
+
+    def _read_pointer(self) -> Pointer:
+        path = self.folder / ACTIVE
+        try:
+            return Pointer.load(path)
+        except PointerDamaged as error:
+            self._tell(f"{error}; nothing says which version answered: the source does")
+        except FileNotFoundError:
+            if numbers := self.numbers():
+                self._tell(f"{path}: missing, {_listed(numbers)}: the source answers")
+        return Pointer()
+
+    def _find_active(self) -> Active:
+        pointer = self._pointer
+        blob = MappingProxyType(dict(pointer.learner or {}))
+        for number in (pointer.number, pointer.parent):
+            fallen_from = None if number == pointer.number else pointer.number
+            if number == SOURCE:
+                break
+            try:
+                version = self.load(number)
+                promoted = (pointer.digest, pointer.offset)
+                if fallen_from is None and (version.digest, version.offset) != promoted:
+                    raise AdapterFileError(
+                        f"{self._path(number)}: not the version {number} that was promoted"
+                    )
+            except (AdapterFileError, UnknownVersion) as error:
+                self._tell(str(error))
+                continue
+            return Active(version, version.adapter, pointer.since, blob, fallen_from)
+        fallen_from = None if pointer.number == SOURCE else pointer.number
+        return Active(None, self._source, pointer.since, blob, fallen_from)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers out of the folder; the lock of a killed program goes with it."""
+    with (folder / _LOCK).open("a") as handle:
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError(
+                        f"{folder}: another program has been writing for {_PATIENCE_S:.0f} s"
+                    ) from None
+                time.sleep(0.01)
+        yield
+
+
+def _listed(numbers: list[int]) -> str:
+    return f"there is {', '.join(map(str, numbers))}" if numbers else "there is none"

@@ -1,0 +1,178 @@
+"""What an operator asks of an agent from another process: one small file each, taken once and in order."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapters.durable import write_durably
+from agent.ids import ulid
+
+REFUSED = "refused"
+"""Folder beside the requests where those go that cannot be read."""
+
+Kind = Literal["rollback", "activate", "freeze", "resume", "reset"]
+
+_MAX_BYTES = 10_000
+_NAME = re.compile(r"\d{20}-[0-9A-Z]{26}\.json")
+_NUMBERED = ("rollback", "activate")
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("should be visible text on one line")
+    return text
+
+
+class Request(BaseModel):
+    """One wish of one person.
+
+    Attributes:
+        kind: ``rollback`` to a version, ``activate`` one that was imported, ``freeze`` and ``resume``
+            learning, ``reset`` to the source.
+        actor: user name of who asks.
+        at: UTC, ISO-8601, by the clock of who asks.
+        number: of the version; only for ``rollback`` and ``activate``.
+        why: what the person says to it.
+        id: a ULID.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: Kind
+    actor: Annotated[str, AfterValidator(_one_line)] = Field(max_length=100)
+    at: Annotated[str, AfterValidator(_one_line)] = Field(max_length=40)
+    number: int | None = Field(default=None, ge=0)
+    why: Annotated[str, AfterValidator(lambda text: text and _one_line(text))] = Field(
+        default="", max_length=500
+    )
+    id: str = Field(default_factory=ulid, pattern=r"^[0-9A-Z]{26}$")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.number is not None) != (self.kind in _NUMBERED):
+            raise ValueError(f"{', '.join(_NUMBERED)} name a version, the others do not")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What waited.
+
+    Attributes:
+        requests: in the order in which they were asked.
+        refused: one line each about files that are no request; they were moved aside.
+    """
+
+    requests: tuple[Request, ...]
+    refused: tuple[str, ...]
+
+
+def ask(folder: Path, request: Request) -> Path:
+    """Leave a request for the agent; it is on disk when this returns.
+
+    Any number may wait: a person writes them, and an agent that runs takes them within a second.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Named after the clock, to the nanosecond: that is the order in which they are taken.
+    path = folder / f"{time.time_ns():020d}-{request.id}.json"
+    write_durably(path, request.model_dump_json().encode())
+    return path
+
+
+def take(folder: Path, done: str | None = None) -> Taken:
+    """Return what waits. Each stays on disk until `finish`, so that a crash loses none.
+
+    To obey each exactly once, the agent takes one at a time, keeps its id with the effect in one durable
+    write (`AdapterStore.activate` and `remember` keep both in active.json), calls `finish`, and gives the
+    last id that it kept as `done` after a restart.
+
+    Args:
+        folder: of one station; need not exist.
+        done: id of a request that was obeyed already; where it still waits it goes.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    requests, refused = [], []
+    for path in _waiting(folder):
+        try:
+            request = _read(path)
+        except (ValueError, OSError) as error:
+            aside = folder / REFUSED
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / f"{ulid()}-{path.name}")
+            refused.append(f"{path}: not a request: {_reason(error)}; moved to {aside}")
+            continue
+        if request.id == done:
+            path.unlink()
+        else:
+            requests.append(request)
+    return Taken(tuple(requests), tuple(refused))
+
+
+def finish(folder: Path, request: Request) -> None:
+    """Remove a request that was obeyed or refused; no error where it is gone already."""
+    for path in folder.glob(f"*-{request.id}.json"):
+        path.unlink(missing_ok=True)
+
+
+def agent_runs(data_folder: Path) -> bool:
+    """Whether an agent holds the data folder now."""
+    try:
+        handle = (data_folder / "lock").open()
+    except FileNotFoundError:
+        return False
+    with handle:
+        try:
+            # Shared, and given back at once: an agent that starts in this moment must not find it taken.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def whoever_asks() -> str:
+    """Return the user name of the person at this command line, behind sudo too."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def _waiting(folder: Path) -> list[Path]:
+    """Return the files that are not being written any more, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != REFUSED)
+
+
+def _read(path: Path) -> Request:
+    if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+        raise ValueError("its name or kind of file is not one that `mekiki adapter` writes")
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"more than {_MAX_BYTES} bytes")
+    request = Request.model_validate_json(content)
+    if not path.name.endswith(f"-{request.id}.json"):
+        raise ValueError("its id is not the one in its name")
+    return request
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"
+    return str(error)
