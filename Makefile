@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 .PHONY: demo test check bench photo-models bundle clean
 
-# The light profile: ONNX Runtime, no torch; seconds, not minutes.
-demo: .venv/light
+# With torch: the demo learns LayerNorms too. Without (make .venv/light) the operating point alone follows.
+demo: .venv/learn
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
 
 test: .venv/full
@@ -45,9 +45,13 @@ bundle: .venv/full
 	$(PIP) -e '.[cpu,demo]'
 	touch $@
 
+.venv/learn: .venv/light
+	$(PIP) -e '.[cpu,demo,torch]'
+	touch $@
+
 .venv/full: .venv/light
 	$(PIP) -e '.[cpu,demo,torch,dev]'
-	touch $@
+	touch $@ .venv/learn
 
 clean:
 	rm -rf .venv build dist out

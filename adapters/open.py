@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.engine import Engine
+
+if TYPE_CHECKING:
+    from adapters.clip import Clip
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -68,17 +71,26 @@ def open_engine(settings: ModelSettings) -> Engine:
             bundle_path(settings.bundle), sha256=settings.sha256, device=settings.device, threads=threads
         )
 
-    from adapters.clip import load_clip
     from adapters.torch_engine import TorchEngine
 
-    clip = load_clip(
+    return TorchEngine(open_clip_model(settings), threads=threads)
+
+
+def open_clip_model(settings: ModelSettings) -> Clip:
+    """Load the checkpoint that settings with ``engine: torch`` name; one `Clip` serves one thread.
+
+    Raises:
+        AdapterError: a file is missing, altered or of another model; the message names it and the remedy.
+    """
+    from adapters.clip import load_clip
+
+    return load_clip(
         settings.name or "",
         checkpoint=Path(settings.checkpoint) if settings.checkpoint else None,
         pretrained=settings.pretrained,
         sha256=settings.sha256,
         device=settings.device,
     )
-    return TorchEngine(clip, threads=threads)
 
 
 def default_threads() -> int:

@@ -84,7 +84,12 @@ def class_features(engine: Engine, prompts: Prompts, adapter: Adapter) -> Floats
     return _unit(sums).astype(np.float32)
 
 
-def probabilities(features: Floats, class_features: Floats, logit_scale: float) -> Floats:
+def probabilities(
+    features: Floats,
+    class_features: Floats,
+    logit_scale: float,
+    shift: NDArray[np.float64] | float = 0.0,
+) -> Floats:
     """Return ``(B, C)`` softmax of the scaled cosine similarities.
 
     Row by row and in float64, so that a picture's answer does not depend on the batch it came in.
@@ -93,11 +98,12 @@ def probabilities(features: Floats, class_features: Floats, logit_scale: float) 
         features: ``(B, D)`` image features, not normalised.
         class_features: ``(C, D)`` unit-length class features.
         logit_scale: factor on the cosines, already exponentiated.
+        shift: ``(C,)`` what is added to the logits: an operating point. Zeros change no bit.
     """
     classes = class_features.astype(np.float64)
     answer = np.empty((len(features), len(classes)), np.float32)  # (B, C)
     for row, image in zip(answer, _unit(features.astype(np.float64)), strict=True):
-        logits = logit_scale * (classes @ image)  # (C,)
+        logits = logit_scale * (classes @ image) + shift  # (C,)
         exponentials = np.exp(logits - logits.max())
         row[:] = exponentials / exponentials.sum()
     return answer

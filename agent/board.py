@@ -1,10 +1,10 @@
-"""The board: the retained topics, which show the agent's present state to whoever connects late."""
+"""The board: what the agent shows of itself: retained topics for whoever connects late, and single events."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,8 @@ from agent.mqtt import Message
 from agent.payloads import JSON
 from agent.verdict import Verdict
 
+MAX_EVENTS = 1000
+"""Events that may wait for a connection; the audit trail on disk has all of them."""
 _STATE_EVERY_S = 1.0
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -21,6 +23,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class Board:
     """A topic that changes twice before it is sent is sent once, with its newest content.
 
+    Of events each is sent; when 1000 wait for a connection the oldest is lost first, and counted.
     Any thread may write; the publisher's thread takes.
 
     Args:
@@ -35,6 +38,17 @@ class Board:
         self._changed: dict[str, Message] = {}
         self._later: dict[str, Callable[[], Message]] = {}
         self._stations: dict[str, _StationState] = {}
+        self._events: deque[Message] = deque()
+        self.lost_events = 0
+
+    def tell(self, event: Message) -> None:
+        """Send something that happened, once there is a connection."""
+        with self._lock:
+            if len(self._events) >= MAX_EVENTS:
+                self._events.popleft()
+                self.lost_events += 1
+            self._events.append(event)
+        self.on_change()
 
     def set(self, message: Message) -> None:
         """Show a message under its topic; one that is not retained is sent once, if connected soon."""
@@ -58,7 +72,7 @@ class Board:
             self._stations.setdefault(verdict.station, _StationState()).add(verdict)
 
     def take(self, busy: Set[str] = frozenset()) -> list[Message]:
-        """Return what changed since the last call.
+        """Return what happened and what changed since the last call.
 
         Args:
             busy: topics whose last message is still on its way. A picture for one of them is not composed
@@ -83,7 +97,9 @@ class Board:
             self.set(compose())
         with self._lock:
             changed, self._changed = self._changed, {}
-        return list(changed.values())
+            events = list(self._events)
+            self._events.clear()
+        return [*events, *changed.values()]
 
     def republish(self) -> None:
         """Send every retained topic again; a broker that was restarted may have forgotten them."""

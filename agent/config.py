@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from adapters.open import ModelSettings
+from agent.adaptation_settings import Adaptation
 from camera.settings import CameraSettings, QualityLimits, Reconnect, RegionOfInterest, Settings, Unit
 
 RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
@@ -210,6 +211,7 @@ class Station(Settings):
     roi: RegionOfInterest = RegionOfInterest()
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
+    adaptation: Adaptation = Adaptation()
 
 
 class StorageSettings(Settings):

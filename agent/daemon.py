@@ -16,27 +16,33 @@ from adapters.runtime import runtime_problem
 from agent import payloads
 from agent.board import Board
 from agent.broker import embedded_broker
+from agent.commissioned import Commissioned, Uncommissioned
 from agent.configfile import Loaded
-from agent.errors import ConfigError
+from agent.errors import AgentError
+from agent.health import LearnerStats
 from agent.inspector import Inspector
+from agent.learning import Learning
+from agent.opening import open_sources, open_stations
+from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
 from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
 from camera.feed import Feed
-from camera.frame import CameraError, Frame
+from camera.frame import Frame
 from camera.mailbox import Mailbox
 from camera.preprocess import Preprocess
-from camera.source import Source, open_source
+from camera.source import Source
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-# Together below 10 s, which is what an orderly stop may take.
+# Together below 10 s, which is what an orderly stop may take; learners end while the others do.
 _INSPECTOR_S = 3.0
 _DRAIN_S = 2.5
 _PUBLISHER_S = _DRAIN_S + 3.0
 _CAMERAS_S = 1.0
+_LEARNER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,9 @@ class Summary:
 class Daemon:
     """Owns every thread. `run` is called once, from the main thread.
 
-    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, paho's own, and this one, which
-    watches. Nothing restarts a thread: unexpected trouble in any of them ends the process with its
-    traceback, and systemd starts it again.
+    Threads: one ``camera-<station>`` each, ``inspector``, one ``learner-<station>`` per commissioned station,
+    ``publisher``, paho's own, and this one, which watches. Nothing restarts a thread: unexpected trouble in
+    any of them ends the process with its traceback, and systemd starts it again.
 
     Args:
         frames: end after so many frames.
@@ -96,13 +102,25 @@ class Daemon:
                 min_free_mb=config.storage.min_free_mb,
                 outbox=config.mqtt.enabled,
             )
-            return self._run(engine, sources, store)
+            try:
+                stations = open_stations(self._loaded, engine, sources)
+            except AgentError:
+                store.close()
+                raise
+            return self._run(engine, sources, store, stations)
 
-    def _run(self, engine: Engine, sources: dict[str, Source], store: Store) -> Summary:
+    def _run(
+        self,
+        engine: Engine,
+        sources: dict[str, Source],
+        store: Store,
+        stations: dict[str, Commissioned | Uncommissioned],
+    ) -> Summary:
         config = self._loaded.config
         mailbox = Mailbox()
         feeds = [self._feed(name, source, mailbox, engine) for name, source in sources.items()]
-        status = Status(config, engine.info, feeds)
+        learners: list[Learning] = []
+        status = Status(config, engine.info, feeds, lambda: _learner_stats(stations, learners))
         board = Board(status.state_topic)
         publisher = Publisher(
             store,
@@ -112,10 +130,12 @@ class Daemon:
             board=board,
             will=status.availability(payloads.OFFLINE),
         )
+        plans, started = station_plans(self._loaded, engine, sources, stations, _teller(board, status))
+        learners += started
         inspector = Inspector(
             config.agent.id,
             engine,
-            station_plans(self._loaded, engine, sources),
+            plans,
             mailbox,
             publisher.put,
             batch=config.inspector.batch,
@@ -123,20 +143,22 @@ class Daemon:
             limit=self._frames,
         )
         inspector.warm_up()
-        for message in status.birth():
+        for message in [*status.birth(), *status.unlearned(stations.values())]:
             board.set(message)
 
         for feed in feeds:
             mailbox.open(feed.station)  # all of them first, or a short file could end the run alone
         self._start("publisher", publisher.run)
         self._start("inspector", lambda: inspector.run(self._stop))
+        for learning in learners:
+            self._start(f"learner-{learning.station}", learning.run)
         for feed in feeds:
             feed.start()
         log.info("inspecting %s with %s on %s", ", ".join(sources), engine.info.name, engine.info.provider)
         try:
             self._watch(publisher, board, status)
         finally:
-            self._end(feeds, mailbox, publisher, status)
+            self._end(feeds, mailbox, publisher, status, learners)
         if self._crashes:
             raise self._crashes[0]
         stats = publisher.stats()
@@ -149,13 +171,26 @@ class Daemon:
             for message in status.look(publisher.stats(), time.monotonic()):
                 board.set(message)
 
-    def _end(self, feeds: list[Feed], mailbox: Mailbox, publisher: Publisher, status: Status) -> None:
+    def _end(
+        self,
+        feeds: list[Feed],
+        mailbox: Mailbox,
+        publisher: Publisher,
+        status: Status,
+        learners: list[Learning],
+    ) -> None:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
         self._stop.set()
+        learners_until = time.monotonic() + _LEARNER_S
+        for learning in learners:
+            learning.stop()
         for feed in feeds:
             feed.stop()
         mailbox.close()
         self._join("inspector", _INSPECTOR_S)
+        for learning in learners:  # before the publisher ends: what they did last is to be told
+            if not learning.wait(max(0.0, learners_until - time.monotonic())):
+                log.warning("learner %s: does not end, it is left behind", learning.station)
         publisher.stop(_DRAIN_S, status.availability(payloads.OFFLINE if self._crashes else payloads.STOPPED))
         self._join("publisher", _PUBLISHER_S)
         until = time.monotonic() + _CAMERAS_S
@@ -206,22 +241,22 @@ class Daemon:
         self._crashes.append(error)
 
 
-def open_sources(loaded: Loaded) -> dict[str, Source]:
-    """Open the source of every enabled station.
+def _teller(board: Board, status: Status) -> Callable[[str, str, JSON], None]:
+    def tell(station: str, name: str, payload: JSON) -> None:
+        event = name == "adapter/event"
+        message = status.station(station, name, payload, retain=not event)
+        (board.tell if event else board.set)(message)
 
-    Raises:
-        ConfigError: what some of them name is no source; all of these at once.
-    """
-    sources, problems = {}, []
-    for name, station in loaded.config.stations.items():
-        if not station.enabled:
-            continue
-        try:
-            sources[name] = open_source(station.camera)
-        except CameraError as error:
-            problems.append(loaded.problem(("stations", name, "camera"), str(error)))
-    if not problems and not sources:
-        problems.append(loaded.problem(("stations",), "none is enabled: set enabled: true on one"))
-    if problems:
-        raise ConfigError(problems)
-    return sources
+    return tell
+
+
+def _learner_stats(
+    stations: dict[str, Commissioned | Uncommissioned], learners: list[Learning]
+) -> list[LearnerStats]:
+    """Return how all learners are doing, those that cannot start included."""
+    off = [
+        LearnerStats(found.station, unusable=found.why)
+        for found in stations.values()
+        if isinstance(found, Uncommissioned) and found.unusable
+    ]
+    return [*off, *(learning.stats() for learning in learners)]

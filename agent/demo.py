@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -12,45 +11,61 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib import resources
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from agent.broker import HOST, embedded_broker
-from agent.configfile import Loaded, load
+from adapters.open import open_engine
+from agent import demo_story
+from agent.broker import embedded_broker
+from agent.commissioned import station_folder
 from agent.daemon import Daemon
+from agent.demo_config import STATION, can_learn, demo_config
+from agent.demo_line import commission_line, sentences
+from agent.demo_story import CHAPTERS, Operator, Score
 from agent.mqtt import subscription
-from agent.payloads import JSON, station_topic
+from agent.payloads import JSON, station_topic, timestamp
+from agent.recipes import shipped
+from agent.requests import Request, ask, whoever_asks
 from camera.settings import SimulatedCamera
 from camera.simulated import SimulatedLine
 
-_STATION = "line"
 _ROWS = 16
 _ARRIVE_S = 5.0
 _COLOURS = {"pass": "green", "fail": "red", "unsure": "yellow", "not_inspected": "magenta"}
 
 
 def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
-    """Run the demo until Ctrl-C or for `frames` parts, and return the exit code.
+    """Tell the story to its end, until Ctrl-C, or for `frames` parts; return the exit code.
 
     Args:
         fps: parts a second; None as fast as they are inspected.
         as_json: one JSON object a line on stdout, the last one the summary.
     """
     with tempfile.TemporaryDirectory(prefix="mekiki-demo-") as folder:
-        loaded = _config(Path(folder), fps)
-        camera = loaded.config.stations[_STATION].camera
+        full = can_learn()
+        loaded = demo_config(Path(folder), fps, full=full)
+        if not full:
+            _remark(
+                "without torch (pip install 'mekiki[torch]') only the operating point follows the pictures"
+            )
+        engine = open_engine(loaded.config.model)
+        _remark(sentences(commission_line(loaded, STATION, engine)))
+        camera = loaded.config.stations[STATION].camera
         assert isinstance(camera, SimulatedCamera)
-        mqtt = loaded.config.mqtt
-        results = station_topic(mqtt.topic_prefix, loaded.config.agent.id, _STATION, "result")
-        daemon = Daemon(loaded, frames=frames)
-        watch = Watch(SimulatedLine(camera), daemon.stop, as_json=as_json)
+        mqtt, agent = loaded.config.mqtt, loaded.config.agent.id
+        topics = [
+            station_topic(mqtt.topic_prefix, agent, STATION, name) for name in ("result", "adapter/event")
+        ]
+        daemon = Daemon(loaded, frames=frames or demo_story.PARTS, engine=engine)
+        requests = station_folder(loaded.config, STATION) / "requests"
+        watch = Watch(SimulatedLine(camera), daemon.stop, _asking(requests), as_json=as_json)
         signal.signal(signal.SIGINT, lambda *_: daemon.stop())
         signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
-        with embedded_broker(mqtt.port), subscription(mqtt, [results], watch.receive), watch.display():
+        with embedded_broker(mqtt.port), subscription(mqtt, topics, watch.receive), watch.display():
             summary = daemon.run()
             watch.wait_for(summary.published)
         watch.close(summary.inspected, summary.stored, summary.published)
@@ -58,14 +73,30 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
 
 
 class Watch:
-    """Compares the verdicts that arrive with the truth. `receive` runs in the subscriber's thread."""
+    """Compares the verdicts that arrive with the truth. `receive` runs in the subscriber's thread.
 
-    def __init__(self, line: SimulatedLine, on_gone: Callable[[], None], *, as_json: bool) -> None:
+    Args:
+        line: knows the truth.
+        on_gone: called when nobody reads us any more.
+        go_back: asks the agent for a version.
+        as_json: print one JSON object a line.
+    """
+
+    def __init__(
+        self,
+        line: SimulatedLine,
+        on_gone: Callable[[], None],
+        go_back: Callable[[int], None],
+        *,
+        as_json: bool,
+    ) -> None:
         self._line = line
         self._on_gone = on_gone
+        self._go_back = go_back
         self._gone = False
         self._json = as_json
         self._live = sys.stdout.isatty() and not as_json
+        self._view: Live | None = None
         self._changed = threading.Condition()
         self._started = time.monotonic()
         self._first_at: float | None = None
@@ -75,17 +106,29 @@ class Watch:
         self._verdicts: Counter[str] = Counter()
         self._missed = self._false_rejects = self._defects = 0
         self._rows: deque[tuple[JSON, str]] = deque(maxlen=_ROWS)
+        self._score = Score({name: each.verdict for name, each in shipped("line").classes.items()})
+        self._chapter = -1
+        self._operator = Operator()
 
     def display(self) -> Live | nullcontext[None]:
         """Return the live table, or nothing where stdout is no terminal."""
         if not self._live:
             return nullcontext()
-        return Live(get_renderable=self._table, refresh_per_second=8)
+        self._view = Live(get_renderable=self._table, refresh_per_second=8)
+        return self._view
 
-    def receive(self, _topic: str, payload: bytes) -> None:
-        """Take one result as it came over MQTT."""
-        result: JSON = json.loads(payload)
-        truth = self._line.label(self._line.number(result["trigger"]["part_id"]))
+    def receive(self, topic: str, payload: bytes) -> None:
+        """Take one result, or one event of the learner, as it came over MQTT."""
+        message: JSON = json.loads(payload)
+        if topic.endswith("/adapter/event"):
+            self._operator.hears(message)
+            self._say(_event(message), {"event": message["event"], "why": message["why"], **_after(message)})
+        else:
+            self._take(message)
+
+    def _take(self, result: JSON) -> None:
+        part = self._line.number(result["trigger"]["part_id"])
+        truth = self._line.label(part)
         right = result["verdict"] in ("pass", "fail") and result["label"] == truth
         with self._changed:
             self._last_at = time.monotonic()
@@ -97,9 +140,20 @@ class Watch:
             self._missed += truth != "ok" and result["verdict"] == "pass"
             self._false_rejects += truth == "ok" and result["verdict"] == "fail"
             self._rows.append((result, truth))
+            chapter = self._score.add(part, result, truth)
             self._changed.notify_all()
-        if not self._live and not self._gone:
+        if chapter > self._chapter >= 0:
+            self._say(
+                f"part {part}: {CHAPTERS[chapter].says}", {"chapter": CHAPTERS[chapter].name, "part": part}
+            )
+        self._chapter = chapter
+        if not self._live:
             self._print(result, truth)
+        number = self._operator.goes_back_to(part)
+        if number is not None:
+            said = f"part {part}: the operator asks for version {number}, as mekiki adapter rollback does"
+            self._say(said, {"request": "rollback", "number": number, "part": part})
+            self._go_back(number)
 
     def wait_for(self, published: int) -> None:
         """Wait until everything that the broker has taken has arrived here, or time is up."""
@@ -109,7 +163,7 @@ class Watch:
     def close(self, inspected: int, stored: int, published: int) -> None:
         """Say how it went."""
         span_s = self._last_at - (self._first_at or 0.0)
-        summary = {
+        summary: JSON = {
             "frames": inspected,
             "correct": self._correct,
             "accuracy": round(self._correct / self._received, 4) if self._received else None,
@@ -118,11 +172,14 @@ class Watch:
             "received": self._received,
             "fps": round((self._received - 1) / span_s, 2) if self._received > 1 and span_s > 0 else None,
         }
+        chapters = self._score.chapters()
+        if len(chapters) > 1:
+            summary["chapters"] = chapters
         if self._json:
             print(json.dumps(summary), flush=True)  # noqa: T201 - stdout is the product here
             return
-        if self._live:
-            Console().print(self._table())
+        if len(chapters) > 1:
+            Console().print(demo_story.table(chapters))
         first_s = (self._first_at or self._started) - self._started
         counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(self._verdicts.items()))
         Console(highlight=False).print(
@@ -142,7 +199,18 @@ class Watch:
             "score": result["score"],
             "latency_ms": result["latency_ms"]["total"],
         }
-        text = json.dumps(line) if self._json else "  ".join(str(value) for value in line.values())
+        self._write(json.dumps(line) if self._json else "  ".join(str(value) for value in line.values()))
+
+    def _say(self, text: str, facts: JSON) -> None:
+        """Tell what happened: above the live table, or as a line of its own."""
+        if self._view is not None:
+            self._view.console.print(text, highlight=False, markup=False)
+        else:
+            self._write(json.dumps(facts) if self._json else f"-- {text}")
+
+    def _write(self, text: str) -> None:
+        if self._gone:
+            return
         try:
             print(text, flush=True)  # noqa: T201 - stdout is the product here
         except BrokenPipeError:
@@ -176,21 +244,30 @@ class Watch:
         return table
 
 
-def _config(folder: Path, fps: float | None) -> Loaded:
-    text = (resources.files("agent") / "demo.yaml").read_text(encoding="utf-8")
-    values = {
-        "data_dir": json.dumps(str(folder / "data")),
-        "port": str(_free_port()),
-        "fps": "null" if fps is None else str(float(fps)),
-    }
-    for name, value in values.items():
-        text = text.replace(f"<{name}>", value)
-    path = folder / "demo.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load(path)
+def _event(event: JSON) -> str:
+    """Return in a sentence what the learner did."""
+    after = _after(event)
+    now = f" -> version {after['number']}, operating point {after['offset']:.2f}" if after else ""
+    frame = event["numbers"].get("frame")
+    when = "" if frame is None else f"part {frame:.0f}: "
+    return f"{when}{event['event']} by {event['actor']}: {event['why']}{now}"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def _after(event: JSON) -> JSON:
+    return {key: event["after"][key] for key in ("number", "offset")} if event["after"] else {}
+
+
+def _asking(folder: Path) -> Callable[[int], None]:
+    """Return what leaves the request that `mekiki adapter rollback` leaves."""
+
+    def go_back(number: int) -> None:
+        at = timestamp(datetime.now(UTC))
+        wish = Request(kind="rollback", actor=whoever_asks(), at=at, number=number, why="the demo's operator")
+        ask(folder, wish)
+
+    return go_back
+
+
+def _remark(text: str) -> None:
+    """Say something beside the product, which may be JSON."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - what is not the product goes to stderr

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.adapter import AdapterError
+from adapters.commissioning import Commissioning
 from adapters.engine import Engine
 from adapters.open import open_engine
 from adapters.runtime import installed_runtimes, runtime_problem
+from agent.commissioned import NOT_COMMISSIONED, commissioning_file
 from agent.config import Config
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.plans import check_prompts
+from agent.recipes import find_recipe
 from agent.store import peek
 from camera.frame import CameraError
 from camera.settings import CameraSettings
@@ -47,6 +50,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     for name, station in config.stations.items():
         if station.enabled:
             yield _camera(name, station.camera)
+            yield _commissioning(config, name)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield _broker(config)
     yield _disk(config)
@@ -103,6 +107,23 @@ def _camera(name: str, settings: CameraSettings) -> Finding:
     finding = _within(limit_s, grab)
     stop.set()
     return finding or Finding(False, subject, f"no picture within {limit_s:.0f} s")
+
+
+def _commissioning(config: Config, name: str) -> Finding:
+    subject, file = f"learning {name}", commissioning_file(config, name)
+    if not file.exists():
+        return Finding(True, subject, NOT_COMMISSIONED.format(name))
+    try:
+        clean = Commissioning.load(file)
+        station = config.stations[name]
+        # Of the model nothing is known here where it could not be opened; its digest is the agent's to check.
+        clean.require(clean.weights, find_recipe(station.recipe, config.recipes).digest)
+    except AdapterError as error:
+        return Finding(False, subject, str(error))
+    mode = station.adaptation.mode
+    off = clean.missing or ("" if mode == "adaptive" else f"mode {mode}")
+    made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..."
+    return Finding(True, subject, f"{made}; {off}" if off else made)
 
 
 def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:

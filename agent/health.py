@@ -18,7 +18,8 @@ class Condition:
 
     Attributes:
         code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
-            ``results_lost``.
+            ``results_lost``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
+            ``too_many_rejects``, ``learning_disk``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
@@ -28,7 +29,29 @@ class Condition:
     message: str
 
 
-def conditions(publisher: PublisherStats, feeds: Sequence[FeedStats]) -> tuple[Condition, ...]:
+@dataclass(frozen=True, slots=True)
+class LearnerStats:
+    """How a station's learner is doing, at one moment. Not to learn is no trouble.
+
+    Attributes:
+        unusable: why the station's commissioning cannot be used; None where it can, or where there is none.
+        at_bound: the operating point may not follow the pictures any further.
+        tripped: the guard has stopped learning for a while.
+        too_many_rejects: more parts are rejected than at commissioning.
+        disk: what could not be written; None while all is well.
+    """
+
+    station: str
+    unusable: str | None = None
+    at_bound: bool = False
+    tripped: bool = False
+    too_many_rejects: bool = False
+    disk: str | None = None
+
+
+def conditions(
+    publisher: PublisherStats, feeds: Sequence[FeedStats], learners: Sequence[LearnerStats] = ()
+) -> tuple[Condition, ...]:
     """Return everything that is wrong now, in a stable order."""
     found = []
     for feed in feeds:
@@ -53,6 +76,8 @@ def conditions(publisher: PublisherStats, feeds: Sequence[FeedStats]) -> tuple[C
     if publisher.lost or publisher.given_up:
         # Numbers that grow stand in the stats; here they would make every message a new condition.
         found.append(Condition("results_lost", "store", "results were lost or given up since the start"))
+    for learner in learners:
+        found += _of_learner(learner)
     return tuple(found)
 
 
@@ -63,3 +88,26 @@ def level(found: Sequence[Condition], feeds: Sequence[FeedStats]) -> Level:
     if watched and blind.issuperset(watched):
         return "down"
     return "degraded" if found else "ok"
+
+
+def _of_learner(learner: LearnerStats) -> list[Condition]:
+    told = (
+        (bool(learner.unusable), "commissioning_unusable", f"{learner.unusable}; nothing is learned"),
+        (
+            learner.at_bound,
+            "operating_point_at_bound",
+            "the operating point may not follow the pictures any further: look at lamp and lens",
+        ),
+        (
+            learner.tripped,
+            "learning_tripped",
+            "learning went wrong and was taken back; the model as it was trained answers",
+        ),
+        (
+            learner.too_many_rejects,
+            "too_many_rejects",
+            "more parts are rejected than at commissioning: look at the parts, then at lamp and lens",
+        ),
+        (bool(learner.disk), "learning_disk", f"nothing can be learned: {learner.disk}"),
+    )
+    return [Condition(code, learner.station, message) for wrong, code, message in told if wrong]

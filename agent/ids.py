@@ -10,5 +10,10 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def ulid() -> str:
     """Return 26 characters: 48 bits of milliseconds, 80 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return ulid_of(time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def ulid_of(milliseconds: int, chance: int) -> str:
+    """Return the ULID of a time since 1970 and of 80 bits that nobody else has."""
+    value = milliseconds << 80 | chance
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -5, -5))

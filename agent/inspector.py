@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine
-from adapters.prompts import Prompts, TextCache, probabilities
+from adapters.engine import Engine, Floats
+from adapters.seen import as_bytes
 from agent.config import Recipe
+from agent.handover import Witnessed, as_seen
 from agent.ids import ulid
+from agent.predictor import Predictor
 from agent.verdict import Decision, Provenance, Verdict, decide, vote
 from camera.frame import Fault, Frame
 from camera.mailbox import Mailbox
@@ -31,15 +31,37 @@ class StationPlan:
     """Everything that judging one station's frames needs.
 
     Attributes:
+        provenance: of the verdicts of `frozen`; another predictor puts its own number in.
         limits: when a frame is too old to be inspected.
+        frozen: the model as it was trained, at the commissioned operating point.
+        answering: what to judge with now, complete; asked once per batch, in the loop.
+        witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
     """
 
     recipe_name: str
     recipe: Recipe
-    prompts: Prompts
-    adapter: Adapter
     provenance: Provenance
     limits: QualityLimits
+    frozen: Predictor
+    answering: Callable[[], Predictor]
+    witness: Callable[[Witnessed], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """One picture through the model.
+
+    Attributes:
+        predictor: what answers.
+        scores: ``(C,)`` what it says.
+        source: ``(C,)`` what the frozen model says at the commissioned operating point.
+        feature: ``(D,)`` by the frozen model.
+    """
+
+    predictor: Predictor
+    scores: Floats
+    source: Floats
+    feature: Floats
 
 
 class Inspector:
@@ -72,15 +94,14 @@ class Inspector:
         self._on_fail = on_fail
         self._batch = batch
         self._limit = limit
-        self._texts = TextCache(engine, capacity=len(plans) + 1)
         self._history = {name: deque[Decision](maxlen=_votes(plan)) for name, plan in plans.items()}
 
     def warm_up(self) -> None:
-        """Encode every recipe and judge one grey picture, so that the first part waits for nothing."""
+        """Judge one grey picture per station, so that the first part waits for nothing."""
         size = self._engine.info.preprocess.size
         grey = np.zeros((1, 3, size, size), np.float32)
         for plan in self._plans.values():
-            self._scores(grey, [plan])
+            self._look(grey, [plan])
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop`, the limit, or the end of every station."""
@@ -98,43 +119,81 @@ class Inspector:
         taken_ns = time.monotonic_ns()
         frames = [self._fresh(frame, taken_ns) for frame in frames]
         usable = [frame for frame in frames if frame.pixels is not None]
-        scores: Iterator[NDArray[np.float32]] = iter(())
+        judged: list[_Judged] = []
         if usable:
             pixels = np.stack([frame.pixels for frame in usable if frame.pixels is not None])
-            scores = iter(self._scores(pixels, [self._plans[frame.station] for frame in usable]))
+            judged = self._look(pixels, [self._plans[frame.station] for frame in usable])
         decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
         infer_ms = (decided_ns - taken_ns) / 1e6
-        return [
-            self._verdict(
-                frame, None if frame.pixels is None else next(scores), taken_ns, decided_at, infer_ms
-            )
+        rows = iter(judged)
+        verdicts = [
+            self._verdict(frame, None if frame.pixels is None else next(rows), taken_ns, decided_at, infer_ms)
             for frame in frames
         ]
+        for frame, one in zip(usable, judged, strict=True):
+            self._tell(frame, one)
+        return verdicts
 
     def _fresh(self, frame: Frame, now_ns: int) -> Frame:
         if frame.pixels is None or not is_stale(frame.captured_ns, now_ns, self._plans[frame.station].limits):
             return frame
         return replace(frame, pixels=None, quality=replace(frame.quality, fault=Fault.STALE))
 
-    def _scores(self, pixels: NDArray[np.float32], plans: Sequence[StationPlan]) -> list[NDArray[np.float32]]:
-        """Return the class probabilities of each picture, by its own station's recipe and adapter."""
-        features = self._engine.encode_image(pixels, [plan.adapter for plan in plans])  # (B, D)
-        scale = self._engine.info.logit_scale
+    def _look(self, pixels: Floats, plans: Sequence[StationPlan]) -> list[_Judged]:
+        """Judge ``(B, 3, S, S)`` pictures, each by its own station's recipe and adapter."""
+        # One look at what answers per station: no frame of the batch gets a mixture of two versions.
+        now = {id(plan): plan.answering() for plan in plans}
+        predictors = [now[id(plan)] for plan in plans]
+        other = [
+            row
+            for row, (plan, predictor) in enumerate(zip(plans, predictors, strict=True))
+            if predictor.adapter.digest != plan.frozen.adapter.digest
+        ]
+        adapters = [predictor.adapter for predictor in predictors]
+        adapters += [plans[row].frozen.adapter for row in other]
+        images = np.concatenate([pixels, pixels[other]]) if other else pixels
+        features = self._engine.encode_image(images, adapters)  # (B + number of others, D)
+        frozen = np.array(features[: len(plans)])
+        frozen[other] = features[len(plans) :]
         return [
-            probabilities(features[i : i + 1], self._texts.features(plan.prompts, plan.adapter), scale)[0]
-            for i, plan in enumerate(plans)
+            self._judged(plan, predictor, feature, before)
+            for plan, predictor, feature, before in zip(plans, predictors, features, frozen, strict=False)
         ]
 
+    def _judged(self, plan: StationPlan, predictor: Predictor, feature: Floats, frozen: Floats) -> _Judged:
+        scale = self._engine.info.logit_scale
+        scores = predictor.probabilities(feature, scale)
+        same = predictor.answers_like(plan.frozen)
+        return _Judged(
+            predictor, scores, scores if same else plan.frozen.probabilities(frozen, scale), frozen
+        )
+
+    def _tell(self, frame: Frame, judged: _Judged) -> None:
+        """Show the station's learner what the frozen model saw, and what was said."""
+        plan = self._plans[frame.station]
+        if plan.witness is None or frame.pixels is None:
+            return
+        info, fails, limit = self._engine.info, plan.frozen.fails, plan.recipe.threshold
+        seen = as_seen(
+            judged.feature,
+            plan.frozen.class_features,
+            fails,
+            info,
+            as_bytes(frame.pixels[None], info.preprocess)[0],
+            frame.number,
+            frame.captured_ns / 1e9,
+        )
+        rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
+        plan.witness(Witnessed(seen, rejected, before))
+
     def _verdict(
-        self,
-        frame: Frame,
-        scores: NDArray[np.float32] | None,
-        taken_ns: int,
-        decided_at: datetime,
-        infer_ms: float,
+        self, frame: Frame, judged: _Judged | None, taken_ns: int, decided_at: datetime, infer_ms: float
     ) -> Verdict:
         plan = self._plans[frame.station]
-        own = decide(None if scores is None else scores.tolist(), frame.quality, plan.recipe)
+        own = decide(None if judged is None else judged.scores.tolist(), frame.quality, plan.recipe)
+        source = own
+        if judged is not None and judged.source is not judged.scores:
+            source = decide(judged.source.tolist(), frame.quality, plan.recipe)
         decision = own
         if plan.recipe.votes is not None:
             history = self._history[frame.station]
@@ -151,13 +210,23 @@ class Inspector:
             part_id=frame.part_id,
             recipe=plan.recipe_name,
             decision=decision,
-            # Only the source model answers so far: it is its own yardstick.
-            source=own,
-            provenance=plan.provenance,
+            source=source,
+            provenance=_provenance(plan, None if judged is None else judged.predictor),
             quality=frame.quality,
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,
             infer_ms=infer_ms,
         )
+
+
+def _provenance(plan: StationPlan, predictor: Predictor | None) -> Provenance:
+    """Return what made a verdict; what is not inspected is in the name of what would have answered."""
+    predictor = predictor or plan.answering()
+    return replace(
+        plan.provenance,
+        adapter=predictor.number,
+        adapter_digest=predictor.adapter.digest,
+        offset=predictor.offset,
+    )
 
 
 def _votes(plan: StationPlan) -> int:

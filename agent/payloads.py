@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from adapters.engine import ModelInfo
+from adapters.version import strict
 from agent.verdict import Outcome, Verdict
 from camera.feed import FeedStats
 
-if TYPE_CHECKING:  # these two compose what is published here
+if TYPE_CHECKING:  # only their values are composed here
+    from adapters.drift import DriftReport
+    from agent.answering import Answering
     from agent.health import Condition
     from agent.publisher import PublisherStats
 
@@ -23,6 +26,9 @@ INFO_SCHEMA = "mekiki.info.v1"
 HEALTH_SCHEMA = "mekiki.health.v1"
 CAMERA_SCHEMA = "mekiki.camera.v1"
 STATS_SCHEMA = "mekiki.stats.v1"
+ADAPTER_SCHEMA = "mekiki.adapter.v1"
+ADAPTER_EVENT_SCHEMA = "mekiki.adapter_event.v1"
+DRIFT_SCHEMA = "mekiki.drift.v1"
 
 ONLINE, STOPPED, OFFLINE = "online", "stopped", "offline"
 
@@ -79,6 +85,8 @@ def result(verdict: Verdict, seq: int) -> JSON:
             "recipe": p.recipe,
             "config": p.config,
             "version": p.version,
+            "offset": _rounded(p.offset),
+            "commissioning": p.commissioning,
         },
         "quality": {
             "luma": None if q.luma is None else round(q.luma, 1),
@@ -117,7 +125,17 @@ def info(agent: str, version: str, model: ModelInfo, stations: Sequence[str]) ->
         "version": version,
         "model": {"name": model.name, "weights": model.weights, "provider": model.provider},
         "stations": list(stations),
-        "schemas": [RESULT_SCHEMA, STATE_SCHEMA, INFO_SCHEMA, HEALTH_SCHEMA, CAMERA_SCHEMA, STATS_SCHEMA],
+        "schemas": [
+            RESULT_SCHEMA,
+            STATE_SCHEMA,
+            INFO_SCHEMA,
+            HEALTH_SCHEMA,
+            CAMERA_SCHEMA,
+            STATS_SCHEMA,
+            ADAPTER_SCHEMA,
+            ADAPTER_EVENT_SCHEMA,
+            DRIFT_SCHEMA,
+        ],
     }
 
 
@@ -152,6 +170,97 @@ def stats(agent: str, at: datetime, publisher: PublisherStats, feeds: Sequence[F
         },
         "stations": {feed.station: _feed(feed) for feed in feeds},
     }
+
+
+def adapter(
+    agent: str,
+    station: str,
+    answering: Answering,
+    *,
+    mode: str,
+    level: str,
+    phase: str,
+    parent: int | None = None,
+    promoted: int = 0,
+    since: str | None = None,
+    why_off: str | None = None,
+    frozen_by: str | None = None,
+    commissioning: str | None = None,
+    too_many_rejects: bool = False,
+    guard: Mapping[str, float] | None = None,
+) -> JSON:
+    """What answers at a station and what its learner does, `S/adapter`.
+
+    Args:
+        phase: of the learner; ``off`` where nothing is learned.
+        parent: number of the version that what answers came from; None for the model as it was trained.
+        promoted: number of the version that was promoted last; in mode ``shadow`` another one answers.
+        since: when that was.
+        why_off: why nothing is learned; None where it is.
+        guard: numbers of the last proposal; None before the first.
+    """
+    return {
+        "schema": ADAPTER_SCHEMA,
+        "agent": agent,
+        "station": station,
+        "number": answering.number,
+        "parent": parent,
+        "digest": answering.adapter.digest,
+        "offset": _rounded(answering.offset),
+        "at_bound": answering.at_bound,
+        "promoted": promoted,
+        "since": since,
+        "mode": mode,
+        "level": level,
+        "phase": phase,
+        "why_off": why_off,
+        "frozen_by": frozen_by,
+        "commissioning": commissioning,
+        "too_many_rejects": too_many_rejects,
+        "guard": _numbers(guard) if guard else None,
+    }
+
+
+def adapter_event(agent: str, station: str, record: Mapping[str, Any]) -> JSON:
+    """One record of the audit trail as it is written, `S/adapter/event`."""
+    return {
+        "schema": ADAPTER_EVENT_SCHEMA,
+        "agent": agent,
+        "station": station,
+        **{key: record[key] for key in ("at", "event", "actor", "why", "before", "after")},
+        "numbers": _numbers(record["numbers"]),
+    }
+
+
+def drift(agent: str, station: str, report: DriftReport, at: datetime | None, unseen: int) -> JSON:
+    """How far the pictures are from those of the commissioning, `S/drift`.
+
+    Args:
+        report: after the last block of parts.
+        at: when that was complete; None before the first.
+        unseen: parts since the start that were inspected and not looked at here.
+    """
+    return {
+        "schema": DRIFT_SCHEMA,
+        "agent": agent,
+        "station": station,
+        "at": None if at is None else timestamp(at),
+        "block": report.block,
+        "drifting": report.drifting,
+        "abrupt": report.abrupt,
+        "normal": report.normal,
+        "distance": _rounded(report.distance),
+        "gradual": _rounded(report.gradual),
+        "jump": _rounded(report.jump),
+        "moved": [{"what": name, "size": _rounded(size)} for name, size in report.moved],
+        "unseen": unseen,
+    }
+
+
+def _numbers(numbers: Mapping[str, Any]) -> JSON:
+    """Return what decided, for strict JSON: what is not finite becomes text."""
+    plain: JSON = strict(numbers)
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in plain.items()}
 
 
 def _feed(feed: FeedStats) -> JSON:

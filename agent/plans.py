@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters.engine import Engine, PromptError
-from adapters.prompts import Prompts
+from adapters.prompts import Prompts, TextCache
+from adapters.version import SOURCE
 from agent import __version__
+from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.inspector import StationPlan
+from agent.learning import Learning
+from agent.payloads import JSON
+from agent.predictor import Predictor
 from agent.recipes import find_recipe
 from agent.verdict import Provenance
+from camera.settings import QualityLimits
 from camera.source import Source
 
 
@@ -42,28 +54,88 @@ def used_recipes(config: Config) -> dict[str, Recipe]:
     return {name: find_recipe(name, config.recipes) for name in sorted(names)}
 
 
-def station_plans(loaded: Loaded, engine: Engine, sources: dict[str, Source]) -> dict[str, StationPlan]:
-    """Return the plan of every station that has a source."""
+def station_plans(
+    loaded: Loaded,
+    engine: Engine,
+    sources: Mapping[str, Source],
+    stations: Mapping[str, Commissioned | Uncommissioned],
+    tell: Callable[[str, str, JSON], None],
+) -> tuple[dict[str, StationPlan], list[Learning]]:
+    """Return the plan of every station that has a source, and a learner for every one that is commissioned.
+
+    Args:
+        loaded: the config.
+        engine: that inspects.
+        sources: of the stations' pictures.
+        stations: as they were found at start.
+        tell: publishes a station's topic: its name, the topic's name, the payload.
+    """
     recipes = used_recipes(loaded.config)
-    plans = {}
+    plans, learners = {}, []
     for name, source in sources.items():
-        station = loaded.config.stations[name]
-        recipe = recipes[station.recipe]
+        recipe = recipes[loaded.config.stations[name].recipe]
+        found, words = stations[name], prompts(recipe)
+        frozen, first = predictors(engine, recipe, found)
+        learning = None
+        if isinstance(found, Commissioned):
+            learning = Learning(
+                found, loaded.config.model, engine, words, first, frozen, loaded.config.agent.id,
+                partial(tell, name),
+            )  # fmt: skip
+            learners.append(learning)
         plans[name] = StationPlan(
-            recipe_name=station.recipe,
+            recipe_name=loaded.config.stations[name].recipe,
             recipe=recipe,
-            prompts=prompts(recipe),
-            adapter=engine.source,
-            provenance=Provenance(
-                model=engine.info.name,
-                weights=engine.info.weights,
-                adapter=engine.source.number,
-                adapter_digest=engine.source.digest,
-                recipe=recipe.digest,
-                config=loaded.digest,
-                version=__version__,
-            ),
-            # A source that waits for us is late by our own doing; its pictures do not go stale.
-            limits=station.quality if source.live else station.quality.model_copy(update={"stale_s": None}),
+            provenance=provenance(loaded, engine, recipe, found),
+            limits=limits_of(loaded.config.stations[name].quality, source),
+            frozen=frozen,
+            answering=learning.answering if learning else partial(_always, frozen),
+            witness=learning.handover.put if learning else None,
         )
-    return plans
+    return plans, learners
+
+
+def predictors(
+    engine: Engine, recipe: Recipe, found: Commissioned | Uncommissioned
+) -> tuple[Predictor, Predictor]:
+    """Return the model as it was trained at the commissioned operating point, and what answers first."""
+    words, fails, texts = prompts(recipe), failing(recipe), TextCache(engine, capacity=2)
+    offset = found.clean.offset if isinstance(found, Commissioned) else 0.0
+    frozen = Predictor(SOURCE, engine.source, texts.features(words, engine.source), fails, offset)
+    now = found.answering
+    if now.number == SOURCE:
+        return frozen, frozen
+    return frozen, Predictor(now.number, now.adapter, texts.features(words, now.adapter), fails, now.offset)
+
+
+def failing(recipe: Recipe) -> NDArray[np.bool_]:
+    """Return ``(C,)`` which classes of a recipe fail a part, in its order."""
+    return np.array([each.verdict == "fail" for each in recipe.classes.values()])
+
+
+def provenance(
+    loaded: Loaded, engine: Engine, recipe: Recipe, found: Commissioned | Uncommissioned
+) -> Provenance:
+    """Return what verdicts of the model as it was trained were made with."""
+    clean = found.clean if isinstance(found, Commissioned) else None
+    return Provenance(
+        model=engine.info.name,
+        weights=engine.info.weights,
+        adapter=SOURCE,
+        adapter_digest=engine.source.digest,
+        recipe=recipe.digest,
+        config=loaded.digest,
+        version=__version__,
+        offset=0.0 if clean is None else clean.offset,
+        commissioning=None if clean is None else clean.digest,
+    )
+
+
+def limits_of(quality: QualityLimits, source: Source) -> QualityLimits:
+    """Return when a source's picture is too old to be inspected."""
+    # A source that waits for us is late by our own doing; its pictures do not go stale.
+    return quality if source.live else quality.model_copy(update={"stale_s": None})
+
+
+def _always(predictor: Predictor) -> Predictor:
+    return predictor

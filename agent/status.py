@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+from adapters.drift import DriftReport
 from adapters.engine import ModelInfo
 from agent import __version__, payloads
+from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config
-from agent.health import Condition, conditions, level
+from agent.health import Condition, LearnerStats, conditions, level
 from agent.mqtt import Message
 from agent.publisher import PublisherStats
 from camera.feed import Feed, FeedStats
@@ -26,10 +28,18 @@ class Status:
 
     Args:
         feeds: the cameras that are watched.
+        learners: asked how the stations' learners are doing.
     """
 
-    def __init__(self, config: Config, model: ModelInfo, feeds: Sequence[Feed]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: ModelInfo,
+        feeds: Sequence[Feed],
+        learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
+    ) -> None:
         self._config = config
+        self._learners = learners
         self._model = model
         self._feeds = feeds
         self._conditions: tuple[Condition, ...] | None = None
@@ -49,6 +59,12 @@ class Status:
         """Return where the picture of the last failed part stands."""
         return self._station(station, "image/last_fail")
 
+    def station(self, station: str, name: str, payload: payloads.JSON, *, retain: bool = True) -> Message:
+        """Return the message that shows a payload as ``S/name``."""
+        return Message(
+            self._station(station, name), payloads.dumps(payload).encode(), 1, retain, payload["schema"]
+        )
+
     def availability(self, word: str) -> Message:
         """Return the message that says `word` about us."""
         return Message(self._own("availability"), word.encode(), 1, True)
@@ -67,6 +83,29 @@ class Status:
         )
         return [self.availability(payloads.ONLINE), self._shown("info", info)]
 
+    def unlearned(self, stations: Iterable[Commissioned | Uncommissioned]) -> list[Message]:
+        """Return what is shown of stations that learn nothing, so that nothing older stands there."""
+        messages = []
+        for found in stations:
+            if isinstance(found, Commissioned):
+                continue
+            agent = self._config.agent.id
+            shown = payloads.adapter(
+                agent,
+                found.station,
+                found.answering,
+                mode=found.settings.mode,
+                level=found.level,
+                phase="off",
+                why_off=found.why,
+            )
+            drift = payloads.drift(agent, found.station, DriftReport(), None, 0)
+            messages += [
+                self.station(found.station, "adapter", shown),
+                self.station(found.station, "drift", drift),
+            ]
+        return messages
+
     def look(self, publisher: PublisherStats, now: float) -> list[Message]:
         """Return what has changed, and what is due: health at once, cameras and stats now and then."""
         feeds = [feed.snapshot() for feed in self._feeds]
@@ -75,13 +114,7 @@ class Status:
         if connected != self._cameras or now - self._cameras_at >= _CAMERA_EVERY_S:
             self._cameras, self._cameras_at = connected, now
             messages += [
-                Message(
-                    self._station(feed.station, "camera"),
-                    payloads.dumps(payloads.camera(self._config.agent.id, feed)).encode(),
-                    1,
-                    True,
-                    payloads.CAMERA_SCHEMA,
-                )
+                self.station(feed.station, "camera", payloads.camera(self._config.agent.id, feed))
                 for feed in feeds
             ]
         if now - self._stats_at >= self._config.mqtt.stats_interval_s:
@@ -93,7 +126,7 @@ class Status:
         return messages
 
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
-        found = conditions(publisher, feeds)
+        found = conditions(publisher, feeds, self._learners())
         if found == self._conditions:
             return []
         for condition in found:

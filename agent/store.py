@@ -98,7 +98,7 @@ class Store:
         self._max_waiting = max_waiting
         self._min_free_bytes = min_free_mb * 1_000_000
         self._outbox = outbox
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             self._db = _open(self.path)
             self._next_seq = dict(
@@ -226,8 +226,12 @@ class Store:
             )
 
 
-def _lock(folder: Path) -> TextIO:
-    """Take the folder for this process; the lock dies with it, also by kill -9."""
+def lock_folder(folder: Path) -> TextIO:
+    """Take the data folder for this process; the lock dies with it, also by kill -9.
+
+    Raises:
+        StoreError: another process has it, or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("a")

@@ -54,7 +54,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Everything that made a verdict, so that it can be made again."""
+    """Everything that made a verdict, so that it can be made again.
+
+    Attributes:
+        adapter: number of the version that answered; 0 is the model as it was trained.
+        offset: its operating point on the log-odds of a defect.
+        commissioning: digest of the station's; None where there is none that fits.
+    """
 
     model: str
     weights: str
@@ -63,6 +69,8 @@ class Provenance:
     recipe: str
     config: str
     version: str
+    offset: float = 0.0
+    commissioning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def test_doctor_asks_every_question(tiny_bundle: Path, tmp_path: Path) -> None:
         well = mekiki("doctor", "-c", str(path))
     subjects = [line.split()[1].rstrip(":") for line in well.stdout.splitlines()]
     assert well.returncode == 0, well.stdout
-    assert subjects == ["runtime", "model", "gpu", "camera", "broker", "disk"]
+    assert subjects == ["runtime", "model", "gpu", "camera", "learning", "broker", "disk"]
     assert not (tmp_path / "data").exists()  # looking changes nothing
 
     stations["dead"] = {"camera": {"kind": "opencv", "source": "http://127.0.0.1:9/x", "backend": "ffmpeg"}}

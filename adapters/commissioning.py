@@ -1,0 +1,316 @@
+"""What a station was like when it was known to be well: everything that later pictures are held against.
+
+Fixed once, on the clean line, by `mekiki commission`; a value with a digest and a file. It holds known parts
+(golden pictures that a person labelled, or pictures that the frozen model named surely while the line was
+known to be clean), good parts of the stream, the statistics of the pictures, what drift is measured against,
+and the operating point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from adapters.adapter import AdapterError
+from adapters.condition_fit import PictureStatistics
+from adapters.drift_reference import DriftReference
+from adapters.durable import write_durably
+from adapters.engine import Floats
+from adapters.operating import separate
+from adapters.seen import Bytes, Seen
+
+FORMAT = "mekiki.commissioning.v1"
+
+KNOWN_PER_CLASS = 20
+BESIDE_GOLDEN = 10
+"""Pictures that the frozen model names surely, kept per class: without golden pictures, and beside them.
+
+Few parts make a rough operating point; those that are sure on a clean line are as good as labelled.
+"""
+GOOD = 60
+"""Good parts of the stream that are kept, beside the known ones: they fix the share of false rejects."""
+LEAST_DEFECTS = 6
+"""Known defects without which nobody can say whether a proposal still finds them."""
+SURE = 0.4
+"""Share of ln C that the entropy of a picture must be below to be named by the model itself (as in EATA)."""
+CLEAN_SHARE = 0.8
+"""Share of a set of pictures, those with the lowest scores, whose statistics count: bursts of defects, false
+rejects and foreign objects stay out."""
+
+
+class CommissioningError(AdapterError):
+    """A station cannot be commissioned, or what was stored cannot be used; says what is missing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Parts of which it is known what they are.
+
+    Attributes:
+        pictures: ``(K, S, S, 3)`` uint8, taken on the clean line.
+        classes: ``(K,)`` index of each one's class.
+    """
+
+    pictures: Bytes
+    classes: NDArray[np.int64]
+
+    def half(self, number: Literal[0, 1]) -> Known:
+        """Return every other part of each class: 0 to learn from, 1 to judge by."""
+        place = np.zeros(len(self.classes), np.int64)
+        for c in np.unique(self.classes):
+            rows = np.flatnonzero(self.classes == c)
+            place[rows] = np.arange(len(rows))
+        rows = place % 2 == number
+        return Known(self.pictures[rows], self.classes[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Commissioning:
+    """The clean line.
+
+    Attributes:
+        station: its name.
+        weights, recipe: digests of what looked at it.
+        labels: names of the classes, in the recipe's order.
+        fails: ``(C,)`` which of them are defects.
+        made_at: ISO 8601, UTC.
+        labelled_by: ``golden``: a person named most of the known parts; ``model``: the frozen model did.
+        known: parts of every class, as far as there are any.
+        good: ``(G, S, S, 3)`` good parts of the stream.
+        statistics: of the stream's pictures.
+        drift: what drift is measured against.
+        offset: the operating point on the frozen model.
+        numbers: how well it separates, for the person who commissions.
+    """
+
+    station: str
+    weights: str
+    recipe: str
+    labels: tuple[str, ...]
+    fails: NDArray[np.bool_]
+    made_at: str
+    labelled_by: Literal["golden", "model"]
+    known: Known
+    good: Bytes
+    statistics: PictureStatistics
+    drift: DriftReference
+    offset: float
+    numbers: Mapping[str, float]
+
+    @cached_property
+    def missing(self) -> str | None:
+        """Say why nothing can be learned here; None where it can."""
+        defects = int(self.fails[self.known.classes].sum())
+        if defects < LEAST_DEFECTS:
+            return (
+                f"{defects} known defects, {LEAST_DEFECTS} are needed: take golden pictures"
+                " (mekiki commission --golden), or commission on more parts"
+            )
+        return None
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` of everything in it."""
+        sha = hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode())
+        for name, array in sorted(self._arrays().items()):
+            sha.update(f"{name}{array.dtype}{array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).tobytes())
+        return f"sha256:{sha.hexdigest()}"
+
+    def save(self, path: Path) -> None:
+        """Write it to one file, complete or not at all.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written.
+        """
+        facts = {"format": FORMAT, "facts": json.dumps(self._facts(), sort_keys=True), "digest": self.digest}
+        arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
+        write_durably(path, safetensors.numpy.save(arrays, facts))
+
+    @classmethod
+    def load(cls, path: Path) -> Commissioning:
+        """Read and verify what `save` wrote.
+
+        Raises:
+            CommissioningError: the file is missing, damaged or of another version.
+        """
+        again = "commission the station again"
+        try:
+            with safetensors.safe_open(path, framework="np") as file:
+                head = dict(file.metadata() or {})
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CommissioningError(f"{path}: not readable: {error}; {again}") from error
+        if head.get("format") != FORMAT:
+            raise CommissioningError(f"{path}: not {FORMAT}; {again}")
+        try:
+            made = cls._from(json.loads(head["facts"]), arrays)
+        except (KeyError, ValueError, TypeError) as error:
+            raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
+        if made.digest != head.get("digest"):
+            raise CommissioningError(f"{path}: altered since it was written; {again}")
+        return made
+
+    def require(self, weights: str, recipe: str) -> None:
+        """Make sure that it was made with this model and these words.
+
+        Raises:
+            CommissioningError: with what differs.
+        """
+        for what, ours, theirs in (("model", self.weights, weights), ("recipe", self.recipe, recipe)):
+            if ours != theirs:
+                raise CommissioningError(
+                    f"station {self.station} was commissioned with another {what} ({ours[:19]}...,"
+                    f" now {theirs[:19]}...): run mekiki commission --station {self.station} again"
+                )
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "station": self.station,
+            "weights": self.weights,
+            "recipe": self.recipe,
+            "labels": list(self.labels),
+            "made_at": self.made_at,
+            "labelled_by": self.labelled_by,
+            "offset": self.offset,
+            "count": self.statistics.count,
+            "numbers": dict(self.numbers),
+        }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        statistics = self.statistics
+        return {
+            "fails": self.fails,
+            "known.pictures": self.known.pictures,
+            "known.classes": self.known.classes,
+            "good": self.good,
+            "statistics.mean": statistics.mean,
+            "statistics.variance": statistics.variance,
+            "statistics.power": statistics.power,
+            **{f"drift.{name}": array for name, array in self.drift.arrays().items()},
+        }
+
+    @classmethod
+    def _from(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Commissioning:
+        drift = {name[len("drift.") :]: a for name, a in arrays.items() if name.startswith("drift.")}
+        return cls(
+            station=facts["station"],
+            weights=facts["weights"],
+            recipe=facts["recipe"],
+            labels=tuple(facts["labels"]),
+            fails=arrays["fails"],
+            made_at=facts["made_at"],
+            labelled_by=facts["labelled_by"],
+            known=Known(arrays["known.pictures"], arrays["known.classes"]),
+            good=arrays["good"],
+            statistics=PictureStatistics(
+                facts["count"],
+                arrays["statistics.mean"],
+                arrays["statistics.variance"],
+                arrays["statistics.power"],
+            ),
+            drift=DriftReference.from_arrays(drift),
+            offset=facts["offset"],
+            numbers=facts["numbers"],
+        )
+
+
+def commission(
+    seen: Sequence[Seen],
+    golden: Known | None,
+    golden_scores: Floats | None,
+    *,
+    station: str,
+    weights: str,
+    recipe: str,
+    labels: Sequence[str],
+    fails: NDArray[np.bool_],
+    made_at: str,
+    false_rejects: float = 0.01,
+) -> Commissioning:
+    """Fix what the clean line is like.
+
+    Args:
+        seen: of the clean line in the order of the parts, defects as they come.
+        golden: parts that a person labelled; without them the model's sure names are taken.
+        golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
+        false_rejects: at most this share of good parts is to be rejected.
+
+    Raises:
+        CommissioningError: too little was seen.
+    """
+    scores = np.array([one.score for one in seen], np.float32)
+    pictures = np.stack([one.picture for one in seen])
+    named = np.array([one.label for one in seen], np.int64)
+    sure = np.array([one.entropy for one in seen]) < SURE * np.log(len(labels))
+    by: Literal["golden", "model"] = "model" if golden is None else "golden"
+    rows = _own(named, sure, len(labels), KNOWN_PER_CLASS if golden is None else BESIDE_GOLDEN)
+    known, known_scores = Known(pictures[rows], named[rows]), scores[rows]
+    if golden is not None and golden_scores is not None:
+        both = np.concatenate([golden.pictures, known.pictures])
+        known = Known(both, np.concatenate([golden.classes, known.classes]))
+        known_scores = np.concatenate([golden_scores, known_scores])
+    good = np.flatnonzero(sure & ~fails[named])
+    if len(good) < GOOD:
+        raise CommissioningError(
+            f"station {station}: {len(good)} of {len(seen)} parts are surely good, {GOOD} are needed:"
+            " is the line clean, and do the recipe's words fit its parts?"
+        )
+    spread = good[np.linspace(0, len(good) - 1, GOOD).astype(int)]
+    defects = known_scores[fails[known.classes]]
+    usual = scores[~fails[named]]
+    if len(defects):
+        offset = separate(usual, defects, false_rejects)
+        missed = float((defects < offset).mean())
+    else:
+        offset, missed = float(np.quantile(usual, 1 - false_rejects)), float("nan")
+    return Commissioning(
+        station=station,
+        weights=weights,
+        recipe=recipe,
+        labels=tuple(labels),
+        fails=fails,
+        made_at=made_at,
+        labelled_by=by,
+        known=known,
+        good=pictures[spread],
+        statistics=PictureStatistics.of(clean_half(pictures, scores)),
+        drift=DriftReference.calibrate(seen),
+        offset=offset,
+        numbers={
+            "parts": float(len(seen)),
+            "known_parts": float(len(known.classes)),
+            "known_defects": float(len(defects)),
+            "false_rejects": float((usual >= offset).mean()),
+            "rejects": float((scores >= offset).mean()),
+            "missed": missed if len(defects) else -1.0,
+            "good_score": float(np.median(usual)),
+            "defect_score": float(np.median(defects)) if len(defects) else -1.0,
+        },
+    )
+
+
+def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
+    """Return the `CLEAN_SHARE` of the pictures that look least like a defect, in their order."""
+    kept = np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
+    return pictures[np.sort(kept)]
+
+
+def _own(named: NDArray[np.int64], sure: NDArray[np.bool_], classes: int, most: int) -> NDArray[np.intp]:
+    """Return up to `most` of the surely named pictures of each class, spread over time."""
+    rows = []
+    for c in range(classes):
+        candidates = np.flatnonzero(sure & (named == c))
+        places = np.linspace(0, len(candidates) - 1, min(len(candidates), most))
+        rows.append(candidates[places.astype(int)])
+    return np.concatenate(rows).astype(np.intp)

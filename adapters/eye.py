@@ -1,0 +1,73 @@
+"""A recipe seen through an engine: what any adapter says about pictures that are kept as bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.adapter import Adapter
+from adapters.engine import Engine, Floats
+from adapters.prompts import Prompts, TextCache
+from adapters.seen import Bytes, as_pixels, log_odds
+
+CHUNK = 16
+"""Pictures per call, so that an engine that others wait for is never taken for long."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What was seen.
+
+    Attributes:
+        features: ``(N, D)`` unit-length.
+        logits: ``(N, C)``.
+        scores: ``(N,)`` log-odds of a defect.
+    """
+
+    features: Floats
+    logits: Floats
+    scores: Floats
+
+
+class Eye:
+    """Owns a cache of class features; for one thread.
+
+    Args:
+        engine: encodes.
+        prompts: the recipe's words.
+        fails: ``(C,)`` which of its classes are defects.
+    """
+
+    def __init__(self, engine: Engine, prompts: Prompts, fails: NDArray[np.bool_]) -> None:
+        self.engine = engine
+        self.prompts = prompts
+        self.fails = fails
+        self._texts = TextCache(engine)
+
+    @property
+    def source(self) -> Adapter:
+        """The model as it was trained."""
+        return self.engine.source
+
+    def look(self, pictures: Bytes, adapter: Adapter) -> View:
+        """Return what an adapter sees in ``(N, S, S, 3)`` uint8 pictures.
+
+        Raises:
+            AdapterMismatch: the adapter belongs to another model.
+        """
+        parts = [
+            self.engine.encode_image(
+                as_pixels(pictures[start : start + CHUNK], self.engine.info.preprocess),
+                [adapter] * len(pictures[start : start + CHUNK]),
+            )
+            for start in range(0, len(pictures), CHUNK)
+        ]
+        return self.view(np.concatenate(parts), adapter)
+
+    def view(self, features: Floats, adapter: Adapter) -> View:
+        """Return the same for ``(N, D)`` features that were encoded already."""
+        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        logits = self.engine.info.logit_scale * unit @ self._texts.features(self.prompts, adapter).T
+        return View(unit, logits, log_odds(logits, self.fails))

@@ -1,0 +1,53 @@
+"""An engine that lets a thread go which is to end: long work ends at its next call, not at its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adapters.adapter import Adapter
+from adapters.engine import Engine, Floats, ModelInfo, Tokens
+
+
+class Halted(Exception):
+    """The thread that works here is to end; what it was doing is worth nothing and can be left."""
+
+
+class HaltingEngine:
+    """An `Engine` that raises `Halted` instead of answering once it is asked to.
+
+    Args:
+        engine: answers.
+        halt: whether to end; asked before each call, in the thread that calls.
+    """
+
+    def __init__(self, engine: Engine, halt: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._halt = halt
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self._engine.info
+
+    @property
+    def source(self) -> Adapter:
+        """The LayerNorms as they were trained, number 0."""
+        return self._engine.source
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """See `Engine.tokenize`."""
+        return self._engine.tokenize(texts)
+
+    def encode_image(self, images: Floats, adapters: Sequence[Adapter]) -> Floats:
+        """See `Engine.encode_image`."""
+        self._go_on()
+        return self._engine.encode_image(images, adapters)
+
+    def encode_text(self, tokens: Tokens, adapter: Adapter) -> Floats:
+        """See `Engine.encode_text`."""
+        self._go_on()
+        return self._engine.encode_text(tokens, adapter)
+
+    def _go_on(self) -> None:
+        if self._halt():
+            raise Halted

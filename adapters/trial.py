@@ -1,0 +1,194 @@
+"""A trial: known parts shown as the pictures are now, on which adapters are held against each other.
+
+Everything that is compared at one moment is compared here, on the same pictures: the frozen model, the
+adapter that answers, those that are stored, and a proposal. The parts of a trial are never learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.adapter import Adapter
+from adapters.commissioning import CLEAN_SHARE, Commissioning, clean_half
+from adapters.condition import Condition
+from adapters.condition_fit import PictureStatistics, estimate
+from adapters.engine import Floats
+from adapters.eye import Eye, View
+from adapters.guard import Evidence
+from adapters.operating import OperatingPoint, separate, soft_error, tracked
+from adapters.seen import Bytes, Seen
+
+SURE = 2.0
+"""Nats from the operating point beyond which the frozen model is sure."""
+LEAST_SURE = 10
+"""Pictures below which nothing is said about agreement."""
+STREAM = 48
+"""Newest pictures of the stream that an adapter is tried on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What one adapter makes of a trial.
+
+    Attributes:
+        point: the operating point that it would get.
+        errors: ``(J,)`` soft error of each known part.
+        error: their mean, good and defective parts weighing the same.
+        missed, rejected: shares of the known defects missed and good parts rejected.
+        named: ``(J,)`` class of each known part.
+        stream: ``(P,)`` scores of the stream's pictures.
+        margin: from the median of the stream's clean share up to the operating point, in nats.
+    """
+
+    point: OperatingPoint
+    errors: Floats
+    error: float
+    missed: float
+    rejected: float
+    named: NDArray[np.intp]
+    stream: Floats
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The known parts of a commissioning under the condition of now.
+
+    Attributes:
+        condition: what was estimated.
+        pictures: ``(J, S, S, 3)`` known parts, shown under it.
+        fails: ``(J,)`` which of them are defective.
+        stream: ``(P, S, S, 3)`` newest pictures of the stream.
+        frozen: what the model as it was trained makes of it.
+        explained: share of the change in its features that the condition explains; 1 where there is none.
+    """
+
+    eye: Eye
+    offset: float
+    bound: float
+    condition: Condition
+    pictures: Bytes
+    fails: NDArray[np.bool_]
+    stream: Bytes
+    frozen: Assessment
+    explained: float
+
+    @classmethod
+    def hold(cls, eye: Eye, clean: Commissioning, recent: Sequence[Seen], bound: float, seed: int) -> Trial:
+        """Estimate the condition of the recent pictures and show the known parts under it.
+
+        Args:
+            eye: sees with the recipe that was commissioned.
+            clean: the station's commissioning.
+            recent: pictures of one condition, in order; `adapters.condition_fit.LEAST` or more.
+            bound: how far the operating point may move from the commissioned one, in nats.
+            seed: of the rendered noise.
+        """
+        pictures = np.stack([one.picture for one in recent])
+        scores = np.array([one.score for one in recent], np.float32)
+        condition = estimate(clean.statistics, PictureStatistics.of(clean_half(pictures, scores)))
+        judged, fails = _judged(clean)
+        shown = condition.render(judged, seed)
+        view = eye.look(shown, eye.source)
+        kept = np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
+        now = np.stack([recent[row].feature for row in kept]).mean(axis=0)
+        before = eye.look(judged[~fails], eye.source).features
+        explained = _explained(before, view.features[~fails].mean(axis=0), now)
+        newest = recent[-STREAM:]
+        frozen = _assess(view, fails, scores[-STREAM:], clean.offset, bound)
+        return cls(
+            eye, clean.offset, bound, condition, shown, fails,
+            np.stack([one.picture for one in newest]), frozen, explained,
+        )  # fmt: skip
+
+    @classmethod
+    def clean(cls, eye: Eye, clean: Commissioning) -> Assessment:
+        """Return what the frozen model makes of the known parts on the clean line."""
+        judged, fails = _judged(clean)
+        view = eye.look(judged, eye.source)
+        return _assess(view, fails, view.scores[~fails], clean.offset, 0.0)
+
+    def assess(self, adapter: Adapter) -> Assessment:
+        """Return what an adapter makes of it."""
+        if adapter.digest == self.eye.source.digest:
+            return self.frozen
+        stream = self.eye.look(self.stream, adapter).scores
+        return _assess(self.eye.look(self.pictures, adapter), self.fails, stream, self.offset, self.bound)
+
+    def evidence(
+        self, before: Assessment, after: Assessment, distance: float, finite: bool = True
+    ) -> Evidence:
+        """Return what is known about going from one adapter to another."""
+        gains = before.errors - after.errors
+        good, bad = gains[~self.fails], gains[self.fails]
+        spread = np.sqrt(good.var() / len(good) + bad.var() / len(bad)) / 2
+        sure = np.abs(self.frozen.stream - self.frozen.point.offset) > SURE
+        same = (after.stream >= after.point.offset) == (self.frozen.stream >= self.frozen.point.offset)
+        often = np.bincount(self.frozen.named, minlength=len(self.eye.fails)) >= 3
+        return Evidence(
+            gain=float(good.mean() + bad.mean()) / 2,
+            gain_error=float(spread),
+            source_error=self.frozen.error,
+            error=after.error,
+            missed=after.missed,
+            missed_before=before.missed,
+            dead=int((often & (np.bincount(after.named, minlength=len(often)) == 0)).sum()),
+            agreement=float(same[sure].mean()) if sure.sum() >= LEAST_SURE else 1.0,
+            share=float((after.stream >= after.point.offset).mean()),
+            share_frozen=float((self.frozen.stream >= self.frozen.point.offset).mean()),
+            distance=distance,
+            explained=self.explained,
+            finite=finite,
+        )
+
+
+def distance(adapter: Adapter, source: Adapter) -> float:
+    """Return how far an adapter is from the source, in lengths of the source."""
+    pairs = [(adapter.tensors[name], tensor) for name, tensor in source.tensors.items()]
+    moved = sum(float(((now - then).astype(np.float64) ** 2).sum()) for now, then in pairs)
+    return float(np.sqrt(moved / sum(float((then.astype(np.float64) ** 2).sum()) for _, then in pairs)))
+
+
+def _judged(clean: Commissioning) -> tuple[Bytes, NDArray[np.bool_]]:
+    """Return the parts that are judged by, the half of the known ones and the good ones, and which fail."""
+    known = clean.known.half(1)
+    pictures = np.concatenate([known.pictures, clean.good])
+    return pictures, np.concatenate([clean.fails[known.classes], np.zeros(len(clean.good), bool)])
+
+
+def _assess(view: View, fails: NDArray[np.bool_], stream: Floats, offset: float, bound: float) -> Assessment:
+    # Rendered parts are not quite the stream's: the stream says where good parts lie, the known parts how far
+    # from there the defects are.
+    usual = float(np.median(_lowest(stream)))
+    scores = view.scores + (usual - float(np.median(_lowest(view.scores[~fails]))))
+    if bound:
+        point = tracked(separate(scores[~fails], scores[fails]), offset, bound)
+    else:
+        point, scores = OperatingPoint(offset), view.scores
+    errors = soft_error(scores, fails, point.offset)
+    return Assessment(
+        point=point,
+        errors=errors,
+        error=float(errors[~fails].mean() + errors[fails].mean()) / 2,
+        missed=float((scores[fails] < point.offset).mean()),
+        rejected=float((scores[~fails] >= point.offset).mean()),
+        named=view.logits.argmax(axis=1),
+        stream=stream,
+        margin=point.offset - usual,
+    )
+
+
+def _lowest(scores: Floats) -> Floats:
+    return np.sort(scores)[: max(1, round(CLEAN_SHARE * len(scores)))]
+
+
+def _explained(before: Floats, shown: Floats, now: Floats) -> float:
+    """Compare means ``(D,)`` of good parts as shown and as seen now, ``(N, D)`` being theirs before."""
+    usual = before.mean(axis=0)
+    # Parts differ: a change below what they differ by is nothing that needs an explanation.
+    spread = float(((before - usual) ** 2).sum(axis=1).mean())
+    return 1 - float(((now - shown) ** 2).sum()) / (float(((now - usual) ** 2).sum()) + spread)

@@ -1,0 +1,61 @@
+"""Whether and how a station learns, as config.yaml says it under `stations.<name>.adaptation`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from camera.settings import Settings
+
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
+_LOCKED_BY = ("weights", "recipe", "commissioning", "adapter")
+
+
+class Pins(Settings):
+    """What must be in force when the agent starts, or it does not start."""
+
+    weights: str | None = Field(default=None, pattern=_DIGEST, description="of the model")
+    recipe: str | None = Field(default=None, pattern=_DIGEST, description="of the station's recipe")
+    commissioning: str | None = Field(
+        default=None, pattern=_DIGEST, description="as mekiki commission prints it"
+    )
+    adapter: str | None = Field(
+        default=None, pattern=_DIGEST, description="of what answers; S/adapter names it"
+    )
+    offset: float | None = Field(
+        default=None, allow_inf_nan=False, description="operating point of the version that answers"
+    )
+
+
+class Adaptation(Settings):
+    """Whether and how a station learns; without a commissioning it does not."""
+
+    mode: Literal["adaptive", "shadow", "frozen", "locked"] = Field(
+        default="adaptive",
+        description="shadow: learns, the model as it was trained answers; frozen: what was learned answers,"
+        " nothing is learned; locked: frozen, and exactly what pins name",
+    )
+    level: Literal["auto", "full", "operating_point"] = Field(
+        default="auto",
+        description="full: LayerNorms and operating point, needs engine: torch; operating_point: that alone;"
+        " auto: full where the engine can",
+    )
+    every_frames: int = Field(default=50, ge=1, description="parts from one proposal to the next")
+    bound: float = Field(
+        default=8.0, ge=0, le=100, description="how far the operating point may follow the pictures, in nats"
+    )
+    duty: float = Field(
+        default=0.25, gt=0, le=1, description="share of the time that the learner may compute"
+    )
+    keep: int = Field(default=20, ge=1, description="newest versions that are kept, beside pinned ones")
+    pins: Pins = Field(
+        default=Pins(), description="what must be in force at the start; mode: locked needs them"
+    )
+
+    @model_validator(mode="after")
+    def _locked_to_something(self) -> Self:
+        missing = [name for name in _LOCKED_BY if getattr(self.pins, name) is None]
+        if self.mode == "locked" and missing:
+            raise ValueError(f"mode: locked needs pins for {', '.join(missing)}")
+        return self

@@ -1,0 +1,273 @@
+"""`mekiki commission`: fixes what a station is like while it is known to be well, for it to learn from."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adapters.adapter import AdapterError
+from adapters.adapter_store import AdapterStore
+from adapters.commissioning import SURE, Commissioning, CommissioningError, commission
+from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
+from adapters.engine import Engine
+from adapters.eye import Eye
+from adapters.open import open_engine
+from adapters.seen import Seen
+from adapters.version import SOURCE
+from agent.answering import Answering
+from agent.audit import Audit
+from agent.clean_line import watch
+from agent.commissioned import Uncommissioned, commissioning_file
+from agent.config import Recipe
+from agent.configfile import Loaded, load
+from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.golden import read_golden
+from agent.payloads import timestamp
+from agent.plans import check_prompts, failing, prompts
+from agent.recipes import find_recipe
+from agent.requests import whoever_asks
+from agent.store import lock_folder
+
+LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
+
+MOST_REJECTED = 0.25
+"""Share of rejected parts beyond which nobody can call the line clean."""
+LEAST_SURE = 0.5
+"""Share of parts that the model names surely, below which its pictures or the recipe's words are bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for on the command line.
+
+    Attributes:
+        golden: folder of pictures that a person named.
+        parts: how many parts to watch.
+        false_rejects: at most this share of good parts is to be rejected.
+        replace: also where there is a commissioning.
+    """
+
+    station: str
+    golden: Path | None
+    parts: int
+    false_rejects: float
+    replace: bool
+
+
+def run(config: str, wish: Wish, *, as_json: bool) -> int:
+    """Commission a station and return the exit code; 1 where the line or the pictures do not allow it.
+
+    Raises:
+        UsageError: no such station, golden pictures that are none, or a commissioning that is there already.
+        ConfigError: the config or the camera is no good.
+        StoreError: an agent runs, or the data folder cannot be written.
+    """
+    loaded = load(Path(config))
+    stations = loaded.config.stations
+    if wish.station not in stations:
+        raise UsageError(f"no station is called {wish.station!r}: {config} has {', '.join(stations)}")
+    recipe = find_recipe(stations[wish.station].recipe, loaded.config.recipes)
+    fails = failing(recipe)
+    if fails.all() or not fails.any():
+        raise UsageError(
+            f"recipe {stations[wish.station].recipe}: needs a class that passes and one that fails:"
+            " only then there is an operating point"
+        )
+    file = commissioning_file(loaded.config, wish.station)
+    if file.exists() and not wish.replace:
+        raise UsageError(f"{file}: is there already: --replace makes a new one")
+    data = Path(loaded.config.agent.data_dir)
+    _require_owner(data)
+    with lock_folder(data):
+        engine = open_engine(loaded.config.model)
+        check_prompts(loaded, engine)
+        try:
+            made = _commission(loaded, wish, recipe, engine)
+            _require_clean(made, fails)
+        except AdapterError as error:
+            # Of the model itself nothing is wrong any more by now: it is the line, or what was asked for.
+            _say(f"{error}; nothing was written")
+            return EXIT_CHECK_FAILED
+        try:
+            _keep(made.clean, file, engine, recipe)
+        except OSError as error:
+            raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
+    without = [
+        label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
+    ]
+    if as_json:
+        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False))
+    else:
+        for line in _sentences(made.clean, file, without):
+            _print(line)
+    return EXIT_OK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    clean: Commissioning
+    seen: Sequence[Seen]
+
+
+def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _Made:
+    station = loaded.config.stations[wish.station]
+    golden, golden_scores, fails = None, None, failing(recipe)
+    if wish.golden is not None:
+        golden = read_golden(wish.golden, recipe, station, engine.info.preprocess)
+        golden_scores = Eye(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+    source = Answering(SOURCE, engine.source, 0.0)
+    found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")
+    with Progress(
+        TextColumn("watching the line"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task("", total=wish.parts)
+
+        def show(count: int, fault: str | None) -> None:
+            blocks = f"{count // MIN_BLOCK_FRAMES} blocks, {MIN_BLOCKS} are needed"
+            progress.update(task, completed=count, description=f"{blocks}{f', {fault}' if fault else ''}")
+
+        seen = watch(loaded, found, recipe, engine, wish.parts, show)
+    if len(seen) < LEAST_PARTS:
+        raise CommissioningError(
+            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged,"
+            f" {LEAST_PARTS} are needed, better 3000"
+        )
+    clean = commission(
+        seen,
+        golden,
+        golden_scores,
+        station=wish.station,
+        weights=engine.info.weights,
+        recipe=recipe.digest,
+        labels=tuple(recipe.classes),
+        fails=fails,
+        made_at=timestamp(datetime.now(UTC)),
+        false_rejects=wish.false_rejects,
+    )
+    return _Made(clean, seen)
+
+
+def _require_clean(made: _Made, fails: Any) -> None:
+    """Raise CommissioningError where a line looks as if something were wrong with it already."""
+    rejected = float(np.mean([one.score >= made.clean.offset for one in made.seen]))
+    sure = float(np.mean([one.entropy < SURE * np.log(len(fails)) for one in made.seen]))
+    remedy = "look at lamp, lens, region of interest and the recipe's words; commission a clean line"
+    if rejected > MOST_REJECTED:
+        raise CommissioningError(
+            f"station {made.clean.station}: {rejected:.0%} of the parts would be rejected: {remedy}"
+        )
+    if sure < LEAST_SURE:
+        raise CommissioningError(
+            f"station {made.clean.station}: of only {sure:.0%} of the parts the model is sure: {remedy}"
+        )
+
+
+def _keep(clean: Commissioning, file: Path, engine: Engine, recipe: Recipe) -> None:
+    """Write it, and let the model as it was trained answer: what was learned knew another clean line."""
+    at, actor, before = clean.made_at, whoever_asks(), _digest_of(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    store = AdapterStore(file.parent / "adapters", engine.source, engine.info.weights)
+    audit = Audit(clean.station, file.parent / "audit.jsonl")
+    version = store.active().number
+    if version != SOURCE:
+        store.activate(SOURCE, at)
+        audit.append(
+            at, "reset", actor=actor, why="commissioned again",
+            before={"number": version}, after={"number": SOURCE, "digest": engine.source.digest},
+        )  # fmt: skip
+    clean.save(file)
+    audit.append(
+        at,
+        "commissioned",
+        actor=actor,
+        why=f"{clean.numbers['parts']:.0f} parts, known parts named by {clean.labelled_by}",
+        before=None if before is None else {"commissioning": before},
+        after={"commissioning": clean.digest, "offset": clean.offset},
+        numbers=dict(clean.numbers),
+    )
+
+
+def _digest_of(file: Path) -> str | None:
+    """Return the digest of what is replaced; one that cannot be read is replaced too."""
+    try:
+        return Commissioning.load(file).digest if file.exists() else None
+    except AdapterError as error:
+        return str(error)
+
+
+def _facts(clean: Commissioning, file: Path, without: Sequence[str]) -> dict[str, Any]:
+    return {
+        "station": clean.station,
+        "digest": clean.digest,
+        "file": str(file),
+        "offset": clean.offset,
+        "labelled_by": clean.labelled_by,
+        "known": _counts(clean),
+        "without": list(without),
+        "block_parts": clean.drift.block_frames,
+        "missing": clean.missing,
+        "numbers": dict(clean.numbers),
+    }
+
+
+def _counts(clean: Commissioning) -> dict[str, int]:
+    return {label: int((clean.known.classes == row).sum()) for row, label in enumerate(clean.labels)}
+
+
+def _sentences(clean: Commissioning, file: Path, without: Sequence[str]) -> list[str]:
+    numbers = clean.numbers
+    who = "a person" if clean.labelled_by == "golden" else "the model itself, where it was sure"
+    known = ", ".join(f"{count} {label}" for label, count in _counts(clean).items() if count)
+    good_at = f"good parts score about {numbers['good_score']:.1f}"
+    if numbers["known_defects"]:
+        missed = f" and misses {numbers['missed']:.1%} of the {numbers['known_defects']:.0f} known defects"
+        scores = f"({good_at}, known defects {numbers['defect_score']:.1f})"
+    else:
+        missed, scores = "; how many defects it misses nobody knows, because none is known", f"({good_at})"
+    lines = [
+        f"{clean.station}: commissioned on {numbers['parts']:.0f} parts",
+        f"operating point {clean.offset:.2f} {scores}:"
+        f" it rejects {numbers['false_rejects']:.1%} of the good parts{missed}",
+        f"known parts, named by {who}: {known}",
+        f"drift is judged in blocks of {clean.drift.block_frames} parts",
+    ]
+    if without:
+        lines.append(f"no known part of {', '.join(without)}: whether these are still found nobody can say")
+    lines.append(
+        "it can learn"
+        if clean.missing is None
+        else f"it only watches for drift, and learns nothing: {clean.missing}"
+    )
+    return [*lines, f"{file}", clean.digest]
+
+
+def _require_owner(data: Path) -> None:
+    """Keep root from leaving files that the service's user cannot change."""
+    existing = next(path for path in (data, *data.absolute().parents) if path.exists())
+    owner = existing.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki commission ...")
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201 - stdout is the product here
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr

@@ -1,0 +1,174 @@
+"""A commissioned station as it is found at start: clean line, versions, what answers; and its pins."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adapters.adapter import AdapterError
+from adapters.adapter_store import AdapterStore
+from adapters.commissioning import Commissioning
+from adapters.engine import Engine
+from adapters.version import SOURCE
+from agent.adaptation_settings import Adaptation
+from agent.answering import Answering, Ledger
+from agent.audit import Audit
+from agent.config import Config, Recipe
+from agent.configfile import Loaded
+from agent.errors import ConfigError, StoreError
+from agent.learner_settings import LearnerSettings, Level
+from agent.payloads import timestamp
+
+log = logging.getLogger(__name__)
+
+NOT_COMMISSIONED = "not commissioned: run mekiki commission --station {}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Commissioned:
+    """What a station's learner starts with.
+
+    Attributes:
+        clean: the commissioning; fits the model and the recipe.
+        requests: folder where people leave their requests.
+        answering: what answers from the first frame on.
+    """
+
+    station: str
+    settings: Adaptation
+    level: Level
+    clean: Commissioning
+    store: AdapterStore
+    audit: Audit
+    requests: Path
+    answering: Answering
+
+    def learner_settings(self) -> LearnerSettings:
+        """Return how its learner learns."""
+        every = self.settings.every_frames
+        return LearnerSettings(
+            mode=self.settings.mode,
+            level=self.level,
+            every=every,
+            recheck=4 * every,
+            bound=self.settings.bound,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uncommissioned:
+    """A station that learns nothing: the model as it was trained answers at offset 0.
+
+    Attributes:
+        why: in a sentence.
+        unusable: there is a commissioning, and it cannot be used.
+    """
+
+    station: str
+    settings: Adaptation
+    level: Level
+    answering: Answering
+    why: str
+    unusable: bool = False
+
+
+def station_folder(config: Config, station: str) -> Path:
+    """Return where a station keeps its commissioning, its versions and its audit trail."""
+    return Path(config.agent.data_dir) / "stations" / station
+
+
+def commissioning_file(config: Config, station: str) -> Path:
+    """Return where a station's commissioning lies, or will."""
+    return station_folder(config, station) / "commissioning.safetensors"
+
+
+def open_station(
+    loaded: Loaded, station: str, recipe: Recipe, engine: Engine
+) -> Commissioned | Uncommissioned:
+    """Return what is there of a station's learning; nobody else may have the data folder.
+
+    What was found damaged is in the audit trail and in the log. A commissioning that cannot be used is no
+    reason to stand still: the station inspects with the model as it was trained.
+
+    Raises:
+        ConfigError: something else is in force than the station's pins say.
+        StoreError: its folder cannot be written.
+    """
+    settings = loaded.config.stations[station].adaptation
+    level = level_of(settings, loaded.config.model.engine)
+    file = commissioning_file(loaded.config, station)
+    why = NOT_COMMISSIONED.format(station)
+    found: Commissioned | Uncommissioned | None = None
+    if file.exists():
+        try:
+            clean = Commissioning.load(file)
+            clean.require(engine.info.weights, recipe.digest)
+        except AdapterError as error:
+            why = str(error)
+            log.error("station %s: %s; it inspects with the model as it was trained", station, error)
+        else:
+            found = _opened(station, settings, level, clean, engine, file.parent)
+    if found is None:
+        source = Answering(SOURCE, engine.source, 0.0)
+        found = Uncommissioned(station, settings, level, source, why, unusable=file.exists())
+    _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
+    return found
+
+
+def level_of(settings: Adaptation, engine: str) -> Level:
+    """Return what a station may learn with the kind of engine that it has."""
+    # That a config asks for full with another engine was refused when it was read.
+    return "full" if engine == "torch" and settings.level in ("auto", "full") else "operating_point"
+
+
+def _opened(
+    station: str, settings: Adaptation, level: Level, clean: Commissioning, engine: Engine, folder: Path
+) -> Commissioned:
+    try:
+        store = AdapterStore(folder / "adapters", engine.source, engine.info.weights, settings.keep)
+        audit = Audit(station, folder / "audit.jsonl")
+        for line in (*audit.found, *store.found):
+            log.error("station %s: %s", station, line)
+            audit.append(timestamp(datetime.now(UTC)), "found", actor="agent", why=line)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be used: {error.strerror or error}") from error
+    # Only asked what answers: the learner has one of its own.
+    ledger = Ledger(clean, engine.source, store, audit, lambda: "", lambda event: None)
+    answering = ledger.source if settings.mode == "shadow" else ledger.answering
+    return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
+
+
+def _require_pins(
+    loaded: Loaded, station: str, found: Commissioned | Uncommissioned, weights: str, recipe: str
+) -> None:
+    """Raise ConfigError with every pin that something else is in force for."""
+    pins, answering = found.settings.pins, found.answering
+    in_force = {
+        "weights": (pins.weights, weights),
+        "recipe": (pins.recipe, recipe),
+        "commissioning": (
+            pins.commissioning,
+            found.clean.digest if isinstance(found, Commissioned) else f"none ({found.why})",
+        ),
+        "adapter": (pins.adapter, answering.adapter.digest),
+    }
+    at = ("stations", station, "adaptation", "pins")
+    problems = [
+        loaded.problem((*at, name), f"is pinned to {pinned}, in force is {actual}")
+        for name, (pinned, actual) in in_force.items()
+        if pinned is not None and pinned != actual
+    ]
+    # Versions may share their tensors and differ in the operating point alone.
+    if pins.offset is not None and abs(pins.offset - answering.offset) > 1e-6:
+        problems.append(
+            loaded.problem(
+                (*at, "offset"), f"is pinned to {pins.offset:g}, in force is {answering.offset:.6f}"
+            )
+        )
+    if found.settings.mode == "locked" and pins.offset is None and answering.number != SOURCE:
+        what = f"version {answering.number} answers: mode: locked needs offset: {answering.offset:.6f} too"
+        problems.append(loaded.problem(at, what))
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,100 @@
+"""The demo's line on the day before: it is well, and the station is commissioned on it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from adapters.commissioning import Commissioning, commission
+from adapters.engine import Engine
+from adapters.eye import Eye
+from adapters.version import SOURCE
+from agent.answering import Answering
+from agent.clean_line import watch
+from agent.commissioned import Uncommissioned, commissioning_file
+from agent.configfile import Loaded
+from agent.golden import read_golden
+from agent.payloads import timestamp
+from agent.plans import failing, prompts
+from agent.recipes import find_recipe
+from camera.settings import SimulatedCamera
+from camera.simulated import SimulatedLine
+
+PARTS: Final = 1000
+"""As few as drift can be calibrated on."""
+GOLDEN: Final = 10
+"""Pictures per class."""
+_SEED: Final = 1007
+"""Of the parts that are commissioned on; those of the story are others."""
+
+
+def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioning:
+    """Commission the demo's station and keep it where the agent finds it.
+
+    Raises:
+        AdapterError: the line does not allow it.
+    """
+    settings = loaded.config.stations[station]
+    recipe = find_recipe(settings.recipe, loaded.config.recipes)
+    fails = failing(recipe)
+    with tempfile.TemporaryDirectory(prefix="mekiki-golden-") as folder:
+        _write_golden(Path(folder), tuple(recipe.classes))
+        golden = read_golden(Path(folder), recipe, settings, engine.info.preprocess)
+    scores = Eye(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+    source = Answering(SOURCE, engine.source, 0.0)
+    found = Uncommissioned(station, settings.adaptation, "operating_point", source, "")
+    seen = watch(_the_day_before(loaded, station), found, recipe, engine, PARTS, lambda count, fault: None)
+    clean = commission(
+        seen,
+        golden,
+        scores,
+        station=station,
+        weights=engine.info.weights,
+        recipe=recipe.digest,
+        labels=tuple(recipe.classes),
+        fails=fails,
+        made_at=timestamp(datetime.now(UTC)),
+    )
+    file = commissioning_file(loaded.config, station)
+    file.parent.mkdir(parents=True)
+    clean.save(file)
+    return clean
+
+
+def sentences(clean: Commissioning) -> str:
+    """Say in two sentences what commissioning came to."""
+    numbers = clean.numbers
+    return (
+        f"Commissioned on {numbers['parts']:.0f} parts of the clean line and {GOLDEN} golden pictures"
+        f" per class: a part fails from {clean.offset:.2f} on, where good ones score about"
+        f" {numbers['good_score']:.1f} and known defects {numbers['defect_score']:.1f}."
+        f" So it rejects {numbers['false_rejects']:.1%} of the good parts and misses {numbers['missed']:.1%}"
+        " of the known defects."
+    )
+
+
+def _the_day_before(loaded: Loaded, station: str) -> Loaded:
+    """Return the config with a line that makes other parts, is well, and waits for nobody."""
+    config = loaded.config
+    camera = SimulatedCamera(seed=_SEED, parts=PARTS)
+    stations = {**config.stations, station: config.stations[station].model_copy(update={"camera": camera})}
+    return replace(loaded, config=config.model_copy(update={"stations": stations}))
+
+
+def _write_golden(folder: Path, labels: tuple[str, ...]) -> None:
+    line = SimulatedLine(SimulatedCamera(seed=_SEED + 1, defect_rate=0.85, burst_rate=0.0))
+    missing = dict.fromkeys(labels, GOLDEN)
+    for label in labels:
+        (folder / label).mkdir()
+    number = 0
+    while any(missing.values()):
+        number += 1
+        label = line.label(number)
+        if missing[label]:
+            missing[label] -= 1
+            Image.fromarray(line.picture(number)).save(folder / label / f"{number:04}.png")

@@ -1,0 +1,61 @@
+"""Golden pictures: parts that a person named, one folder per class of the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from adapters.commissioning import Known
+from adapters.engine import Preprocess
+from adapters.seen import as_bytes
+from agent.config import Recipe, Station
+from agent.errors import UsageError
+from agent.problems import did_you_mean
+from camera import preprocess
+from camera.folder import picture_files
+from camera.frame import CameraError
+from camera.images import read_image
+from camera.quality import assess
+from camera.region import Region
+
+
+def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> Known:
+    """Return the pictures below ``folder/<label>/`` as the model's input shows them.
+
+    They go the way of the camera's pictures: cut to the region of interest, masks burnt in, and refused where
+    the line would not inspect them.
+
+    Args:
+        folder: one folder per class, named after it; classes may be left out.
+        recipe: of the station.
+        station: with region and limits of quality.
+        spec: of the model.
+
+    Raises:
+        UsageError: with what is wrong, and the known labels where a folder is none of them.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder: it should hold one folder of pictures per class")
+    labels = list(recipe.classes)
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for path in folders:
+        if path.name not in labels:
+            raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
+    if not folders:
+        raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
+    region, prepared = Region(station.roi), preprocess.Preprocess(**asdict(spec))
+    pictures, classes = [], []
+    for path in folders:
+        try:
+            for file in picture_files(path):
+                image, seen = region.cut(read_image(file))
+                fault = assess(image, station.quality, seen).fault
+                if fault is not None:
+                    raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
+                pictures.append(as_bytes(preprocess.prepare(image, prepared)[None], spec)[0])
+                classes.append(labels.index(path.name))
+        except CameraError as error:
+            raise UsageError(str(error)) from error
+    return Known(np.stack(pictures), np.array(classes, np.int64))

@@ -1,0 +1,69 @@
+"""How a station learns, and what it learns with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.adapter import Adapter
+from adapters.buffer import BufferPolicy
+from adapters.engine import Floats
+from adapters.guard import Limits
+from adapters.lifecycle import Patience
+
+Mode = Literal["adaptive", "shadow", "frozen", "locked"]
+Level = Literal["full", "operating_point"]
+Labelled = tuple[Floats, NDArray[np.int64]]
+"""Preprocessed pictures ``(N, 3, S, S)`` and ``(N,)`` their classes."""
+
+
+class Update(Protocol):
+    """Makes a proposal from an adapter; `adapters.torch_update` has one."""
+
+    def __call__(
+        self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int
+    ) -> tuple[Adapter, dict[str, float]]:
+        """Return the adapter some steps further and the numbers of the last step.
+
+        Args:
+            adapter: where to start.
+            known: known parts under the condition of now.
+            stream: recent good parts.
+            seed: of what is drawn.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSettings:
+    """How a station learns; frames are those that were fit to be judged.
+
+    Attributes:
+        mode: ``adaptive``; ``shadow``: everything, but the frozen model answers; ``frozen`` and ``locked``:
+            what was promoted last answers and nothing is learned.
+        level: ``operating_point`` moves no LayerNorm: for weak machines, and without torch.
+        every: frames from one proposal to the next.
+        recheck: frames from one look at a held adapter to the next.
+        bound: how far the operating point may follow the pictures, in nats.
+        step: smallest move of the operating point that is worth a version, in nats.
+        jump: of the drift report, from which on another adapter is looked for while one answers; less than
+            what confirms drift, because looking costs little.
+        slack: rise of the soft error of known parts that is no deterioration.
+        candidates: stored adapters that are tried after a change, those of the most similar conditions.
+    """
+
+    mode: Mode = "adaptive"
+    level: Level = "full"
+    every: int = 50
+    recheck: int = 200
+    bound: float = 8.0
+    step: float = 0.75
+    jump: float = 0.35
+    slack: float = 0.02
+    candidates: int = 3
+    patience: Patience = field(default_factory=Patience)
+    limits: Limits = field(default_factory=Limits)
+    buffer: BufferPolicy = field(default_factory=BufferPolicy)

@@ -1,0 +1,205 @@
+"""A recording judged and learned from again: inspector and learner in lockstep, on the camera's own time.
+
+Equal recordings, configs and machines give equal verdicts, adapters and audit trails, to the last bit: no
+clock, no id and no order of threads is in them. The agent's own data are only read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from adapters.drift import DriftReport
+from adapters.engine import Engine
+from adapters.eye import Eye
+from adapters.open import ModelSettings
+from adapters.open_learner import open_learner
+from adapters.prompts import TextCache
+from adapters.version import SOURCE
+from agent.commissioned import Commissioned, Uncommissioned
+from agent.config import Recipe
+from agent.configfile import Loaded
+from agent.handover import Witnessed
+from agent.ids import ulid_of
+from agent.inspector import Inspector, StationPlan
+from agent.learner import StationLearner
+from agent.payloads import timestamp
+from agent.plans import predictors, prompts, provenance
+from agent.predictor import Predictor
+from agent.verdict import Verdict
+from camera.frame import Frame
+from camera.mailbox import Mailbox
+
+BATCH: Final = 25
+"""Frames that are judged together, after which the learner may work once."""
+
+Judged = Sequence[tuple[Frame, Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the learner was up to after a batch.
+
+    Attributes:
+        frame: number of the batch's last frame.
+        phase: of the learner; ``off`` where nothing is learned.
+        number: of the version that answers.
+        offset: its operating point.
+    """
+
+    frame: int
+    phase: str
+    number: int
+    offset: float
+
+
+@dataclass(slots=True)
+class Course:
+    """How a replay went. Owned by `Replay`, complete when its `run` has ended.
+
+    Attributes:
+        events: records of the audit trail, each with the number of the ``frame`` before which it was written.
+        drift: a report per block.
+        moments: one per batch.
+    """
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    drift: list[DriftReport] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+
+    @property
+    def adapters(self) -> list[dict[str, Any]]:
+        """Number, digest and operating point of every version that was promoted, in their order."""
+        return [event["after"] for event in self.events if event["event"] == "promoted"]
+
+
+class Replay:
+    """Owns inspector and learner; everything happens in the thread that iterates `run`.
+
+    Args:
+        loaded: the config.
+        found: the station with a store and an audit trail that are the replay's own.
+        recipe: of the station.
+        engine: that inspects.
+        recording: digest of what is replayed; the ids of the verdicts come from it.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        found: Commissioned | Uncommissioned,
+        recipe: Recipe,
+        engine: Engine,
+        recording: str,
+    ) -> None:
+        self.course = Course()
+        self._recording, self._station = recording, found.station
+        self._engine, self._words = engine, prompts(recipe)
+        self._texts = TextCache(engine)
+        self._frozen, self._predictor = predictors(engine, recipe, found)
+        self._witnessed: list[Witnessed] = []
+        self._now = ""
+        self._learner = None
+        if isinstance(found, Commissioned):
+            self._learner = self._open(found, loaded.config.model)
+        name = loaded.config.stations[found.station]
+        plan = StationPlan(
+            recipe_name=name.recipe,
+            recipe=recipe,
+            provenance=provenance(loaded, engine, recipe, found),
+            # Nothing is too old: each frame is judged at the time at which it was captured.
+            limits=name.quality.model_copy(update={"stale_s": None}),
+            frozen=self._frozen,
+            answering=lambda: self._predictor,
+            witness=self._witnessed.append,
+        )
+        self._inspector = Inspector(
+            loaded.config.agent.id,
+            engine,
+            {found.station: plan},
+            Mailbox(),
+            lambda verdicts: None,
+            batch=BATCH,
+        )
+
+    @property
+    def why_off(self) -> str | None:
+        """Why nothing is learned; None where it is. A station that is not commissioned says so itself."""
+        return None if self._learner is None else self._learner.why_off
+
+    def run(self, frames: Iterable[Frame], stop: threading.Event | None = None) -> Iterator[Judged]:
+        """Yield frames with their verdicts, batch by batch; learn from each batch after it was judged."""
+        frames = iter(frames)
+        while (stop is None or not stop.is_set()) and (batch := list(islice(frames, BATCH))):
+            verdicts = self._inspector.judge(batch)
+            yield [
+                (frame, self._restamped(frame, verdict))
+                for frame, verdict in zip(batch, verdicts, strict=True)
+            ]
+            self._learn(batch)
+
+    def _restamped(self, frame: Frame, verdict: Verdict) -> Verdict:
+        """Return a verdict without anything of this day: a replay has no time and no chance of its own."""
+        return replace(
+            verdict,
+            event_id=event_id(self._recording, self._station, frame.number, frame.captured_at),
+            decided_at=frame.captured_at,
+            wait_ms=0.0,
+            infer_ms=0.0,
+        )
+
+    def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
+        engine, update = open_learner(
+            model, self._engine, self._words, full=found.level == "full", halt=lambda: False
+        )
+        return StationLearner(
+            found.clean,
+            Eye(engine, self._words, found.clean.fails),
+            update,
+            found.store,
+            found.audit,
+            lambda: self._now,
+            found.learner_settings(),
+            self._happened,
+        )
+
+    def _happened(self, record: dict[str, Any]) -> None:
+        self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})
+
+    def _learn(self, batch: Sequence[Frame]) -> None:
+        learner = self._learner
+        times = {frame.number: frame.captured_at for frame in batch}
+        witnessed, self._witnessed[:] = list(self._witnessed), []
+        if learner is None:
+            return
+        for one in witnessed:
+            self._now = timestamp(times[one.seen.number])
+            report = learner.observe(one.seen)
+            learner.said(one.seen.number, adapted_fails=one.rejected, frozen_fails=one.rejected_frozen)
+            if report is not None:
+                self.course.drift.append(report)
+        self._now = timestamp(batch[-1].captured_at)
+        learner.work()
+        answering = learner.answering
+        if answering.number != self._predictor.number or answering.offset != self._predictor.offset:
+            self._predictor = self._complete(learner)
+        phase = "off" if learner.why_off is not None else str(learner.state.phase)
+        self.course.moments.append(Moment(batch[-1].number, phase, answering.number, answering.offset))
+
+    def _complete(self, learner: StationLearner) -> Predictor:
+        now = learner.answering
+        if now.number == SOURCE:
+            return self._frozen
+        features = self._texts.features(self._words, now.adapter)
+        return Predictor(now.number, now.adapter, features, self._frozen.fails, now.offset)
+
+
+def event_id(recording: str, station: str, number: int, captured_at: datetime) -> str:
+    """Return the id of a frame's verdict: a ULID of its time, and of what was recorded instead of chance."""
+    chance = hashlib.sha256(f"{recording}/{station}/{number}".encode()).digest()[:10]
+    return ulid_of(int(captured_at.timestamp() * 1000), int.from_bytes(chance))

@@ -1,0 +1,148 @@
+"""`mekiki replay`: what the agent would have said and learned, had it stood where a recording was made."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.open import open_engine
+from agent.commissioned import Commissioned
+from agent.configfile import Loaded, load
+from agent.errors import EXIT_OK, ConfigError, UsageError
+from agent.plans import check_prompts
+from agent.problems import did_you_mean
+from agent.recipes import find_recipe
+from agent.replay import Replay
+from agent.replay_camera import replayed_frames, simulated_line
+from agent.replay_count import Count, sentences
+from agent.replay_station import Start, open_replayed
+from camera.frame import CameraError
+from camera.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for on the command line.
+
+    Attributes:
+        recording: its folder.
+        station: None: the one that was recorded, or the only one of the config.
+        start: what is to answer first.
+        limit: end after so many frames.
+        plot: picture to draw.
+    """
+
+    recording: Path
+    station: str | None = None
+    start: Start = "source"
+    limit: int | None = None
+    plot: Path | None = None
+
+
+def replay(config: str, wish: Wish, *, as_json: bool) -> int:
+    """Replay a recording and return the exit code.
+
+    Raises:
+        UsageError: no recording, no such station, or a picture that cannot be drawn.
+        ConfigError: the config is no good, or matplotlib is not installed.
+    """
+    draw = _drawing(wish.plot)
+    loaded = load(Path(config))
+    try:
+        recording = Recording(wish.recording)
+        if not recording.entries:
+            raise UsageError(f"{wish.recording}: nothing was recorded: record again")
+    except CameraError as error:
+        raise UsageError(str(error)) from error
+    name = _station(loaded, wish, recording)
+    station = loaded.config.stations[name]
+    recipe = find_recipe(station.recipe, loaded.config.recipes)
+    engine = open_engine(loaded.config.model)
+    check_prompts(loaded, engine)
+    line = simulated_line(recording)
+    count = Count(lambda part: None if line is None or part is None else line.label(line.number(part)))
+    with tempfile.TemporaryDirectory(prefix="mekiki-replay-") as folder, _stopped() as stop:
+        began = recording.entries[0].captured_at
+        found = open_replayed(loaded, name, recipe, engine, wish.start, Path(folder), began)
+        run = Replay(loaded, found, recipe, engine, recording.sha256)
+        why_off = run.why_off if isinstance(found, Commissioned) else found.why
+        if why_off is not None:
+            print(f"nothing is learned: {why_off}", file=sys.stderr)  # noqa: T201 - not the product
+        frames = replayed_frames(recording, name, station, engine.info.preprocess, wish.limit)
+        with closing(frames):
+            for judged in run.run(frames, stop):
+                for _, verdict in judged:
+                    text = count.add(verdict)
+                    if as_json:
+                        _print(text)
+        audit = found.audit if isinstance(found, Commissioned) else None
+        if as_json:
+            _print(json.dumps(count.summary(run.course, audit, why_off)))
+        else:
+            for text in sentences(count, run.course, audit, why_off):
+                _print(text)
+    draw(f"{wish.recording} at {name}", count, run)
+    return EXIT_OK
+
+
+def _station(loaded: Loaded, wish: Wish, recording: Recording) -> str:
+    names = list(loaded.config.stations)
+    if wish.station is not None:
+        if wish.station not in names:
+            raise UsageError(f"no station is called {wish.station!r}: {did_you_mean(wish.station, names)}")
+        return wish.station
+    recorded = recording.manifest.station
+    if recorded in names:
+        return recorded
+    if len(names) > 1:
+        raise UsageError(f"{recorded} was recorded, which is none of yours: add -s with {', '.join(names)}")
+    return names[0]
+
+
+def _drawing(plot: Path | None) -> Callable[[str, Count, Replay], None]:
+    """Return what draws the picture; what is missing for it is said before the work begins.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        UsageError: there is no folder to draw into.
+    """
+    if plot is None:
+        return lambda title, count, run: None
+    if not plot.absolute().parent.is_dir():
+        raise UsageError(f"{plot.parent}: no such folder: name one that is there")
+    try:
+        from agent.replay_plot import draw
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ConfigError(["--plot: matplotlib is not installed here: pip install 'mekiki[plot]'"]) from error
+
+    def drawn(title: str, count: Count, run: Replay) -> None:
+        try:
+            draw(plot, title, count.rejects, run.course)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{plot}: cannot be drawn: {error}") from error
+
+    return drawn
+
+
+@contextmanager
+def _stopped() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM sets: the replay ends after the batch, with a summary of what there is."""
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - stdout is the product here

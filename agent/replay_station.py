@@ -1,0 +1,95 @@
+"""A station as a replay starts with it: the commissioning is read, versions and audit trail are fresh."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from adapters.adapter import AdapterError
+from adapters.adapter_store import AdapterStore
+from adapters.commissioning import Commissioning
+from adapters.engine import Engine
+from adapters.version import SOURCE, Version, save_version
+from agent.answering import Answering
+from agent.audit import Audit
+from agent.commissioned import (
+    NOT_COMMISSIONED,
+    Commissioned,
+    Uncommissioned,
+    commissioning_file,
+    level_of,
+)
+from agent.config import Recipe
+from agent.configfile import Loaded
+from agent.payloads import timestamp
+
+Start = Literal["source", "active"]
+
+
+def open_replayed(
+    loaded: Loaded, station: str, recipe: Recipe, engine: Engine, start: Start, folder: Path, at: datetime
+) -> Commissioned | Uncommissioned:
+    """Return a station that learns in `folder`; the agent's own data are only read, whoever has them.
+
+    Args:
+        loaded: the config.
+        station: one of its stations.
+        recipe: of the station.
+        engine: that inspects.
+        start: ``source``: as after commissioning; ``active``: with what answers at the station now.
+        folder: empty; for versions.
+        at: UTC time of the beginning.
+    """
+    settings = loaded.config.stations[station].adaptation
+    level = level_of(settings, loaded.config.model.engine)
+    file = commissioning_file(loaded.config, station)
+    why = NOT_COMMISSIONED.format(station)
+    if file.exists():
+        try:
+            clean = Commissioning.load(file)
+            clean.require(engine.info.weights, recipe.digest)
+            return _fresh(
+                station, loaded, clean, engine, _active(file.parent, engine, start), folder, timestamp(at)
+            )
+        except AdapterError as error:
+            why = str(error)
+    source = Answering(SOURCE, engine.source, 0.0)
+    return Uncommissioned(station, settings, level, source, why, unusable=file.exists())
+
+
+def _fresh(
+    station: str,
+    loaded: Loaded,
+    clean: Commissioning,
+    engine: Engine,
+    active: Version | None,
+    folder: Path,
+    at: str,
+) -> Commissioned:
+    settings = loaded.config.stations[station].adaptation
+    answering = Answering(SOURCE, engine.source, clean.offset)
+    versions = folder / "adapters"
+    store = AdapterStore(versions, engine.source, engine.info.weights, settings.keep)
+    if active is not None and active.recipe == clean.recipe:
+        store = _holding(active, versions, engine, settings.keep, at)
+        if settings.mode != "shadow":
+            answering = Answering(active.number, active.adapter, active.offset)
+    level = level_of(settings, loaded.config.model.engine)
+    audit = Audit(station)
+    return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
+
+
+def _active(folder: Path, engine: Engine, start: Start) -> Version | None:
+    if start == "source":
+        return None
+    weights = engine.info.weights
+    return AdapterStore(folder / "adapters", engine.source, weights, reading=True).active().version
+
+
+def _holding(active: Version, folder: Path, engine: Engine, keep: int, at: str) -> AdapterStore:
+    """Return a store in which a version answers under the number that it has."""
+    save_version(active, folder / f"{active.number:06d}.safetensors", engine.info.weights)
+    store = AdapterStore(folder, engine.source, engine.info.weights, keep)
+    store.activate(active.number, at)
+    return store

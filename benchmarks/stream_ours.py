@@ -1,0 +1,196 @@
+"""The learner of the agent before a stream of the benchmark, in lockstep."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.adapter_store import AdapterStore
+from adapters.commissioning import Known, commission
+from adapters.eye import Eye
+from adapters.line_update import LineUpdate
+from adapters.seen import Bytes, Seen, log_odds
+from adapters.torch_engine import TorchEngine
+from adapters.torch_update import TorchUpdate
+from agent.audit import Audit
+from agent.learner import StationLearner
+from agent.learner_settings import LearnerSettings
+from benchmarks.stream_methods import Answers, Setting
+from benchmarks.stream_site import FrozenAnswers, Site
+from benchmarks.stream_worlds import World
+
+UPDATES = {
+    "line": LineUpdate(),
+    "steel": LineUpdate(),
+    "clip": LineUpdate(),
+    "diffclip": LineUpdate(),
+}
+"""By model."""
+
+
+class Ours:
+    """Commissions the site as `mekiki commission` does, then learns as a station does.
+
+    Args:
+        world: what is inspected.
+        golden: whether a person labelled golden pictures; otherwise the frozen model names its own.
+        labels_a_day: how many labels operators give.
+        settings: of the learner.
+        update: of the learner; None for the training-free level.
+    """
+
+    call_frames = 25
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        golden: bool,
+        labels_a_day: float = 0.0,
+        settings: LearnerSettings | None = None,
+        update: LineUpdate | None = None,
+    ) -> None:
+        self.labels_a_day = labels_a_day
+        self._world, self._golden = world, golden
+        self._settings = settings or LearnerSettings()
+        self._update = update
+        self.fingerprint = f"{golden} {labels_a_day} {self._settings} {update}"
+
+    def start(self, site: Site) -> None:
+        """Commission."""
+        self._site = site
+        engine = TorchEngine(site.clip)
+        eye = Eye(engine, self._world.prompts, site.fails)
+        pictures = site.commissioning
+        known = Known(pictures.golden, pictures.golden_labels) if self._golden else None
+        clean = commission(
+            _seen(pictures.reference, site.reference, site.fails, 0),
+            known,
+            log_odds(site.golden.logits, site.fails) if self._golden else None,
+            station=site.model,
+            weights=engine.info.weights,
+            recipe=self._world.prompts.digest,
+            labels=self._world.labels,
+            fails=site.fails,
+            made_at="2026-01-01T00:00:00Z",
+        )
+        # One operating point for all contenders: what differs is what they learn.
+        clean = replace(clean, offset=site.offset)
+        self._eye = eye
+        self._frame = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="mekiki-streams-")
+        self._events: list[dict[str, Any]] = []
+        self._trace: dict[str, list[float]] = {}
+        self._learner = StationLearner(
+            clean,
+            eye,
+            TorchUpdate(site.clip, self._world.prompts, self._update) if self._update else None,
+            AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
+            Audit(site.model),
+            lambda: f"2026-01-01T00:00:00Z+{self._frame}s",
+            self._settings,
+            self._happened,
+            seed=site.seed,
+        )
+
+    def see(self, first: int, pictures: Bytes, usable: NDArray[np.bool_]) -> Answers:
+        """Answer with what is promoted, then let the learner work."""
+        site, learner = self._site, self._learner
+        frozen = site.frozen.rows(first, len(pictures))
+        answering = learner.answering
+        logits = np.array(frozen.logits)
+        if answering.adapter.digest != self._eye.source.digest and usable.any():
+            logits[usable] = self._eye.look(pictures[usable], answering.adapter).logits
+        raw = log_odds(logits, site.fails)
+        limit = answering.offset + math.log(site.threshold / (1 - site.threshold))
+        scores = raw - np.float32(limit)
+        before = log_odds(frozen.logits, site.fails) - np.float32(site.limit)
+        for row, seen in enumerate(_seen(pictures, frozen, site.fails, first + 1)):
+            if not usable[row]:
+                continue
+            self._frame = first + row
+            learner.said(first + row, adapted_fails=scores[row] >= 0, frozen_fails=before[row] >= 0)
+            if (report := learner.observe(seen)) is not None:
+                self._note(report.distance, report.gradual)
+        self._frame = first + len(pictures) - 1
+        learner.work()
+        return Answers(scores, raw, logits.argmax(1))
+
+    def tell(self, number: int, label: int) -> None:
+        """Pass an operator's label on."""
+        self._learner.told(number, defect=bool(self._site.fails[label]))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return updates, promotions, changes of state; from the audit trail."""
+        return self._events
+
+    def trace(self) -> dict[str, list[float]]:
+        """Return drift evidence and operating point after each block."""
+        return self._trace
+
+    def _note(self, distance: float, gradual: float) -> None:
+        row = {
+            "frame": float(self._frame),
+            "drift distance": distance,
+            "drift evidence": gradual,
+            "operating point": self._learner.answering.offset,
+            "error of known parts": self._learner.last_numbers.get("error", math.nan),
+        }
+        for name, value in row.items():
+            self._trace.setdefault(name, []).append(value)
+
+    def _happened(self, record: dict[str, Any]) -> None:
+        frame, event = self._frame, record["event"]
+        said = {"frame": frame, "why": record["why"]}
+        if "->" in event:
+            self._events.append({**said, "event": "state", "state": event.partition("->")[2]})
+        elif event in ("refused", "promoted"):
+            if "gain" in record["numbers"]:
+                self._events.append({**said, "event": "update", "kept": event == "promoted"})
+            if event == "promoted":
+                self._events.append({**said, "event": "promotion", "numbers": record["numbers"]})
+        elif event in ("reset", "rolled_back"):
+            self._events.append({**said, "event": "rollback"})
+
+
+def _seen(pictures: Bytes, answers: FrozenAnswers, fails: NDArray[np.bool_], first: int) -> list[Seen]:
+    """Return what the frozen model saw; frame numbers start at `first`, one a second."""
+    scores = log_odds(answers.logits, fails)
+    shifted = answers.logits - answers.logits.max(axis=1, keepdims=True)
+    chances = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
+    return [
+        Seen(
+            first + row,
+            float(first + row),
+            picture,
+            answers.features[row],
+            float(scores[row]),
+            int(answers.logits[row].argmax()),
+            float(entropies[row]),
+        )
+        for row, picture in enumerate(pictures)
+    ]
+
+
+def _made(**options: Any) -> Callable[[Setting], Ours]:
+    return lambda setting: Ours(setting.world, update=UPDATES[setting.model], **options)
+
+
+OURS: dict[str, Callable[[Setting], Ours]] = {
+    "ours, label-free": _made(golden=False),
+    "ours, golden": _made(golden=True),
+    "ours, golden, 5 labels a day": _made(golden=True, labels_a_day=5.0),
+    "ours, golden, 20 labels a day": _made(golden=True, labels_a_day=20.0),
+    "ours, operating point only": lambda setting: Ours(
+        setting.world, golden=True, settings=replace(LearnerSettings(), level="operating_point")
+    ),
+}
+"""As a table names them; golden is 20 pictures of each class."""
