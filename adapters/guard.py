@@ -27,7 +27,7 @@ Rule = Literal[
 HARMFUL: frozenset[Rule] = frozenset(
     {"not_finite", "too_far", "dead_class", "more_missed", "disagrees", "class_share"}
 )
-"""Refusals that say that learning goes wrong. That a proposal is worse is usual once there is nothing to gain."""
+"""Refusals that say that learning goes wrong. A proposal that is merely worse is usual near the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from adapters.learning import Learned, Texts
 from adapters.line_update import LineUpdate
 from adapters.prompts import Prompts
 
-
 Labelled = tuple[Floats, NDArray[np.int64]]
 """Preprocessed pictures ``(N, 3, S, S)`` and ``(N,)`` their classes."""
 
