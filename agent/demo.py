@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from adapters.open import open_engine
+from adapters.open import ModelSettings, open_engine
 from agent import demo_story
 from agent.broker import embedded_broker
 from agent.commissioned import station_folder
 from agent.daemon import Daemon
 from agent.demo_config import STATION, can_learn, demo_config
-from agent.demo_line import commission_line, sentences
+from agent.demo_line import PARTS, commission_line, sentences
 from agent.demo_story import CHAPTERS, Operator, Score
 from agent.mqtt import subscription
 from agent.payloads import JSON, station_topic, timestamp
@@ -52,15 +52,15 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
             _remark(
                 "without torch (pip install 'mekiki[torch]') only the operating point follows the pictures"
             )
-        engine = open_engine(loaded.config.model)
-        _remark(sentences(commission_line(loaded, STATION, engine)))
+        _remark(f"{PARTS} parts of the clean line are watched first")
+        _remark(sentences(commission_line(loaded, STATION, open_engine(ModelSettings()))))
         camera = loaded.config.stations[STATION].camera
         assert isinstance(camera, SimulatedCamera)
         mqtt, agent = loaded.config.mqtt, loaded.config.agent.id
         topics = [
             station_topic(mqtt.topic_prefix, agent, STATION, name) for name in ("result", "adapter/event")
         ]
-        daemon = Daemon(loaded, frames=frames or demo_story.PARTS, engine=engine)
+        daemon = Daemon(loaded, frames=frames or demo_story.PARTS)
         requests = station_folder(loaded.config, STATION) / "requests"
         watch = Watch(SimulatedLine(camera), daemon.stop, _asking(requests), as_json=as_json)
         signal.signal(signal.SIGINT, lambda *_: daemon.stop())

@@ -36,6 +36,11 @@ _SEED: Final = 1007
 def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioning:
     """Commission the demo's station and keep it where the agent finds it.
 
+    Args:
+        loaded: the demo's config.
+        station: its station.
+        engine: of the same weights as the agent's; ONNX Runtime needs half of torch's time for it.
+
     Raises:
         AdapterError: the line does not allow it.
     """

@@ -202,4 +202,4 @@ class Replay:
 def event_id(recording: str, station: str, number: int, captured_at: datetime) -> str:
     """Return the id of a frame's verdict: a ULID of its time, and of what was recorded instead of chance."""
     chance = hashlib.sha256(f"{recording}/{station}/{number}".encode()).digest()[:10]
-    return ulid_of(int(captured_at.timestamp() * 1000), int.from_bytes(chance))
+    return ulid_of(round(captured_at.timestamp() * 1000), int.from_bytes(chance))

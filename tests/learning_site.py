@@ -91,7 +91,7 @@ def clean() -> Commissioning:
 def site(
     folder: Path, *, commissioned: bool = True, camera: dict[str, Any] | None = None, **sections: Any
 ) -> Loaded:
-    """Return the config of a station `line` with its data in `folder`; `adaptation` is one of the sections."""
+    """Return the config of a station `line` with its data in `folder`; `adaptation` may be a section."""
     station = {"recipe": "line", "camera": camera or {"kind": "simulated", "seed": 5}}
     station["adaptation"] = sections.pop("adaptation", {})
     config = {

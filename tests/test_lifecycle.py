@@ -24,7 +24,7 @@ EDGES = {
     (TRIPPED, WATCH): Action.NONE,  # cool-down
     (LEARN, WATCH): Action.RESET,  # back to normal, back-stop
     (HOLD, WATCH): Action.RESET,
-    (HOLD, LEARN): None,  # worse again: goes on; abrupt: searches
+    (HOLD, LEARN): Action.SEARCH,  # worse again, or abrupt
     (LEARN, LEARN): Action.SEARCH,  # abrupt: begins again
 }
 
@@ -87,10 +87,7 @@ def test_phases_change_by_the_drawn_edges_only_and_say_why(steps: list[Step]) ->
             continue
         assert change.why
         assert change.state.since == signals.frame
-        expected = EDGES[before.phase, change.state.phase]
-        assert change.action is expected or (
-            expected is None and change.action in (Action.NONE, Action.SEARCH)
-        )
+        assert change.action is EDGES[before.phase, change.state.phase]
 
 
 @FEW
@@ -232,4 +229,4 @@ def test_what_has_converged_holds_still_until_it_gets_worse() -> None:
     assert held.phase is HOLD
     assert advance(held, Signals(200, drifting=True, converged=True), PATIENCE).why is None
     again = advance(held, Signals(200, drifting=True, worse=True), PATIENCE)
-    assert (again.state.phase, again.state.proposals, again.action) == (LEARN, 0, Action.NONE)
+    assert (again.state.phase, again.state.proposals, again.action) == (LEARN, 0, Action.SEARCH)

@@ -31,7 +31,7 @@ from camera.settings import QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.simulated import SimulatedLine
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/mekiki.result.v1.schema.json").read_text())
-FRAMES, CHANGE = 650, 150
+FRAMES, CHANGE = 450, 50
 CAMERA = {
     "kind": "simulated",
     "seed": 7,
@@ -120,8 +120,10 @@ def test_two_replays_are_equal_to_the_last_bit(long: Path, tmp_path: Path) -> No
     assert once["frames"] == len(verdicts) == FRAMES
     assert once["adapters"]
     assert once["audit_lines"] > len(once["adapters"])
-    assert verdicts[-1]["provenance"]["adapter"] == once["adapters"][-1]["number"]
-    assert verdicts[-1]["provenance"]["adapter_digest"] == once["adapters"][-1]["digest"]
+    promoted = {(one["number"], one["digest"]) for one in once["adapters"]}
+    answered = {(v["provenance"]["adapter"], v["provenance"]["adapter_digest"]) for v in verdicts}
+    assert {one for one in answered if one[0]} <= promoted
+    assert len(answered) > 1
 
 
 def test_a_changed_picture_gives_another_digest(short: Path, tmp_path: Path, capsys) -> None:
