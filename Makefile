@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench photo-models bundle clean
+.PHONY: demo test check bench bench-streams photo-models bundle clean
 
 # With torch: the demo learns LayerNorms too. Without (make .venv/light) the operating point alone follows.
 demo: .venv/learn
@@ -26,6 +26,11 @@ bench: .venv/full
 	$(BIN)/python -m benchmarks.prompt_length
 	$(BIN)/python -m benchmarks.diff_attention
 	$(BIN)/python -m benchmarks.bench_batclip --severity $(or $(SEVERITY),5)
+
+# The learner and its rivals on streams as a line makes them: hours for all of it. What is there stays in
+# out/streams and is not run again; e.g. make bench-streams STREAMS="--streams S3 --seeds 1".
+bench-streams: .venv/full
+	$(BIN)/python -m benchmarks.bench_streams $(STREAMS)
 
 # The models of bench_batclip, again; about an hour each on one core.
 photo-models: .venv/full

@@ -22,7 +22,7 @@ import torch
 
 from adapters.clip import Clip
 from adapters.learning import Texts
-from benchmarks import stream_plot
+from benchmarks import stream_ours, stream_plot
 from benchmarks.machine import describe, write
 from benchmarks.stream_frames import REFERENCE, Frames, cell_name, commissioning, stream_frames
 from benchmarks.stream_methods import RIVALS, Contender, Setting
@@ -36,7 +36,7 @@ from benchmarks.streams import Stream, schedules
 
 PLOTS = Path(__file__).parents[1] / "docs" / "img"
 
-METHODS: dict[str, Callable[[Setting], Contender]] = {**RIVALS, "oracle": Oracle}
+METHODS: dict[str, Callable[[Setting], Contender]] = {**RIVALS, "oracle": Oracle, **stream_ours.OURS}
 """Every contender by name; names of the learner's variants begin with `ours`."""
 
 

@@ -156,6 +156,8 @@ class Ours:
                 self._events.append({**said, "event": "update", "kept": event == "promoted"})
             if event == "promoted":
                 self._events.append({**said, "event": "promotion", "numbers": record["numbers"]})
+        elif event in ("rate_alarm", "rate_alarm_over"):
+            self._events.append({**said, "event": event})
         elif event in ("reset", "rolled_back"):
             self._events.append({**said, "event": "rollback"})
 

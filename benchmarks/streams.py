@@ -30,6 +30,9 @@ Found on 300 pictures each of parts that no stream shows. Dirt costs nothing on 
 much more on some flanges' lenses than on others'.
 """
 
+NIGHT: Mapping[str, float] = {"line": 0.5, "steel": 0.7, "photos": 0.7}
+"""Share of the strong severity of fog and of contrast at night, when both come together."""
+
 UNKNOWN = -1
 """The label of a picture about which nothing is right or wrong."""
 
@@ -231,7 +234,7 @@ def schedules(product: str) -> dict[str, Stream]:
                     for _ in range(20)
                     for name, shifts in (
                         ("day", (*at("dim", 0.4), *at("cast", 0.4))),
-                        ("night", (*at("fog", 0.7), *at("contrast", 0.7))),
+                        ("night", (*at("fog", NIGHT[product]), *at("contrast", NIGHT[product]))),
                     )
                 ),
             ),

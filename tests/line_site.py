@@ -158,7 +158,7 @@ def line_commissioning(eye: Eye, each: int = 12, reference: int = 120) -> Commis
     clean = np.sort(np.argsort(scores, kind="stable")[: round(CLEAN_SHARE * reference)])
     return Commissioning(
         "top", eye.engine.info.weights, eye.prompts.digest, LABELS, FAILS, "2026-01-01T00:00:00Z", "golden",
-        known, good[:60], PictureStatistics.of(good[clean]), _any_drift(),
+        known, good[:40], PictureStatistics.of(good[clean]), _any_drift(),
         separate(scores, defects, 0.01), {},
     )  # fmt: skip
 

@@ -49,6 +49,11 @@ def spectrum(pictures: Bytes) -> np.ndarray:
     return np.log(PictureStatistics.of(pictures).cells + 1e-8)
 
 
+def usual_feature(pictures: Bytes) -> np.ndarray:
+    eye = line_eye()
+    return eye.look(pictures, eye.source).features.mean(axis=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_to_the_model_other_parts_look_as_they_would_under_the_condition(kind: str) -> None:
     """Rendered parts are far nearer to truly degraded ones than clean ones are, in the frozen features.
@@ -56,13 +61,9 @@ def test_to_the_model_other_parts_look_as_they_would_under_the_condition(kind: s
     Specks and glare have edges that statistics over 100 pictures show only so well.
     """
     pytest.importorskip("torch")
-    eye = line_eye()
-    truth, untouched = others(kind), others()
-    features = [
-        eye.look(pictures, eye.source).features.mean(axis=0)
-        for pictures in (truth, untouched, found(kind).render(untouched, seed=1))
-    ]
-    without, rendered = (float(((feature - features[0]) ** 2).sum()) for feature in features[1:])
+    truth = usual_feature(others(kind))
+    without = ((usual_feature(others()) - truth) ** 2).sum()
+    rendered = ((usual_feature(found(kind).render(others(), seed=1)) - truth) ** 2).sum()
     assert rendered < without / (2 if kind in ("dirt", "glare") else 5)
 
 
