@@ -155,7 +155,7 @@ class Commissioning:
             raise CommissioningError(f"{path}: not {FORMAT}; {again}")
         try:
             made = cls._from(json.loads(head["facts"]), arrays)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")

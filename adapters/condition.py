@@ -99,6 +99,7 @@ class Condition:
         gain: ``(H, W, 3)`` factor per pixel.
         light: ``(H, W, 3)`` added per pixel, in shares of the full range.
         noise: last.
+        masked: ``(H, W)`` where every picture is black because nobody may look: it stays black.
         misfit: mean squared error of the logarithm of the spectrum; 0.05 is a good fit.
     """
 
@@ -106,6 +107,7 @@ class Condition:
     gain: Floats
     light: Floats
     noise: Noise
+    masked: NDArray[np.bool_]
     misfit: float
 
     def render(self, pictures: Bytes, seed: int) -> Bytes:
@@ -121,7 +123,9 @@ class Condition:
         seen += self.light
         if self.noise.sigma(*pictures.shape[1:3]) > VISIBLE_NOISE:
             seen += self.noise.draw(seen.shape, np.random.default_rng(seed))
-        return np.asarray(np.rint(seen.clip(0, 1) * 255), dtype=np.uint8)
+        shown = np.asarray(np.rint(seen.clip(0, 1) * 255), dtype=np.uint8)
+        shown[:, self.masked] = 0
+        return shown
 
     def numbers(self) -> dict[str, float]:
         """Return it in a few numbers, for the audit record."""

@@ -104,7 +104,8 @@ def estimate(then: PictureStatistics, now: PictureStatistics) -> Condition:
     blur = Blur(kind, float(fit[1]), float(fit[2]))
     noise = Noise(float(np.exp(fit[3])), float(fit[4]))
     gain, light = _maps(then, now, blur, noise, float(np.exp(fit[0])))
-    return Condition(blur, gain, light, noise, misfit)
+    masked = (then.mean == 0).all(axis=-1) & (now.mean == 0).all(axis=-1)
+    return Condition(blur, gain, light, noise, masked, misfit)
 
 
 def _maps(

@@ -86,7 +86,8 @@ class Patience:
     """How long things may take, in frames and proposals.
 
     Attributes:
-        dwell: frames that a phase lasts at least, except when something is wrong: no flapping.
+        dwell: frames that a phase lasts before it may begin or end by what the pictures show: no flapping.
+            Learning stops at once when there is nothing to gain, and anything ends at once that does harm.
         idle: proposals without gain after which learning stops.
         harmful: refusals in a row after which the guard trips.
         budget: proposals per episode.
@@ -162,7 +163,7 @@ def _adapting(state: State, signals: Signals, patience: Patience) -> Change:
     if signals.normal and settled:
         return Change(State(since=frame), Action.RESET, "conditions are back to normal")
     if state.born is not None and frame - state.born >= patience.back_stop:
-        return Change(State(since=frame), Action.RESET, "back-stop period over")
+        return Change(State(since=frame, trips=state.trips), Action.RESET, "back-stop period over")
     if signals.abrupt and settled:
         again = State(Phase.LEARN, frame, trips=state.trips, born=state.born)
         return Change(again, Action.SEARCH, "abrupt change")

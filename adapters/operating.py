@@ -76,7 +76,13 @@ def soft_error(scores: Floats, fails: NDArray[np.bool_], offset: float) -> Float
 
 
 def tracked(wanted: float, commissioned: float, bound: float) -> OperatingPoint:
-    """Return the wanted offset, or the bound of tracking if that is nearer to the commissioned one."""
+    """Return the wanted offset, or the bound of tracking if that is nearer to the commissioned one.
+
+    Raises:
+        ValueError: what is wanted is not a number.
+    """
+    if not math.isfinite(wanted):
+        raise ValueError(f"an operating point at {wanted}: scores are not finite")
     shift = max(-bound, min(bound, wanted - commissioned))
     return OperatingPoint(commissioned + shift, at_bound=abs(wanted - commissioned) > bound)
 

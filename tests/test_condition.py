@@ -167,5 +167,18 @@ def test_nothing_at_all_changes_nothing() -> None:
     """The identity gives the very same bytes."""
     flat = np.ones((32, 32, 3), np.float32)
     pictures = others(None, 32)
-    identity = Condition(Blur(), flat, 0 * flat, Noise(), 0.0)
+    identity = Condition(Blur(), flat, 0 * flat, Noise(), np.zeros(flat.shape[:2], bool), 0.0)
     assert np.array_equal(identity.render(pictures, seed=0), pictures)
+
+
+def test_what_is_masked_stays_black_under_noise() -> None:
+    """Nothing is drawn where nobody may look."""
+    flat = np.ones((32, 32, 3), np.float32)
+    masked = np.zeros((32, 32), bool)
+    masked[:8] = True
+    noisy = Condition(Blur(), flat, 0 * flat, Noise(0.2), masked, 0.0)
+    pictures = np.full((4, 32, 32, 3), 120, np.uint8)
+    pictures[:, :8] = 0
+    shown = noisy.render(pictures, seed=1)
+    assert not shown[:, :8].any()
+    assert shown[:, 8:].std() > 20
