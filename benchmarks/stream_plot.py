@@ -88,7 +88,8 @@ def _states(axis: Axes, story: Run, frames: int) -> None:
     """Colour the time that was spent in each state, in the order in which they first come."""
     changes = [event for event in story.events if event["event"] == "state"]
     colours: dict[str, str] = {}
-    for change, then in zip(changes, [*changes[1:], {"frame": frames}], strict=True):
+    ends = [*changes[1:], {"frame": frames}] if changes else []
+    for change, then in zip(changes, ends, strict=True):
         state = str(change["state"])
         new = state not in colours
         colour = colours.setdefault(state, STATES[len(colours) % len(STATES)])

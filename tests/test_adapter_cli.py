@@ -23,7 +23,7 @@ from agent.cli import main
 from agent.errors import UsageError
 from agent.recipes import shipped
 from agent.requests import take
-from agent.store import _lock
+from agent.store import lock_folder
 
 AT = "2026-01-01T00:00:00.000Z"
 
@@ -150,7 +150,7 @@ def test_a_wish_waits_for_the_agent(mekiki: Mekiki, verb: str) -> None:
     code, out, err = mekiki(verb, "-s", "side", "--why", "lamp is being changed")
     assert (code, out) == (0, "")
     assert "no agent runs; it takes it when it starts" in err
-    lock = _lock(Path("data"))
+    lock = lock_folder(Path("data"))
     assert "the running agent takes it within a second" in mekiki(verb, "-s", "side")[2]
     lock.close()
     assert requests("side") == [(verb, None, "lamp is being changed"), (verb, None, "")]

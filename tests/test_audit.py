@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agent.audit import GENESIS, Audit, Report, verify
 from agent.requests import Kind, Request, agent_runs, ask, finish, take
-from agent.store import _lock
+from agent.store import lock_folder
 
 AT = "2026-01-01T00:00:00.000Z"
 
@@ -280,8 +280,8 @@ def test_a_request_that_makes_no_sense_cannot_be_made(kind: Kind, number: int | 
 def test_whether_an_agent_runs_is_seen_without_disturbing_it(tmp_path: Path) -> None:
     """The data folder's lock tells; asking leaves it as it was."""
     assert not agent_runs(tmp_path / "nowhere")
-    lock = _lock(tmp_path)
+    lock = lock_folder(tmp_path)
     assert agent_runs(tmp_path)
     lock.close()
     assert not agent_runs(tmp_path)
-    _lock(tmp_path).close()
+    lock_folder(tmp_path).close()
