@@ -27,7 +27,7 @@ from camera.simulated import SimulatedLine
 
 PARTS: Final = 1000
 """As few as drift can be calibrated on."""
-GOLDEN: Final = 10
+GOLDEN: Final = 20
 """Pictures per class."""
 _SEED: Final = 1007
 """Of the parts that are commissioned on; those of the story are others."""

@@ -36,6 +36,9 @@ from benchmarks.streams import Stream, schedules
 
 PLOTS = Path(__file__).parents[1] / "docs" / "img"
 
+LEAST_REFERENCE = 1 / 3
+"""Of the commissioning, for a quick look: a learner that watches for drift needs 1000 frames to begin with."""
+
 METHODS: dict[str, Callable[[Setting], Contender]] = {**RIVALS, "oracle": Oracle, **stream_ours.OURS}
 """Every contender by name; names of the learner's variants begin with `ours`."""
 
@@ -101,9 +104,9 @@ def _prepare(
 ) -> tuple[Frames, Truth, Callable[[str], Run]]:
     """Return the stream, its truth, and what makes a run of a method by name."""
     args, spec = cell.args, opened[0].info.preprocess
-    start = commissioning(args.out, cell.model, world, spec, cell.seed, args.share)
+    reference = REFERENCE.shortened(max(args.share, LEAST_REFERENCE)) if args.share < 1 else REFERENCE
+    start = commissioning(args.out, cell.model, world, spec, reference, cell.seed)
     frames = stream_frames(args.out, cell.model, world, spec, cell.stream, cell.seed)
-    reference = REFERENCE.shortened(args.share) if args.share != 1 else REFERENCE
     site = build_site(
         args.out,
         cell.model,

@@ -84,14 +84,18 @@ def stream_frames(
 
 
 def commissioning(
-    out: Path, model: str, world: World, spec: engine.Preprocess, seed: int, share: float = 1.0
+    out: Path, model: str, world: World, spec: engine.Preprocess, stream: Stream, seed: int
 ) -> Commissioning:
     """Return the pictures of the commissioning, drawn now unless they lie in `out`.
 
     Args:
-        share: of the reference frames, for a quick look.
+        out: folder.
+        model: names the files.
+        world: what is inspected.
+        spec: of the model's input.
+        stream: `REFERENCE`, or a shorter one for a quick look.
+        seed: of the run.
     """
-    stream = REFERENCE.shortened(share) if share != 1 else REFERENCE
     file = out / f"{cell_name(model, stream, seed)}.npz"
     if not file.exists():
         out.mkdir(parents=True, exist_ok=True)
