@@ -18,7 +18,7 @@ from adapters.prompts import Prompts  # noqa: E402
 from benchmarks import bench_streams, machine, stream_metrics, stream_plot  # noqa: E402
 from benchmarks.line_data import SHARED_DATA  # noqa: E402
 from benchmarks.stream_frames import REFERENCE, Frames, commissioning, stream_frames  # noqa: E402
-from benchmarks.stream_methods import FrozenContender, Rival, Setting  # noqa: E402
+from benchmarks.stream_methods import RIVALS, FrozenContender, Rival, Setting  # noqa: E402
 from benchmarks.stream_metrics import Truth, judge, over_seeds, rates, worst_window  # noqa: E402
 from benchmarks.stream_oracle import Effort, Oracle, pieces  # noqa: E402
 from benchmarks.stream_report import figures, gap_closed, markdown, requirements  # noqa: E402
@@ -408,15 +408,18 @@ def test_the_report_says_whether_the_learner_keeps_what_is_required() -> None:
         "oracle": 0.02,
     }
 
-    def report(shares: dict[str, float]) -> tuple[dict, dict[str, str]]:
-        seeds = {seed: made_up(stream, seed, shares) for seed in range(3)}
+    def report(shares: dict[str, float], count: int) -> tuple[dict, dict[str, str]]:
+        seeds = {seed: made_up(stream, seed, shares) for seed in range(count)}
         judged = {("S3", method, seed): of for seed, runs in seeds.items() for method, of in runs.items()}
         found = figures("line", judged, {"processor": "x"}, 1.0)
         return found, {row[1]: row[-1] for row in requirements(found["results"])}
 
-    found, rows = report(shares)
-    assert rows == {"ours, golden": "yes", "ours, few golden": "**no**", "ours, bad": "**no**"}
-    assert report({**shares, "TENT": 0.05})[1]["ours, golden"] == "**no**"
+    found, rows = report(shares, 3)
+    assert rows == {"ours, golden": "so far", "ours, few golden": "**no**", "ours, bad": "**no**"}
+    assert report({**shares, "TENT": 0.05}, 2)[1]["ours, golden"] == "**no**"
+    everyone = dict.fromkeys(RIVALS, 0.3) | {"ours, golden": 0.1, "oracle": 0.02}
+    assert report(everyone, 5)[1] == {"ours, golden": "yes"}
+    assert report(everyone, 4)[1] == {"ours, golden": "so far"}
     assert gap_closed(found["results"]["S3"]["ours, golden"]["overall"]) == pytest.approx(
         0.2 / 0.28, abs=0.03
     )
