@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,23 +26,12 @@ from adapters.condition_fit import PictureStatistics
 from adapters.drift_reference import DriftReference
 from adapters.durable import write_durably
 from adapters.engine import Floats
-from adapters.operating import separate
-from adapters.seen import Bytes, Seen
+from adapters.seen import Bytes
 
 FORMAT = "mekiki.commissioning.v1"
 
-KNOWN_PER_CLASS = 20
-BESIDE_GOLDEN = 10
-"""Pictures that the frozen model names surely, kept per class: without golden pictures, and beside them.
-
-Few parts make a rough operating point; those that are sure on a clean line are as good as labelled.
-"""
-GOOD = 60
-"""Good parts of the stream that are kept, beside the known ones: they fix the share of false rejects."""
 LEAST_DEFECTS = 6
 """Known defects without which nobody can say whether a proposal still finds them."""
-SURE = 0.4
-"""Share of ln C that the entropy of a picture must be below to be named by the model itself (as in EATA)."""
 CLEAN_SHARE = 0.8
 """Share of a set of pictures, those with the lowest scores, whose statistics count: bursts of defects, false
 rejects and foreign objects stay out."""
@@ -225,92 +214,11 @@ class Commissioning:
         )
 
 
-def commission(
-    seen: Sequence[Seen],
-    golden: Known | None,
-    golden_scores: Floats | None,
-    *,
-    station: str,
-    weights: str,
-    recipe: str,
-    labels: Sequence[str],
-    fails: NDArray[np.bool_],
-    made_at: str,
-    false_rejects: float = 0.01,
-) -> Commissioning:
-    """Fix what the clean line is like.
-
-    Args:
-        seen: of the clean line in the order of the parts, defects as they come.
-        golden: parts that a person labelled; without them the model's sure names are taken.
-        golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
-        false_rejects: at most this share of good parts is to be rejected.
-
-    Raises:
-        CommissioningError: too little was seen.
-    """
-    scores = np.array([one.score for one in seen], np.float32)
-    pictures = np.stack([one.picture for one in seen])
-    named = np.array([one.label for one in seen], np.int64)
-    sure = np.array([one.entropy for one in seen]) < SURE * np.log(len(labels))
-    by: Literal["golden", "model"] = "model" if golden is None else "golden"
-    rows = _own(named, sure, len(labels), KNOWN_PER_CLASS if golden is None else BESIDE_GOLDEN)
-    known, known_scores = Known(pictures[rows], named[rows]), scores[rows]
-    if golden is not None and golden_scores is not None:
-        both = np.concatenate([golden.pictures, known.pictures])
-        known = Known(both, np.concatenate([golden.classes, known.classes]))
-        known_scores = np.concatenate([golden_scores, known_scores])
-    good = np.flatnonzero(sure & ~fails[named])
-    if len(good) < GOOD:
-        raise CommissioningError(
-            f"station {station}: {len(good)} of {len(seen)} parts are surely good, {GOOD} are needed:"
-            " is the line clean, and do the recipe's words fit its parts?"
-        )
-    spread = good[np.linspace(0, len(good) - 1, GOOD).astype(int)]
-    defects = known_scores[fails[known.classes]]
-    usual = scores[~fails[named]]
-    if len(defects):
-        offset = separate(usual, defects, false_rejects)
-        missed = float((defects < offset).mean())
-    else:
-        offset, missed = float(np.quantile(usual, 1 - false_rejects)), float("nan")
-    return Commissioning(
-        station=station,
-        weights=weights,
-        recipe=recipe,
-        labels=tuple(labels),
-        fails=fails,
-        made_at=made_at,
-        labelled_by=by,
-        known=known,
-        good=pictures[spread],
-        statistics=PictureStatistics.of(clean_half(pictures, scores)),
-        drift=DriftReference.calibrate(seen),
-        offset=offset,
-        numbers={
-            "parts": float(len(seen)),
-            "known_parts": float(len(known.classes)),
-            "known_defects": float(len(defects)),
-            "false_rejects": float((usual >= offset).mean()),
-            "rejects": float((scores >= offset).mean()),
-            "missed": missed if len(defects) else -1.0,
-            "good_score": float(np.median(usual)),
-            "defect_score": float(np.median(defects)) if len(defects) else -1.0,
-        },
-    )
+def clean_rows(scores: Floats) -> NDArray[np.intp]:
+    """Return which are the `CLEAN_SHARE` with the lowest scores, the lowest first."""
+    return np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
 
 
 def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
     """Return the `CLEAN_SHARE` of the pictures that look least like a defect, in their order."""
-    kept = np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
-    return pictures[np.sort(kept)]
-
-
-def _own(named: NDArray[np.int64], sure: NDArray[np.bool_], classes: int, most: int) -> NDArray[np.intp]:
-    """Return up to `most` of the surely named pictures of each class, spread over time."""
-    rows = []
-    for c in range(classes):
-        candidates = np.flatnonzero(sure & (named == c))
-        places = np.linspace(0, len(candidates) - 1, min(len(candidates), most))
-        rows.append(candidates[places.astype(int)])
-    return np.concatenate(rows).astype(np.intp)
+    return pictures[np.sort(clean_rows(scores))]

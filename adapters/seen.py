@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from adapters.engine import Floats, Preprocess
 
 Bytes = NDArray[np.uint8]
+Labelled = tuple[Floats, NDArray[np.int64]]
+"""Preprocessed pictures ``(N, 3, S, S)`` and ``(N,)`` their classes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

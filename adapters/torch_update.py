@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adapters.adapter import Adapter
 from adapters.clip import Clip
-from adapters.engine import Floats
 from adapters.learning import Learned, Texts
 from adapters.line_update import LineUpdate
 from adapters.prompts import Prompts
-
-Labelled = tuple[Floats, NDArray[np.int64]]
-"""Preprocessed pictures ``(N, 3, S, S)`` and ``(N,)`` their classes."""
+from adapters.seen import Labelled
 
 
 class TorchUpdate:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
-from adapters.commissioning import CLEAN_SHARE, Commissioning, clean_half
+from adapters.commissioning import Commissioning, clean_half, clean_rows
 from adapters.condition import Condition
 from adapters.condition_fit import PictureStatistics, estimate
 from adapters.engine import Floats
@@ -94,8 +94,7 @@ class Trial:
         judged, fails = _judged(clean)
         shown = condition.render(judged, seed)
         view = eye.look(shown, eye.source)
-        kept = np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
-        now = np.stack([recent[row].feature for row in kept]).mean(axis=0)
+        now = np.stack([recent[row].feature for row in clean_rows(scores)]).mean(axis=0)
         before = eye.look(judged[~fails], eye.source).features
         explained = _explained(before, view.features[~fails].mean(axis=0), now)
         newest = recent[-STREAM:]
@@ -183,7 +182,7 @@ def _assess(view: View, fails: NDArray[np.bool_], stream: Floats, offset: float,
 
 
 def _lowest(scores: Floats) -> Floats:
-    return np.sort(scores)[: max(1, round(CLEAN_SHARE * len(scores)))]
+    return scores[clean_rows(scores)]
 
 
 def _explained(before: Floats, shown: Floats, now: Floats) -> float:

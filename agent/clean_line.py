@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 
 from adapters.engine import Engine
 from adapters.seen import Seen
@@ -14,11 +13,10 @@ from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.handover import Witnessed
 from agent.inspector import Inspector, StationPlan
+from agent.opening import open_feed
 from agent.plans import limits_of, predictors, provenance
-from camera.feed import Feed
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
-from camera.preprocess import Preprocess
 from camera.source import open_source
 
 Progress = Callable[[int, str | None], None]
@@ -66,16 +64,7 @@ def watch(
         loaded.config.agent.id, engine, {name: plan}, mailbox,
         lambda verdicts: progress(len(seen), verdicts[-1].quality.fault), batch=1,
     )  # fmt: skip
-    feed = Feed(
-        name,
-        source,
-        mailbox,
-        Preprocess(**asdict(engine.info.preprocess)),
-        roi=station.roi,
-        limits=station.quality,
-        every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
-        on_crash=crashed,
-    )
+    feed = open_feed(name, station, source, mailbox, engine.info.preprocess, crashed)
     feed.start()
     try:
         inspector.run(stop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
-from adapters.commissioning import SURE, Commissioning, CommissioningError, commission
+from adapters.commission import SURE, commission
+from adapters.commissioning import Commissioning, CommissioningError
 from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
@@ -36,7 +36,7 @@ from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
 from agent.recipes import find_recipe
 from agent.requests import whoever_asks
-from agent.store import lock_folder
+from agent.store import lock_folder, require_owner
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
 
@@ -87,7 +87,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
     if file.exists() and not wish.replace:
         raise UsageError(f"{file}: is there already: --replace makes a new one")
     data = Path(loaded.config.agent.data_dir)
-    _require_owner(data)
+    require_owner(data, "commission")
     with lock_folder(data):
         engine = open_engine(loaded.config.model)
         check_prompts(loaded, engine)
@@ -255,14 +255,6 @@ def _sentences(clean: Commissioning, file: Path, without: Sequence[str]) -> list
         else f"it only watches for drift, and learns nothing: {clean.missing}"
     )
     return [*lines, f"{file}", clean.digest]
-
-
-def _require_owner(data: Path) -> None:
-    """Keep root from leaving files that the service's user cannot change."""
-    existing = next(path for path in (data, *data.absolute().parents) if path.exists())
-    owner = existing.stat().st_uid
-    if os.geteuid() == 0 and owner != 0:
-        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki commission ...")
 
 
 def _print(text: str) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.engine import Engine
@@ -22,7 +22,7 @@ from agent.errors import AgentError
 from agent.health import LearnerStats
 from agent.inspector import Inspector
 from agent.learning import Learning
-from agent.opening import open_sources, open_stations
+from agent.opening import open_feed, open_sources, open_stations
 from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
 from agent.publisher import Publisher
@@ -31,7 +31,6 @@ from agent.store import Store
 from camera.feed import Feed
 from camera.frame import Frame
 from camera.mailbox import Mailbox
-from camera.preprocess import Preprocess
 from camera.source import Source
 
 log = logging.getLogger(__name__)
@@ -118,7 +117,10 @@ class Daemon:
     ) -> Summary:
         config = self._loaded.config
         mailbox = Mailbox()
-        feeds = [self._feed(name, source, mailbox, engine) for name, source in sources.items()]
+        feeds = [
+            open_feed(name, config.stations[name], source, mailbox, engine.info.preprocess, self._crashed)
+            for name, source in sources.items()
+        ]
         learners: list[Learning] = []
         status = Status(config, engine.info, feeds, lambda: _learner_stats(stations, learners))
         board = Board(status.state_topic)
@@ -203,19 +205,6 @@ class Daemon:
         thread.join(limit_s)
         if thread.is_alive():
             log.error("%s: does not end within %.0f s, it is left behind", name, limit_s)
-
-    def _feed(self, name: str, source: Source, mailbox: Mailbox, engine: Engine) -> Feed:
-        station = self._loaded.config.stations[name]
-        return Feed(
-            name,
-            source,
-            mailbox,
-            Preprocess(**asdict(engine.info.preprocess)),
-            roi=station.roi,
-            limits=station.quality,
-            every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
-            on_crash=self._crashed,
-        )
 
     def _show_fail(self, board: Board, status: Status) -> Callable[[Frame], None]:
         wanted = {name for name, s in self._loaded.config.stations.items() if s.images.last_fail}

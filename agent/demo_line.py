@@ -10,7 +10,8 @@ from typing import Final
 
 from PIL import Image
 
-from adapters.commissioning import Commissioning, commission
+from adapters.commission import commission
+from adapters.commissioning import Commissioning
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.version import SOURCE

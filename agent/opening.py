@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
-from adapters.engine import Engine
+from adapters.engine import Engine, Preprocess
 from agent.commissioned import Commissioned, Uncommissioned, open_station
+from agent.config import Station
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.plans import used_recipes
+from camera import preprocess
+from camera.feed import Feed
 from camera.frame import CameraError
+from camera.mailbox import Mailbox
 from camera.source import Source, open_source
 
 
@@ -54,3 +59,33 @@ def open_stations(
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def open_feed(
+    name: str,
+    station: Station,
+    source: Source,
+    mailbox: Mailbox,
+    spec: Preprocess,
+    on_crash: Callable[[BaseException], None],
+) -> Feed:
+    """Return the feed of a station, not started yet.
+
+    Args:
+        name: of the station.
+        station: region, limits of quality and trigger.
+        source: what it gives on.
+        mailbox: where to.
+        spec: of the model.
+        on_crash: told what ended its thread.
+    """
+    return Feed(
+        name,
+        source,
+        mailbox,
+        preprocess.Preprocess(**asdict(spec)),
+        roi=station.roi,
+        limits=station.quality,
+        every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
+        on_crash=on_crash,
+    )

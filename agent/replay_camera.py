@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 from itertools import islice
 from threading import Event
 from typing import Final
@@ -13,8 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters.engine import Preprocess
 from agent.config import Station
-from camera import preprocess
-from camera.feed import Feed
+from agent.opening import open_feed
 from camera.frame import Capture, Fault, Frame
 from camera.mailbox import Mailbox
 from camera.recording import Entry, Recording, RecordingError
@@ -88,16 +86,7 @@ def replayed_frames(
     """
     stop, crashes = Event(), list[BaseException]()
     mailbox = Unhurried(stop)
-    feed = Feed(
-        name,
-        RecordedSource(recording),
-        mailbox,
-        preprocess.Preprocess(**asdict(spec)),
-        roi=station.roi,
-        limits=station.quality,
-        every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
-        on_crash=crashes.append,
-    )
+    feed = open_feed(name, station, RecordedSource(recording), mailbox, spec, crashes.append)
     feed.start()
     try:
         yield from islice(_taken(mailbox), limit)

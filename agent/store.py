@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from agent import payloads
-from agent.errors import StoreError
+from agent.errors import StoreError, UsageError
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -248,6 +249,21 @@ def lock_folder(folder: Path) -> TextIO:
             f"{folder}: another agent uses this data folder: stop it, or set agent.data_dir"
         ) from None
     return handle
+
+
+def require_owner(data: Path, command: str) -> None:
+    """Keep root from leaving files that the service's user can neither change nor take away.
+
+    Args:
+        command: of `mekiki`, for the message.
+
+    Raises:
+        UsageError: names the user to be.
+    """
+    existing = next(path for path in (data, *data.absolute().parents) if path.exists())
+    owner = existing.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki {command} ...")
 
 
 def _open(path: Path) -> sqlite3.Connection:

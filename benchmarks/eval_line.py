@@ -98,7 +98,7 @@ def bootstrap(guesses: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[fl
     return float(low), float(high)
 
 
-def auroc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """Return the chance that a positive scores above a negative, ties half (Mann-Whitney U)."""
     ordered = np.sort(scores[~positive])
     below = np.searchsorted(ordered, scores[positive], "left") + np.searchsorted(

@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
 from adapters.batclip import Batclip
 from adapters.clip import Clip
-from adapters.commissioning import Commissioning, Known, clean_half, commission
-from adapters.engine import Floats
+from adapters.commission import commission
+from adapters.commissioning import Commissioning, Known, clean_half
 from adapters.eye import Eye
 from adapters.learning import Learned, Optimizer, Texts
 from adapters.line_update import LineUpdate
 from adapters.seen import Bytes, Seen, as_pixels
 from adapters.torch_engine import TorchEngine
 from adapters.trial import Trial
+from benchmarks.eval_line import auroc
 from benchmarks.machine import describe, in_words
 from benchmarks.stream_frames import held_out
-from benchmarks.stream_site import open_model
+from benchmarks.stream_site import FrozenAnswers, open_model, seen_of
 from benchmarks.stream_worlds import World, world_of
 from benchmarks.streams import STRONG
 
@@ -164,29 +164,7 @@ def batclip(clip: Clip, texts: Texts, recent: Sequence[Seen], method: Batclip) -
 def look(eye: Eye, pictures: Bytes) -> list[Seen]:
     """Return what the frozen model sees in pictures, one a second."""
     view = eye.look(pictures, eye.source)
-    chances = np.exp(view.logits - view.logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    entropies: Floats = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
-    return [
-        Seen(
-            n + 1,
-            float(n + 1),
-            picture,
-            view.features[n],
-            float(view.scores[n]),
-            int(view.logits[n].argmax()),
-            float(entropies[n]),
-        )
-        for n, picture in enumerate(pictures)
-    ]
-
-
-def auroc(scores: Floats, fails: NDArray[np.bool_]) -> float:
-    """Return the chance that a defective part scores above a good one; scores differ."""
-    ranks = np.empty(len(scores))
-    ranks[np.argsort(scores)] = np.arange(1, len(scores) + 1)
-    bad = int(fails.sum())
-    return float((ranks[fails].sum() - bad * (bad + 1) / 2) / (bad * (len(scores) - bad)))
+    return seen_of(pictures, FrozenAnswers(view.logits, view.features), eye.fails, 1)
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from adapters.clip import Clip, load_clip
 from adapters.engine import Floats
 from adapters.learning import Precision, Texts, forward
-from adapters.seen import Bytes, as_pixels, log_odds
+from adapters.seen import Bytes, Seen, as_pixels, log_odds
 from benchmarks import photo_model
 from benchmarks.ship_line import WEIGHTS
 from benchmarks.stream_frames import Commissioning, save
@@ -144,6 +144,26 @@ def frozen_answers(out: Path, name: str, opened: tuple[Clip, Texts], pictures: B
         answers = encode(clip, texts, pictures)
         save(file, lambda unfinished: np.savez(unfinished, logits=answers.logits, features=answers.features))
     return FrozenAnswers(**dict(np.load(file)))
+
+
+def seen_of(pictures: Bytes, answers: FrozenAnswers, fails: NDArray[np.bool_], first: int) -> list[Seen]:
+    """Return what the frozen model saw; frame numbers start at `first`, one a second."""
+    scores = log_odds(answers.logits, fails)
+    shifted = answers.logits - answers.logits.max(axis=1, keepdims=True)
+    chances = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
+    return [
+        Seen(
+            first + row,
+            float(first + row),
+            picture,
+            answers.features[row],
+            float(scores[row]),
+            int(answers.logits[row].argmax()),
+            float(entropies[row]),
+        )
+        for row, picture in enumerate(pictures)
+    ]
 
 
 def operating_point(good: Floats, bad: Floats) -> float:

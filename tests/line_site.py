@@ -12,7 +12,8 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from adapters import engine
-from adapters.commissioning import CLEAN_SHARE, Commissioning, Known, commission
+from adapters.commission import commission
+from adapters.commissioning import Commissioning, Known, clean_rows
 from adapters.condition_fit import PictureStatistics
 from adapters.drift_reference import DriftReference
 from adapters.operating import separate
@@ -155,7 +156,7 @@ def line_commissioning(eye: Eye, each: int = 12, reference: int = 120) -> Commis
     good = flanges(["ok"] * reference, 0)
     scores = eye.look(good, eye.source).scores
     defects = eye.look(known.pictures[FAILS[classes]], eye.source).scores
-    clean = np.sort(np.argsort(scores, kind="stable")[: round(CLEAN_SHARE * reference)])
+    clean = np.sort(clean_rows(scores))
     return Commissioning(
         "top", eye.engine.info.weights, eye.prompts.digest, LABELS, FAILS, "2026-01-01T00:00:00Z", "golden",
         known, good[:40], PictureStatistics.of(good[clean]), _any_drift(),

@@ -12,16 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import PLAIN, PLAIN_FAILS, RECIPE, UNHURRIED, WEIGHTS, commissioned, frames, part, prepared
 
-from adapters.commissioning import (
-    GOOD,
-    KNOWN_PER_CLASS,
-    LEAST_DEFECTS,
-    Commissioning,
-    CommissioningError,
-    Known,
-    clean_half,
-    commission,
-)
+from adapters.commission import GOOD, KNOWN_PER_CLASS, commission
+from adapters.commissioning import LEAST_DEFECTS, Commissioning, CommissioningError, Known, clean_half
 from adapters.condition_fit import PictureStatistics, estimate
 from adapters.seen import Seen
 from camera.region import Region

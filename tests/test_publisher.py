@@ -287,7 +287,8 @@ def test_a_hanging_name_server_keeps_nothing_from_the_disk(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     publisher = a_publisher(a_store(tmp_path / "data"), 1, connect_timeout_s=0.1)
-    publisher._mqtt = publisher._mqtt.model_copy(update={"host": "broker.plant.example"})
+    delivery = publisher._delivery
+    delivery._mqtt = delivery._mqtt.model_copy(update={"host": "broker.plant.example"})
     with running(publisher, drain_s=0.5):
         publisher.put([a_verdict()])
         wait_until(lambda: "no answer" in str(publisher.stats().link_problem))
@@ -313,13 +314,14 @@ def test_never_more_than_a_window_can_come_twice(broker: Mosquitto, tmp_path: Pa
     store.commit([a_verdict() for _ in range(1500)])
     exposed = []
     publisher = a_publisher(store, broker.port, drain_per_s=100_000.0)
-    tend = publisher._tend_link
+    delivery = publisher._delivery
+    tend = delivery.tend
 
-    def watched(now: float) -> None:
-        exposed.append(len(publisher._on_the_way) + len(publisher._struck))
-        tend(now)
+    def watched(now: float, *, ending: bool) -> None:
+        exposed.append(len(delivery._on_the_way) + len(delivery.acknowledged))
+        tend(now, ending=ending)
 
-    publisher._tend_link = watched
+    delivery.tend = watched
     with running(publisher):
         wait_until(lambda: publisher.stats().waiting == 0)
     assert max(exposed) <= 64
@@ -339,7 +341,7 @@ def test_a_refused_retained_topic_does_not_stop_the_results(tmp_path: Path) -> N
             time.sleep(0.01)
         wait_until(lambda: publisher.stats().published == 50)
         assert publisher.stats().link_problem is None
-        assert publisher._refused == {f"{PREFIX}/top/state"}
+        assert publisher._delivery._refused == {f"{PREFIX}/top/state"}
 
 
 def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
@@ -356,12 +358,13 @@ def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
                 for _ in range(2):
                     rude.accept()[0].close()
             broker.start()
-            wait_until(lambda: publisher._link is not None and publisher._link.state is LinkState.UP)
+            delivery = publisher._delivery
+            wait_until(lambda: delivery._link is not None and delivery._link.state is LinkState.UP)
             broker.kill()
             wait_until(lambda: publisher.stats().link_problem is not None)
             broker.start()
             wait_until(lambda: publisher.stats().link_problem is None)
-            assert publisher._link.protocol == 5
+            assert delivery._link.protocol == 5
 
 
 def test_a_broker_that_acknowledges_nothing_is_left(tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""The delivery: results out of the outbox, and what the board shows, over one connection after another."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+
+from agent import payloads
+from agent.board import Board
+from agent.config import MqttSettings
+from agent.mqtt import Link, LinkState, Message, Protocol, tls_context
+from agent.store import Outgoing, Store
+
+log = logging.getLogger(__name__)
+
+WINDOW = 64
+"""Results on their way, or acknowledged and not yet struck off: what a crash can deliver twice."""
+_GOODBYE_S = 2.0
+_LEAVE_S = 0.5
+
+
+class Delivery:
+    """Connects, sends what was stored, and notes what the broker acknowledged; reads the outbox only.
+
+    Owns the connection and what is on its way over it; the publisher's thread alone uses it.
+
+    Args:
+        store: of the outbox.
+        mqtt: the broker's settings; None delivers nothing.
+        board: retained topics, published at every connection and whenever they change.
+        will: what the broker says in our name when we are gone.
+        wake: called, from any thread, when something happened at the connection.
+
+    Attributes:
+        acknowledged: outbox ids that the broker has, not yet struck off the outbox.
+        published: results acknowledged since the start.
+        problem: one sentence, or None while all is well.
+
+    Raises:
+        ConfigError: the certificate files cannot be used.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        mqtt: MqttSettings | None,
+        client_id: str,
+        result_topic: Callable[[str], str],
+        board: Board,
+        will: Message,
+        wake: Callable[[], None],
+    ) -> None:
+        self.acknowledged: set[int] = set()
+        self.published = 0
+        self.problem: str | None = None if mqtt is None else "not connected yet"
+
+        self._store = store
+        self._mqtt = mqtt
+        self._tls = None if mqtt is None else tls_context(mqtt)
+        self._client_id = client_id
+        self._result_topic = result_topic
+        self._board = board
+        self._will = will
+        self._wake = wake
+
+        self._link: Link | None = None
+        self._protocol: Protocol = _first_protocol(mqtt)
+        self._retry_at = 0.0
+        self._delay_s = 0.0
+        self._up_at = self._answered_at = 0.0
+        self._on_the_way: dict[int, int] = {}  # paho's message id -> outbox id
+        self._to_show: deque[Message] = deque()  # of the board
+        self._shown: dict[int, str] = {}  # paho's message id -> topic
+        self._refused: set[str] = set()  # topics that the broker does not take, until a restart
+        self._sent_to = 0  # highest outbox id given to the present connection
+        self._newest = store.newest_waiting()  # highest outbox id that was committed
+        self._attempted_to = self._newest  # highest outbox id that any connection may have carried
+        self._backlog_to = self._newest  # up to here the drain is paced
+        self._next_drain_at = 0.0
+
+    @property
+    def draining(self) -> bool:
+        """Whether results from before the present connection are still to be sent over it."""
+        return self.problem is None and self._sent_to < self._backlog_to
+
+    @property
+    def delivering(self) -> bool:
+        """Whether results wait and the broker is there to take them."""
+        return self.problem is None and self._mqtt is not None and self._store.waiting > 0
+
+    def committed(self, newest: int) -> None:
+        """Send results up to this outbox id too: they are on disk."""
+        self._newest = newest
+
+    def struck_off(self) -> None:
+        """Forget what was acknowledged: it has left the outbox."""
+        self.acknowledged = set()
+
+    def collect(self) -> None:
+        """Take note of what the broker has answered."""
+        if self._link is None:
+            return
+        for mid, refusal in self._link.acknowledged():
+            self._answered_at = time.monotonic()
+            topic = self._shown.pop(mid, None)
+            if topic is not None:
+                if refusal is not None and topic not in self._refused:
+                    self._refused.add(topic)
+                    log.warning("mqtt: the broker refuses %s: %s; not sent again", topic, refusal)
+            elif refusal is not None:
+                self._link.end(f"publishing refused: {refusal}")
+            elif mid in self._on_the_way:
+                self.acknowledged.add(self._on_the_way.pop(mid))
+                self.published += 1
+
+    def tend(self, now: float, *, ending: bool) -> None:
+        """Connect where there is no connection, and give up one that is lost.
+
+        Args:
+            ending: no new connection is opened any more.
+        """
+        if self._mqtt is None:
+            return
+        if self._link is not None and self._silent(now):
+            self._link.end("does not acknowledge")
+        if self._link is not None and self._link.check() is LinkState.DOWN:
+            self._drop(self._link, now)
+        if self._link is None and now >= self._retry_at and not ending:
+            self._link = Link(self._mqtt, self._client_id, self._protocol, self._will, self._wake, self._tls)
+            self._link.open()
+        elif self._link is not None and self._link.state is LinkState.UP and self.problem is not None:
+            log.info("mqtt: connected to %s:%d", self._mqtt.host, self._mqtt.port)
+            self.problem = None
+            self._up_at = self._answered_at = now
+            self._sent_to = 0
+            self._backlog_to = self._newest
+            self._board.republish()
+
+    def send(self, now: float) -> None:
+        """Send what changed on the board, then results in their order, as far as the windows allow.
+
+        Raises:
+            DiskTrouble: the outbox cannot be read now.
+        """
+        link = self._link
+        # A link that came up just now is `tend`'s first: what the last one lost goes before what is new.
+        if link is None or link.state is not LinkState.UP or self.problem is not None:
+            return
+        self._show(link)
+        room = min(
+            WINDOW - len(self._on_the_way) - len(self.acknowledged),
+            link.window - len(self._on_the_way) - len(self._shown),
+        )
+        if room <= 0 or self._sent_to >= self._newest:
+            return
+        for row in self._store.backlog(self._sent_to, room):
+            if row.id not in self.acknowledged:
+                if row.id <= self._backlog_to and not self._may_drain(now):
+                    break
+                if not self._on_the_way:
+                    self._answered_at = now  # from here on an answer is due
+                self._on_the_way[link.publish(self._message(row))] = row.id
+                self._attempted_to = max(self._attempted_to, row.id)
+            self._sent_to = row.id
+
+    def leave(self, farewell: Message) -> None:
+        """Say farewell where there is a connection, and end it."""
+        if self._link is None:
+            return
+        if self._link.state is LinkState.UP:
+            self._show(self._link)
+            last = self._link.publish(farewell)
+            deadline = time.monotonic() + _GOODBYE_S
+            answered = False
+            while not answered and time.monotonic() < deadline and self._link.state is LinkState.UP:
+                answered = any(mid == last for mid, _ in self._link.acknowledged())
+                time.sleep(0.005)
+        self._link.close(_LEAVE_S)
+
+    def _silent(self, now: float) -> bool:
+        """Say whether a broker that seems well has acknowledged nothing for too long."""
+        assert self._mqtt is not None
+        return bool(self._on_the_way) and now - self._answered_at > 2 * self._mqtt.keepalive_s
+
+    def _drop(self, link: Link, now: float) -> None:
+        assert self._mqtt is not None
+        reconnect = self._mqtt.reconnect
+        if link.was_up:
+            # What it spoke may have been the fallback of a bad moment.
+            self._protocol = _first_protocol(self._mqtt)
+            # A broker that takes us and throws us out again is not called every second.
+            if now - self._up_at > reconnect.max_s:
+                self._delay_s = 0.0
+        elif link.speaks_other_protocol and _first_protocol(self._mqtt) == 5:
+            self._protocol = 4 if link.protocol == 5 else 5
+            log.info(
+                "mqtt: the broker does not take MQTT %s, trying the other",
+                "5" if link.protocol == 5 else "3.1.1",
+            )
+        self._delay_s = min(max(2 * self._delay_s, reconnect.initial_s), reconnect.max_s)
+        wait_s = self._delay_s * (1 + reconnect.jitter * random.uniform(-1, 1))  # noqa: S311 - no secret
+        self._retry_at = now + wait_s
+        self.collect()
+        problem = f"{self._mqtt.host}:{self._mqtt.port}: {link.reason}"
+        if problem != self.problem:
+            log.warning("mqtt: %s; results wait on disk, next try in %.1f s", problem, wait_s)
+        self.problem = problem
+        self._on_the_way.clear()
+        self._shown.clear()
+        self._to_show.clear()
+        link.close()
+        self._link = None
+
+    def _show(self, link: Link) -> None:
+        """Send what changed on the board, as far as the broker's window allows."""
+        self._to_show.extend(self._board.take(set(self._shown.values())))
+        while self._to_show and len(self._on_the_way) + len(self._shown) < link.window:
+            message = self._to_show.popleft()
+            # mosquitto 2.0.11 ends an MQTT 5 connection after each refusal: one such topic would end all.
+            if message.topic not in self._refused:
+                self._shown[link.publish(message)] = message.topic
+
+    def _may_drain(self, now: float) -> bool:
+        """Pace the backlog, so that a broker that comes back is not flooded by every agent of the plant."""
+        assert self._mqtt is not None
+        if now < self._next_drain_at:
+            return False
+        self._next_drain_at = max(self._next_drain_at, now - 0.1) + 1.0 / self._mqtt.drain_per_s
+        return True
+
+    def _message(self, row: Outgoing) -> Message:
+        text = payloads.replayed(row.payload) if row.id <= self._attempted_to else row.payload
+        return Message(self._result_topic(row.station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
+
+
+def _first_protocol(mqtt: MqttSettings | None) -> Protocol:
+    """Return what a broker is addressed in first; the embedded one knows 3.1.1 only."""
+    return 4 if mqtt is not None and (mqtt.protocol == 311 or mqtt.embedded_broker) else 5
