@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters.engine import Floats
-from adapters.seen import Seen
+from adapters.seen import Bytes, Seen
 
 _PAIRS = 20_000
 
@@ -37,7 +38,7 @@ class BufferPolicy:
         spacing: evidence of one class lies at least so many frames apart: neighbours share their cause.
         duplicate: cosine above which two frames of a class are one piece of evidence. The newer one stays: it
             says the same about the part and more about the present light. How alike features are depends on
-            the model, so ask `duplicate_cosine` at commissioning.
+            the model, so the learner asks `duplicate_cosine`.
         unsure: evidence needs an entropy below this share of ln C: what the frozen model guesses teaches
             errors. EATA's and SAR's 0.4.
     """
@@ -149,25 +150,6 @@ class Buffer:
         """Return the last `n` frames in their order; fewer where there are no more."""
         return list(self._content.recent)[-n:] if n > 0 else []
 
-    def draw(self, n: int, seed: int) -> list[Seen]:
-        """Return `n` pieces of evidence, as many of each class as there are; all of them where `n` is more.
-
-        No frame comes twice: a class that has few is not made to look like many. In the order of frames.
-
-        Args:
-            n: how many.
-            seed: an equal seed draws the same from equal content.
-        """
-        rng = np.random.default_rng(seed)
-        # In random order, so that no class always gets what does not divide evenly.
-        order = rng.permutation(self._classes)
-        shares = _even_shares([len(self._content.evidence[c]) for c in order], n)
-        drawn = []
-        for label, share in zip(order, shares, strict=True):
-            frames = self._content.evidence[label]
-            drawn += [frames[i] for i in rng.choice(len(frames), share, replace=False)] if share else []
-        return sorted(drawn, key=lambda seen: seen.number)
-
     @property
     def distinct(self) -> Distinct:
         """How much evidence there is of each class."""
@@ -224,6 +206,23 @@ class Buffer:
             excess = self.nbytes - limit
 
 
+def good_parts(recent: Sequence[Seen], fails: NDArray[np.bool_]) -> tuple[Bytes, NDArray[np.int64]]:
+    """Return the half that looks least like a defect, ``(P, S, S, 3)``, and the passing class of each.
+
+    A line makes more good parts than bad ones, and the ranking survives a worse picture; what the frozen
+    model names a defect in that half is a false alarm, and is of the class that most good parts are of.
+
+    Args:
+        recent: frames of one condition.
+        fails: ``(C,)`` which classes are defects; at least one is none.
+    """
+    passing = np.flatnonzero(~fails)
+    rows = np.argsort([one.score for one in recent], kind="stable")[: len(recent) // 2]
+    named = np.array([recent[row].label for row in rows])
+    usual = passing[np.argmax([(named == c).sum() for c in passing])]
+    return np.stack([recent[row].picture for row in rows]), np.where(fails[named], usual, named)
+
+
 def duplicate_cosine(features: Floats, share: float = 0.01, seed: int = 0) -> float:
     """Return the cosine that so few pairs of a station's different parts exceed.
 
@@ -240,20 +239,6 @@ def duplicate_cosine(features: Floats, share: float = 0.01, seed: int = 0) -> fl
     second = (first + rng.integers(1, len(features), size=_PAIRS)) % len(features)
     cosines = np.einsum("nd,nd->n", features[first], features[second])
     return float(np.quantile(cosines, 1 - share))
-
-
-def _even_shares(available: Sequence[int], total: int) -> list[int]:
-    """Return how many to take of each, as evenly as what there is allows; the first get the rest."""
-    shares = [0] * len(available)
-    left = max(0, min(total, sum(available)))
-    while left:
-        open_ = [i for i, have in enumerate(available) if shares[i] < have]
-        each = max(1, left // len(open_))
-        for i in open_:
-            take = min(each, available[i] - shares[i], left)
-            shares[i] += take
-            left -= take
-    return shares
 
 
 def _nbytes(seen: Seen) -> int:

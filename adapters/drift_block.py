@@ -32,7 +32,7 @@ def measure(seen: Seen) -> Doubles:
     """Return a frame as one row ``(9 + D,)``: `SCALARS`, then the feature."""
     # Entropy has a long tail upwards: as it is, a few unsure frames would make a block's mean.
     entropy = np.log(seen.entropy + LEAST_ENTROPY)
-    return np.concatenate([[seen.score, entropy], _look(seen.picture), seen.feature])
+    return np.concatenate([[seen.score, entropy], look(seen.picture), seen.feature])
 
 
 def summarise(rows: Doubles) -> Doubles:
@@ -54,7 +54,7 @@ def middle(rows: Doubles) -> Doubles:
     return np.asarray(rows[scores < (good + most) / 2] if apart else shorth)
 
 
-def _look(picture: Bytes) -> Doubles:
+def look(picture: Bytes) -> Doubles:
     """Return the seven numbers of a ``(S, S, 3)`` picture: light, colour, contrast, blur, smear, noise."""
     colours = picture.astype(np.float32)
     red, green, blue = colours.mean(axis=(0, 1), dtype=np.float64) + 1

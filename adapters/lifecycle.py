@@ -1,9 +1,9 @@
 """When to learn, stop, begin again and go back: the states of a station's learner, pure over numbers.
 
-    WATCH  --drift confirmed-->  LEARN  --no gain, converged, spent-->  HOLD  --worse again, abrupt-->  LEARN
-      ^                            |                                      |
-      |                            +--tripped--> TRIPPED --cool-down-----> WATCH
-      +------------------ conditions back to normal: source again --------+
+    WATCH  --drift, or a turn-->  LEARN  --no gain, converged, spent-->  HOLD  --worse, a turn-->  LEARN
+      ^                         |                                      |
+      |                         +--tripped--> TRIPPED --cool-down----> WATCH
+      +---------------- conditions back to normal: source again -------+
 
 Nothing but `advance` changes a phase, and each change carries what is to be done and why. Counted in frames,
 not in seconds: a line that stands still learns nothing and forgets nothing.
@@ -13,6 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
+
+Turn = Literal["home", "met", "unknown"]
+"""What a glance says of pictures that are others than before: as at commissioning, as a version was made for,
+or new."""
 
 
 class Phase(StrEnum):
@@ -32,6 +37,10 @@ class Action(StrEnum):
     """Back to the source and its commissioned operating point."""
     SEARCH = "search"
     """Begin again from whatever known adapter fits the new condition best, the source included."""
+    RECALL = "recall"
+    """The version answers that was made for such pictures; then as `SEARCH`."""
+    LEAVE = "leave"
+    """The source answers, since nothing is known of such pictures; then as `SEARCH`."""
     ROLLBACK = "rollback"
     """Back to the last adapter that is known to be good, or the source."""
 
@@ -67,6 +76,7 @@ class Signals:
         drifting: drift is confirmed, gradual or abrupt.
         abrupt: the pictures changed at a stroke just now.
         normal: the frozen model sees the clean line again.
+        turn: a glance at the newest pictures says that they are others; blocks have not seen it yet.
         harmed: labels, or held-out known parts, prove that the answering adapter does harm; says how.
         worse: known parts are told apart worse than when learning stopped.
         converged: known parts are told apart as well as on the clean line.
@@ -76,6 +86,7 @@ class Signals:
     drifting: bool = False
     abrupt: bool = False
     normal: bool = False
+    turn: Turn | None = None
     harmed: str | None = None
     worse: bool = False
     converged: bool = False
@@ -125,10 +136,12 @@ def advance(state: State, signals: Signals, patience: Patience) -> Change:
     """Return the state after one look at the signals."""
     if state.phase is Phase.TRIPPED:
         return _cool(state, signals.frame, patience)
+    if signals.harmed is not None and state.phase is not Phase.WATCH:
+        return _trip(state, signals.frame, signals.harmed)
+    if signals.turn is not None:
+        return _turned(state, signals.frame, signals.turn)
     if state.phase is Phase.WATCH:
         return _watch(state, signals, patience)
-    if signals.harmed is not None:
-        return _trip(state, signals.frame, signals.harmed)
     return _adapting(state, signals, patience)
 
 
@@ -147,6 +160,20 @@ def _cool(state: State, frame: int, patience: Patience) -> Change:
     if frame - state.since < pause:
         return Change(state)
     return Change(replace(state, phase=Phase.WATCH, since=frame), why="cool-down over")
+
+
+def _turned(state: State, frame: int, turn: Turn) -> Change:
+    """Without dwell: what was learned for other pictures is not to answer one part longer than it must."""
+    if turn == "home" and state.phase is Phase.WATCH:
+        return Change(state)
+    if turn == "home":
+        return Change(State(since=frame), Action.RESET, "the pictures are as at commissioning again")
+    again = State(
+        Phase.LEARN, frame, trips=state.trips, born=frame if state.phase is Phase.WATCH else state.born
+    )
+    if turn == "met":
+        return Change(again, Action.RECALL, "such pictures were met before")
+    return Change(again, Action.LEAVE, "the pictures are others at a stroke")
 
 
 def _watch(state: State, signals: Signals, patience: Patience) -> Change:

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.clip import Clip
-from adapters.engine import Floats
 from adapters.learning import Learned, Optimizer, Outputs, Precision, Texts, entropy, forward
 from adapters.norm_vector import NormVector
+from adapters.seen import Labelled
 
 ADAMW = Optimizer("AdamW", 1e-2)
 
@@ -46,10 +46,10 @@ class LineUpdate:
         precision: of the encoders.
     """
 
-    steps: int = 12
-    anchors: int = 30
-    pictures: int = 10
-    texts: int = 12
+    steps: int = 16
+    anchors: int = 12
+    pictures: int = 4
+    texts: int = 4
     smoothing: float = 0.02
     matching: float = 1.0
     separation: float = 1.0
@@ -62,8 +62,8 @@ class LineUpdate:
         clip: Clip,
         texts: Texts,
         state: Learned,
-        known: tuple[Floats, NDArray[np.int64]],
-        stream: tuple[Floats, NDArray[np.int64]],
+        known: Labelled,
+        stream: Labelled,
         seed: int,
     ) -> tuple[Learned, dict[str, float]]:
         """Return the state after `steps` steps and the last step's numbers; no argument changes.

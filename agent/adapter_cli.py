@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import EXIT_OK, StoreError, UsageError
+from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 
 if TYPE_CHECKING:
     from adapters.adapter_store import AdapterStore
@@ -52,6 +51,11 @@ def add_parser(commands: Any, default_config: str) -> None:
     asking("rollback", "let version N answer again; 0 is the model as it was trained").add_argument(
         "number", type=_number, metavar="N"
     )
+    for name, text in (
+        ("pin", "keep version N whatever its age"),
+        ("unpin", "let version N go when it is one of the oldest"),
+    ):
+        asking(name, text).add_argument("number", type=_number, metavar="N")
     asking("freeze", "stop learning; what answers goes on answering")
     asking("resume", "learn again")
     asking("reset", "back to the model as it was trained, and learn from there")
@@ -59,6 +63,12 @@ def add_parser(commands: Any, default_config: str) -> None:
     export.add_argument("number", type=_number, metavar="N")
     export.add_argument("file", type=Path, metavar="FILE")
     export.add_argument("--force", action="store_true", help="replace FILE")
+    trail = verb(
+        "verify", _verify, "check every version and the audit trail; exit code 1 where one was changed"
+    )
+    trail.add_argument(
+        "--head", metavar="HASH", help="hash that the trail's last line must have, kept elsewhere"
+    )
     take_in = verb("import", _import, "take in a version from a file; it does not answer by itself")
     take_in.add_argument("file", type=Path, metavar="FILE")
     take_in.add_argument("--any-recipe", action="store_true", help="also if made for another recipe")
@@ -180,6 +190,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace) -> int:
     place = _place(arguments)
+    if arguments.number == 0 and arguments.kind in ("pin", "unpin"):
+        raise UsageError("0 is the model as it was trained: it is always there")
     if arguments.number:  # 0, the source, is always there
         place.load(place.store(), arguments.number)
     _request(place, arguments.kind, arguments.number, arguments.why)
@@ -212,11 +224,12 @@ def _import(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
     from adapters.adapter_store import OtherRecipe
     from agent.recipes import find_recipe
+    from agent.store import require_owner
 
     place = _place(arguments)
     recipe = find_recipe(place.config.stations[place.station].recipe, place.config.recipes)
     store = place.store()
-    _require_owner(place.data)
+    require_owner(place.data, "adapter")
     try:
         version = store.add(arguments.file, recipe.digest, any_recipe=arguments.any_recipe)
     except OtherRecipe as error:
@@ -232,13 +245,39 @@ def _import(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from adapters.adapter import AdapterError
+    from agent.audit import verify
+
+    place = _place(arguments)
+    store = place.store()
+    problems: list[str] = []
+    for number in store.numbers():
+        try:
+            store.load(number)
+        except AdapterError as error:
+            problems.append(str(error))
+    trail = place.folder / "audit.jsonl"
+    try:
+        report = verify(trail, arguments.head)
+    except FileNotFoundError:
+        raise UsageError(f"{trail}: is not there: {place.station} has learned nothing yet") from None
+    except OSError as error:
+        raise StoreError(f"{trail}: cannot be read: {error.strerror or error}") from error
+    for line in (*problems, *report.problems):
+        _print(line)
+    _print(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
+    return EXIT_CHECK_FAILED if problems or report.problems else EXIT_OK
+
+
 def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     """Leave the request and say who will take it."""
     from pydantic import ValidationError
 
     from agent.requests import Request, agent_runs, ask, whoever_asks
+    from agent.store import require_owner
 
-    _require_owner(place.data)
+    require_owner(place.data, "adapter")
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     try:
         request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
@@ -250,19 +289,11 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
         ask(place.folder / "requests", request)
     except OSError as error:
         raise StoreError(f"{place.folder}: cannot be written: {error.strerror or error}") from error
-    what = f"{kind} to {number}" if number is not None and kind == "rollback" else kind
+    what = kind if number is None else f"{kind} {number}"
     taken = (
         "the running agent takes it within a second" if runs else "no agent runs; it takes it when it starts"
     )
     _say(f"{place.station}: {what}: asked; {taken}")
-
-
-def _require_owner(data: Path) -> None:
-    """Keep root from leaving files that the service's user cannot take away."""
-    existing = next(path for path in (data, *data.parents) if path.exists())
-    owner = existing.stat().st_uid
-    if os.geteuid() == 0 and owner != 0:
-        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki adapter ...")
 
 
 def _facts(version: Version) -> dict[str, Any]:

@@ -100,8 +100,22 @@ class Ledger:
         )
         self.record("promoted", "guard", why, version.numbers, before)
 
-    def go_to(self, number: int, actor: str, why: str, more: Mapping[str, Any] | None = None) -> None:
+    def go_to(
+        self,
+        number: int,
+        actor: str,
+        why: str,
+        more: Mapping[str, Any] | None = None,
+        event: str = "rolled_back",
+    ) -> None:
         """Let a stored version answer, or the source.
+
+        Args:
+            number: of the version.
+            actor: who.
+            why: for the audit trail.
+            more: to be remembered in the same write.
+            event: what a record calls it; for the source it is ``reset``.
 
         Raises:
             AdapterError: there is no such version, or it is damaged; nothing has changed.
@@ -112,13 +126,26 @@ class Ledger:
             self.answering = self.source
         else:
             self.answering = Answering(number, version.adapter, version.offset)
-        self.record("reset" if number == SOURCE else "rolled_back", actor, why, {}, before)
+        self.record("reset" if number == SOURCE else event, actor, why, {}, before)
 
     def freeze(self, by: str | None, actor: str, why: str, more: Mapping[str, Any] | None = None) -> None:
         """Stop learning in somebody's name, or go on with None."""
         self.frozen_by = by
         self._store.remember({**self._memory(), **(more or {})})
         self.record("resume" if by is None else "freeze", actor, why)
+
+    def pin(self, number: int, actor: str, why: str, more: Mapping[str, Any], *, pinned: bool = True) -> None:
+        """Keep a version whatever its age, or let it go when its time comes.
+
+        Raises:
+            AdapterError: there is no such version, or it is damaged; nothing has changed.
+        """
+        if pinned:
+            self._store.pin(number)
+        else:
+            self._store.unpin(number)
+        self._store.remember({**self._memory(), **more})
+        self.record("pinned" if pinned else "unpinned", actor, why, {"version": number})
 
     def record(
         self,

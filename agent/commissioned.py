@@ -52,7 +52,7 @@ class Commissioned:
             mode=self.settings.mode,
             level=self.level,
             every=every,
-            recheck=4 * every,
+            recheck=8 * every,
             bound=self.settings.bound,
         )
 

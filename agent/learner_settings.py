@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adapters.adapter import Adapter
 from adapters.buffer import BufferPolicy
-from adapters.engine import Floats
 from adapters.guard import Limits
 from adapters.lifecycle import Patience
+from adapters.seen import Labelled
 
 Mode = Literal["adaptive", "shadow", "frozen", "locked"]
 Level = Literal["full", "operating_point"]
-Labelled = tuple[Floats, NDArray[np.int64]]
-"""Preprocessed pictures ``(N, 3, S, S)`` and ``(N,)`` their classes."""
 
 
 class Update(Protocol):
@@ -45,8 +40,8 @@ class LearnerSettings:
         mode: ``adaptive``; ``shadow``: everything, but the frozen model answers; ``frozen`` and ``locked``:
             what was promoted last answers and nothing is learned.
         level: ``operating_point`` moves no LayerNorm: for weak machines, and without torch.
-        every: frames from one proposal to the next.
-        recheck: frames from one look at a held adapter to the next.
+        every: frames from one proposal to the next, and between looks at a held adapter where pictures creep.
+        recheck: frames from one look at a held adapter to the next where they do not.
         bound: how far the operating point may follow the pictures, in nats.
         step: smallest move of the operating point that is worth a version, in nats.
         jump: of the drift report, from which on another adapter is looked for while one answers; less than
@@ -58,7 +53,7 @@ class LearnerSettings:
     mode: Mode = "adaptive"
     level: Level = "full"
     every: int = 50
-    recheck: int = 200
+    recheck: int = 400
     bound: float = 8.0
     step: float = 0.75
     jump: float = 0.35

@@ -123,6 +123,8 @@ class Learning:
         while not self._halt.is_set():
             for one in self.handover.take(_AT_ONCE, _WAIT_S):
                 self._observe(learner, one)
+            # Also while it rests: what was learned for other pictures is not to answer on.
+            self._on_disk(learner, learner.react)
             now = time.monotonic()
             if now >= self._ask_at:
                 self._on_disk(learner, lambda: self._obey(learner))

@@ -19,11 +19,11 @@ from agent.ids import ulid
 REFUSED = "refused"
 """Folder beside the requests where those go that cannot be read."""
 
-Kind = Literal["rollback", "activate", "freeze", "resume", "reset"]
+Kind = Literal["rollback", "activate", "pin", "unpin", "freeze", "resume", "reset"]
 
 _MAX_BYTES = 10_000
 _NAME = re.compile(r"\d{20}-[0-9A-Z]{26}\.json")
-_NUMBERED = ("rollback", "activate")
+_NUMBERED = ("rollback", "activate", "pin", "unpin")
 
 
 def _one_line(text: str) -> str:
@@ -36,11 +36,11 @@ class Request(BaseModel):
     """One wish of one person.
 
     Attributes:
-        kind: ``rollback`` to a version, ``activate`` one that was imported, ``freeze`` and ``resume``
-            learning, ``reset`` to the source.
+        kind: ``rollback`` to a version, ``activate`` one that was imported, ``pin`` one so that it is kept
+            whatever its age, ``unpin``, ``freeze`` and ``resume`` learning, ``reset`` to the source.
         actor: user name of who asks.
         at: UTC, ISO-8601, by the clock of who asks.
-        number: of the version; only for ``rollback`` and ``activate``.
+        number: of the version; not for ``freeze``, ``resume`` and ``reset``.
         why: what the person says to it.
         id: a ULID.
     """

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter_store import AdapterStore
-from adapters.commissioning import Known, commission
+from adapters.commission import commission
+from adapters.commissioning import Known
 from adapters.eye import Eye
 from adapters.line_update import LineUpdate
-from adapters.seen import Bytes, Seen, log_odds
+from adapters.seen import Bytes, log_odds
 from adapters.torch_engine import TorchEngine
 from adapters.torch_update import TorchUpdate
 from agent.audit import Audit
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
 from benchmarks.stream_methods import Answers, Setting
-from benchmarks.stream_site import FrozenAnswers, Site
+from benchmarks.stream_site import Site, seen_of
 from benchmarks.stream_worlds import World
 
 UPDATES = {
@@ -46,7 +47,7 @@ class Ours:
         update: of the learner; None for the training-free level.
     """
 
-    call_frames = 25
+    call_frames = 1
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Ours:
         pictures = site.commissioning
         known = Known(pictures.golden, pictures.golden_labels) if self._golden else None
         clean = commission(
-            _seen(pictures.reference, site.reference, site.fails, 0),
+            seen_of(pictures.reference, site.reference, site.fails, 0),
             known,
             log_odds(site.golden.logits, site.fails) if self._golden else None,
             station=site.model,
@@ -112,7 +113,7 @@ class Ours:
         limit = answering.offset + math.log(site.threshold / (1 - site.threshold))
         scores = raw - np.float32(limit)
         before = log_odds(frozen.logits, site.fails) - np.float32(site.limit)
-        for row, seen in enumerate(_seen(pictures, frozen, site.fails, first + 1)):
+        for row, seen in enumerate(seen_of(pictures, frozen, site.fails, first + 1)):
             if not usable[row]:
                 continue
             self._frame = first + row
@@ -160,26 +161,8 @@ class Ours:
             self._events.append({**said, "event": event})
         elif event in ("reset", "rolled_back"):
             self._events.append({**said, "event": "rollback"})
-
-
-def _seen(pictures: Bytes, answers: FrozenAnswers, fails: NDArray[np.bool_], first: int) -> list[Seen]:
-    """Return what the frozen model saw; frame numbers start at `first`, one a second."""
-    scores = log_odds(answers.logits, fails)
-    shifted = answers.logits - answers.logits.max(axis=1, keepdims=True)
-    chances = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
-    return [
-        Seen(
-            first + row,
-            float(first + row),
-            picture,
-            answers.features[row],
-            float(scores[row]),
-            int(answers.logits[row].argmax()),
-            float(entropies[row]),
-        )
-        for row, picture in enumerate(pictures)
-    ]
+        elif event == "recalled":
+            self._events.append({**said, "event": "recall"})
 
 
 def _made(**options: Any) -> Callable[[Setting], Ours]:

@@ -13,7 +13,8 @@ import yaml
 from line_site import seen_by
 from PIL import Image
 
-from adapters.commissioning import Commissioning, Known, commission
+from adapters.commission import commission
+from adapters.commissioning import Commissioning, Known
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.open import ModelSettings, open_engine
@@ -41,27 +42,33 @@ def engine() -> Engine:
 
 
 @cache
-def photos(worse: str | None = None) -> tuple[Picture, ...]:
-    """Return the line's first parts, a quarter of them defective; with a degradation of severity 4."""
+def photos(worse: str | None = None, severity: float = 4.0) -> tuple[Picture, ...]:
+    """Return the line's first parts, a quarter of them defective; with a degradation if one is named."""
     plain = [LINE.picture(number) for number in range(1, PARTS + 1)]
-    return tuple(
-        plain if worse is None else (degrade(photo, worse, 4.0, row) for row, photo in enumerate(plain))
-    )
+    if worse is None:
+        return tuple(plain)
+    return tuple(degrade(photo, worse, severity, row) for row, photo in enumerate(plain))
+
+
+def eye() -> Eye:
+    """Return an eye of the shipped bundle with the line's recipe."""
+    recipe = shipped("line")
+    return Eye(engine(), prompts(recipe), failing(recipe))
 
 
 @cache
-def looks(worse: str | None = None) -> tuple[Seen, ...]:
+def looks(worse: str | None = None, severity: float = 4.0) -> tuple[Seen, ...]:
     """Return what the frozen model sees of them."""
-    recipe = shipped("line")
-    eye = Eye(engine(), prompts(recipe), failing(recipe))
     spec = engine().info.preprocess
-    pixels = np.stack([prepare(photo, Preprocess(**asdict(spec))) for photo in photos(worse)])
-    return tuple(seen_by(eye, as_bytes(pixels, spec)))
+    pixels = np.stack([prepare(photo, Preprocess(**asdict(spec))) for photo in photos(worse, severity)])
+    return tuple(seen_by(eye(), as_bytes(pixels, spec)))
 
 
-def stream(count: int, worse: str | None = None, first: int = 1, defects: float = 0.05) -> list[Seen]:
+def stream(
+    count: int, worse: str | None = None, first: int = 1, defects: float = 0.05, severity: float = 4.0
+) -> list[Seen]:
     """Return `count` frames: the parts come in any order and again and again."""
-    rng, seen = np.random.default_rng(first), looks(worse)
+    rng, seen = np.random.default_rng(first), looks(worse, severity)
     good = [LINE.label(number) == "ok" for number in range(1, PARTS + 1)]
     kinds = [[one for one, ok in zip(seen, good, strict=True) if ok is wanted] for wanted in (True, False)]
     drawn = (kinds[int(rng.random() < defects)] for _ in range(count))

@@ -18,12 +18,12 @@ from adapters.adapter_store import AdapterStore
 from adapters.engine import Engine
 from adapters.open import ModelSettings, open_engine
 from adapters.version import Version, Window
-from agent.adapter_cli import _require_owner
+from agent.audit import Audit
 from agent.cli import main
 from agent.errors import UsageError
 from agent.recipes import shipped
 from agent.requests import take
-from agent.store import lock_folder
+from agent.store import lock_folder, require_owner
 
 AT = "2026-01-01T00:00:00.000Z"
 
@@ -171,6 +171,42 @@ def test_rollback_asks_only_for_what_can_answer(mekiki: Mekiki, engine: Engine) 
     assert requests() == [("rollback", 1, ""), ("rollback", 0, "")]
 
 
+@pytest.mark.parametrize("verb", ["pin", "unpin"])
+def test_a_version_is_kept_whatever_its_age_on_request(mekiki: Mekiki, engine: Engine, verb: str) -> None:
+    """Only one that is there; the source cannot go anyway."""
+    fill(engine)
+    assert mekiki(verb, "1", "-s", "top")[0] == 0
+    assert mekiki(verb, "0", "-s", "top")[0] == 64
+    assert mekiki(verb, "9", "-s", "top")[0] == 64
+    assert requests() == [(verb, 1, "")]
+
+
+def test_verify_finds_a_changed_trail_and_a_damaged_version(mekiki: Mekiki, engine: Engine) -> None:
+    """Names each, exit code 1; a good trail's head can be kept elsewhere and given back."""
+    fill(engine)
+    assert mekiki("verify", "-s", "top")[0] == 64
+    trail = Path("data/stations/top/audit.jsonl")
+    audit = Audit("top", trail)
+    for why in ("first", "second"):
+        audit.append(AT, "promoted", actor="guard", why=why)
+    code, out, _ = mekiki("verify", "-s", "top")
+    assert code == 0
+    assert out == f"top: 2 versions, 2 lines, head {audit.head}\n"
+    assert mekiki("verify", "-s", "top", "--head", audit.head)[0] == 0
+    whole = trail.read_text()
+    trail.write_text(whole.splitlines(keepends=True)[0])
+    assert mekiki("verify", "-s", "top")[0] == 0
+    code, out, _ = mekiki("verify", "-s", "top", "--head", audit.head)
+    assert code == 1
+    assert "lines are missing" in out
+    trail.write_text(whole.replace("first", "other"))
+    path = damage(1)
+    code, out, _ = mekiki("verify", "-s", "top")
+    assert code == 1
+    assert f"{trail}:1: " in out
+    assert str(path) in out
+
+
 def test_a_version_is_carried_to_another_station(mekiki: Mekiki, engine: Engine) -> None:
     """Export, import under a new number, asked to answer only with --activate."""
     fill(engine)
@@ -248,7 +284,7 @@ def test_root_leaves_no_files_among_the_services_own(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "exists", lambda _: True)
     monkeypatch.setattr(Path, "stat", lambda *_: owned_by)
     with pytest.raises(UsageError, match="sudo -u '#987' mekiki adapter"):
-        _require_owner(tmp_path)
+        require_owner(tmp_path, "adapter")
 
 
 def test_with_one_station_none_needs_to_be_named(

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.buffer import Buffer, BufferPolicy
+from adapters.buffer import Buffer, BufferPolicy, good_parts
 from adapters.seen import Seen
 
 CLASSES = 4
+FAILS = np.array([False, True, False, True])
 SIDE = 4
 
 
@@ -35,7 +36,8 @@ def numbers(frames: list[Seen]) -> list[int]:
 
 
 def everything(buffer: Buffer) -> list[Seen]:
-    return buffer.draw(10**6, seed=0)
+    """The evidence in the order of frames; the learner itself asks only how much there is."""
+    return sorted((s for kept in buffer._content.evidence for s in kept), key=lambda seen: seen.number)
 
 
 def filled(labels: list[int], policy: BufferPolicy | None = None, seed: int = 0) -> Buffer:
@@ -122,16 +124,6 @@ def test_what_the_model_is_unsure_about_is_no_evidence() -> None:
     assert kept == [True, False, False]
 
 
-def test_a_draw_has_as_many_of_each_class_as_there_are() -> None:
-    buffer = filled([0] * 12 + [1] * 2 + [2] * 8)
-    counts = np.bincount([seen.label for seen in buffer.draw(12, seed=3)], minlength=CLASSES)
-    assert counts.tolist() == [5, 2, 5, 0]
-    assert numbers(buffer.draw(99, seed=3)) == [3 * place for place in range(22)]
-    assert buffer.draw(0, seed=3) == []
-    assert numbers(buffer.draw(12, seed=3)) == numbers(buffer.draw(12, seed=3))
-    assert len({tuple(numbers(buffer.draw(6, seed=seed))) for seed in range(20)}) > 10
-
-
 def test_the_limit_in_bytes_counts_a_frame_once_and_is_kept() -> None:
     buffer = Buffer(CLASSES, BufferPolicy(recent=10, max_bytes=12 * BYTES))
     for number in range(0, 300, 3):
@@ -194,7 +186,7 @@ def test_limits_hold_after_any_offers_and_equal_offers_leave_equal_content(
         assert buffer.nbytes <= policy.max_bytes
         assert len(buffer.recent(99)) <= policy.recent
         assert max(buffer.distinct.counts) <= policy.per_class
-        assert buffer.distinct.frames == len(kept)
+        assert buffer.distinct.frames == len(kept) == len({id(s) for s in kept})
         assert all(number - s.number <= 200 and (number - s.number) * 0.9 <= 150 + 1e-9 for s in kept)
         assert all(s.entropy < 0.4 * math.log(CLASSES) for s in kept)
         for label_ in range(CLASSES):
@@ -205,7 +197,49 @@ def test_limits_hold_after_any_offers_and_equal_offers_leave_equal_content(
     one, other = buffers
     assert [id(s) for s in everything(one)] == [id(s) for s in everything(other)]
     assert [id(s) for s in one.recent(99)] == [id(s) for s in other.recent(99)]
-    drawn = one.draw(5, seed=seed)
-    counts = np.bincount([s.label for s in drawn], minlength=CLASSES)
-    spare = [have > took for have, took in zip(one.distinct.counts, counts, strict=True)]
-    assert all(counts[c] >= counts.max() - 1 for c in range(CLASSES) if spare[c])
+
+
+SHOWN = st.lists(
+    st.tuples(st.integers(-4, 4), st.integers(0, CLASSES - 1)),  # score, some of them equal, and class
+    min_size=2,
+    max_size=40,
+)
+
+
+@given(SHOWN)
+def test_good_parts_are_the_half_with_the_lowest_scores(shown: list[tuple[int, int]]) -> None:
+    """Lowest first; of equal ones the older, so that a replay learns from the same."""
+    recent = [replace(frame(3 * n, label), score=float(score)) for n, (score, label) in enumerate(shown)]
+    pictures, classes = good_parts(recent, FAILS)
+    ranked = sorted(recent, key=lambda seen: (seen.score, seen.number))[: len(recent) // 2]
+    assert [picture.tobytes() for picture in pictures] == [seen.picture.tobytes() for seen in ranked]
+    assert len(classes) == len(pictures)
+
+
+@given(SHOWN)
+def test_good_parts_are_of_no_class_that_fails(shown: list[tuple[int, int]]) -> None:
+    """A passing name stays; a defect's name gives way to the passing one that most of them bear."""
+    recent = [replace(frame(3 * n, label), score=float(score)) for n, (score, label) in enumerate(shown)]
+    _, classes = good_parts(recent, FAILS)
+    assert not FAILS[classes].any()
+    named = [seen.label for seen in sorted(recent, key=lambda seen: seen.score)][: len(classes)]
+    passing = [label for label in named if not FAILS[label]]
+    for label, given_ in zip(named, classes, strict=True):
+        if not FAILS[label]:
+            assert given_ == label
+        elif passing:
+            assert passing.count(given_) == max(map(passing.count, passing))
+
+
+def test_the_usual_class_is_the_one_of_most_good_parts_not_of_most_frames() -> None:
+    """A burst of one passing class among the high scores does not name the false alarms among the low."""
+    low = [(2, -5.0), (2, -5.0), (1, -5.0), (0, -5.0)]
+    high = [(0, 5.0)] * 4
+    recent = [replace(frame(3 * n, label), score=score) for n, (label, score) in enumerate(low + high)]
+    assert good_parts(recent, FAILS)[1].tolist() == [2, 2, 2, 0]
+
+
+def test_where_every_good_part_is_called_a_defect_it_is_of_the_first_passing_class() -> None:
+    """Under a lamp that makes the frozen model reject all."""
+    recent = [frame(3 * n, 1) for n in range(6)]
+    assert good_parts(recent, np.array([True, True, False, False]))[1].tolist() == [2, 2, 2]

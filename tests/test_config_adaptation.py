@@ -21,7 +21,7 @@ def test_the_learner_has_the_defaults_that_the_config_shows():
     """A station without the section learns as the learner does by itself."""
     ours, learner = Adaptation(), LearnerSettings()
     assert (ours.mode, ours.every_frames, ours.bound) == (learner.mode, learner.every, learner.bound)
-    assert 4 * ours.every_frames == learner.recheck
+    assert 8 * ours.every_frames == learner.recheck
 
 
 def test_stations_learn_as_the_defaults_say_unless_they_say_otherwise(tmp_path):

@@ -16,6 +16,7 @@ from test_daemon import at, running
 
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
+from adapters.glance import WINDOW
 from adapters.version import Version, Window
 from agent.audit import Audit, verify
 from agent.board import MAX_EVENTS, Board
@@ -285,7 +286,7 @@ def test_it_learns_from_what_it_is_handed_and_counts_on_after_a_restart(tmp_path
     told: list[tuple[str, dict]] = []
     with learning(loaded, told) as one:
         for start in range(1, 500, 50):
-            feed(one, 50, "noise", start)
+            feed(one, 50, "defocus", start)
             wait_until(lambda done=start // 50: last(told, "drift").get("block", 0) > done, PATIENCE_S)
             if "promoted" in events(told):
                 break
@@ -302,6 +303,22 @@ def test_it_learns_from_what_it_is_handed_and_counts_on_after_a_restart(tmp_path
     assert "watch->learn" in events(told)
 
 
+def test_what_was_learned_for_other_pictures_is_left_also_while_the_learner_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its share of the time is for computing; to leave what answers takes none."""
+    monkeypatch.setattr("agent.learning.Learning._work", lambda self, learner: None)
+    loaded = site(tmp_path)
+    promote(loaded, 1.5)
+    told: list[tuple[str, dict]] = []
+    with learning(loaded, told) as one:
+        assert one.answering().number == 1
+        feed(one, WINDOW)
+        wait_until(lambda: one.answering().number == 0, PATIENCE_S)
+        wait_until(lambda: last(told, "adapter").get("number") == 0, PATIENCE_S)
+    assert events(told) == ["hold->watch", "reset"]
+
+
 def test_drift_is_watched_while_nothing_is_learned(tmp_path: Path) -> None:
     """A frozen station still says that its pictures have changed; nothing is promoted."""
     loaded = site(tmp_path, adaptation={"mode": "frozen"})
@@ -314,6 +331,20 @@ def test_drift_is_watched_while_nothing_is_learned(tmp_path: Path) -> None:
     assert last(told, "adapter")["why_off"] == "mode frozen"
     assert last(told, "adapter")["phase"] == "off"
     assert a_store(loaded).numbers() == []
+
+
+def test_a_pinned_version_is_kept_over_a_restart_until_it_is_let_go(tmp_path: Path) -> None:
+    """With one version kept beside pinned ones, a newer one does not push out what a person pinned."""
+    loaded = site(tmp_path)
+    promote(loaded, 1.5)
+    requests = line_folder(loaded) / "requests"
+    told: list[tuple[str, dict]] = []
+    for kind, kept in (("pin", (1,)), ("unpin", ())):
+        with learning(loaded, told):
+            ask(requests, Request(kind=kind, actor="ada", at="now", number=1, why="the best so far"))
+            wait_until(lambda done=f"{kind}ned": events(told)[-1:] == [done], PATIENCE_S)
+        assert a_store(loaded).pinned == kept
+    assert verify(line_folder(loaded) / "audit.jsonl").problems == ()
 
 
 def test_what_a_person_asks_is_done_once_and_survives_a_restart(tmp_path: Path) -> None:
@@ -399,7 +430,7 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
     def endless(self: object) -> bool:
         while True:
             entered.set()
-            self._eye.look(looks()[0].picture[None], self._eye.source)
+            self._shop.eye.look(looks()[0].picture[None], self._shop.eye.source)
 
     monkeypatch.setattr("agent.learner.StationLearner.work", endless)
     with learning(loaded, []):

@@ -13,8 +13,9 @@ from adapters.clip import Clip  # noqa: E402
 from adapters.learning import Learned, Texts  # noqa: E402
 from adapters.line_update import LineUpdate  # noqa: E402
 from adapters.prompts import Prompts, class_features  # noqa: E402
+from adapters.seen import Labelled  # noqa: E402
 from adapters.torch_engine import TorchEngine  # noqa: E402
-from adapters.torch_update import Labelled, TorchUpdate  # noqa: E402
+from adapters.torch_update import TorchUpdate  # noqa: E402
 
 PROMPTS = Prompts(
     (("ok", ("a clean part",)), ("scratch", ("a scratch", "a scratched part")), ("dent", ("a dent",))),
