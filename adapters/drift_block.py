@@ -32,7 +32,12 @@ def measure(seen: Seen) -> Doubles:
     """Return a frame as one row ``(9 + D,)``: `SCALARS`, then the feature."""
     # Entropy has a long tail upwards: as it is, a few unsure frames would make a block's mean.
     entropy = np.log(seen.entropy + LEAST_ENTROPY)
-    return np.concatenate([[seen.score, entropy], look(seen.picture), seen.feature])
+    return np.concatenate([[seen.score, entropy], _look(seen.picture), seen.feature])
+
+
+def looks(pictures: Bytes) -> Doubles:
+    """Return ``(N, 7)``: what `measure` says of ``(N, S, S, 3)`` pictures themselves, light to noise."""
+    return np.stack([_look(picture) for picture in pictures])
 
 
 def summarise(rows: Doubles) -> Doubles:
@@ -54,7 +59,7 @@ def middle(rows: Doubles) -> Doubles:
     return np.asarray(rows[scores < (good + most) / 2] if apart else shorth)
 
 
-def look(picture: Bytes) -> Doubles:
+def _look(picture: Bytes) -> Doubles:
     """Return the seven numbers of a ``(S, S, 3)`` picture: light, colour, contrast, blur, smear, noise."""
     colours = picture.astype(np.float32)
     red, green, blue = colours.mean(axis=(0, 1), dtype=np.float64) + 1

@@ -14,10 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.drift_block import SCALARS, Doubles, look
+from adapters.drift_block import SCALARS, Doubles
 from adapters.drift_reference import DriftReference
 from adapters.engine import Floats
-from adapters.seen import Bytes
 
 NEWEST: Final = 4
 """Pictures that show a turn: their middle stays where it was until two of them are others."""
@@ -64,15 +63,14 @@ class Glance:
 
     Args:
         reference: of the station.
-        good: ``(G, S, S, 3)`` good parts of the clean line.
+        looks: ``(G, 7)`` of good parts of the clean line, as `adapters.drift_block.looks` has them.
         features: ``(G, D)`` of them, by the model as it was trained.
 
     Attributes:
         home: what pictures of the clean line are like.
     """
 
-    def __init__(self, reference: DriftReference, good: Bytes, features: Floats) -> None:
-        looks = np.stack([look(picture) for picture in good])  # (G, 7)
+    def __init__(self, reference: DriftReference, looks: Doubles, features: Floats) -> None:
         self._variance = _deviations(looks) ** 2
         self._between, self._tolerance = reference.scale[_LOOK], reference.tolerance[_LOOK]
         self.home = Place(reference.centre, _rough(features))

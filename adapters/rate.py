@@ -13,6 +13,8 @@ BLOCK = 50
 """Parts per bet; a burst of defects is one piece of bad luck, not twenty."""
 
 _STAKES = (0.25, 0.5, 0.9)
+_APART = 20.0
+"""Evidence above the threshold that counts, and below it that ends an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class RateAlarm:
         patience: blocks between false alarms; 7200 are 100 hours at one part a second.
         evidence: the detector's statistic, per stake.
         parts, rejects: of the block that is being filled.
+        raised: there are too many rejects. Ends when the evidence is a twentieth of what raised it, and then
+            it takes all of it again: one burst more, and it is not one alarm more.
     """
 
     usual: float
@@ -37,16 +41,12 @@ class RateAlarm:
     evidence: tuple[float, ...] = (0.0,) * len(_STAKES)
     parts: int = 0
     rejects: int = 0
+    raised: bool = False
 
     @property
     def limit(self) -> float:
         """Share of rejects that is tolerated; at least one part in a hundred."""
         return min(0.5, max(0.01, self.tolerated * self.usual))
-
-    @property
-    def raised(self) -> bool:
-        """Whether there are too many rejects."""
-        return sum(self.evidence) / len(_STAKES) >= self.patience
 
     def judged(self, *, rejected: bool) -> RateAlarm:
         """Return the alarm after one more part."""
@@ -56,7 +56,11 @@ class RateAlarm:
         won = rejects / BLOCK / self.limit - 1
         # What is far above the threshold would take as long to come down again.
         evidence = tuple(
-            min((1 + before) * (1 + stake * won), 20 * self.patience)
+            min((1 + before) * (1 + stake * won), _APART * self.patience)
             for before, stake in zip(self.evidence, _STAKES, strict=True)
         )
-        return replace(self, evidence=evidence, parts=0, rejects=0)
+        mean = sum(evidence) / len(_STAKES)
+        raised = mean >= (self.patience / _APART if self.raised else self.patience)
+        if self.raised and not raised:
+            evidence = (0.0,) * len(_STAKES)
+        return replace(self, evidence=evidence, parts=0, rejects=0, raised=raised)

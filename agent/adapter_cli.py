@@ -274,6 +274,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     """Leave the request and say who will take it."""
     from pydantic import ValidationError
 
+    from agent.commissioned import commissioning_file
     from agent.requests import Request, agent_runs, ask, whoever_asks
     from agent.store import require_owner
 
@@ -290,9 +291,12 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     except OSError as error:
         raise StoreError(f"{place.folder}: cannot be written: {error.strerror or error}") from error
     what = kind if number is None else f"{kind} {number}"
-    taken = (
-        "the running agent takes it within a second" if runs else "no agent runs; it takes it when it starts"
-    )
+    if not commissioning_file(place.config, place.station).exists():
+        taken = "it waits until the station is commissioned"
+    elif runs:
+        taken = "the running agent takes it within a second"
+    else:
+        taken = "no agent runs; it takes it when it starts"
     _say(f"{place.station}: {what}: asked; {taken}")
 
 

@@ -17,7 +17,7 @@ from adapters.buffer import Buffer, duplicate_cosine
 from adapters.commissioning import Commissioning
 from adapters.condition_fit import LEAST
 from adapters.drift import NORMAL_DISTANCE, DriftMonitor, DriftReport
-from adapters.drift_block import measure
+from adapters.drift_block import looks, measure
 from adapters.eye import Eye
 from adapters.glance import Glance
 from adapters.guard import HARMFUL
@@ -78,7 +78,7 @@ class StationLearner:
         self._buffer = Buffer(len(clean.labels), policy, seed)
         self._drift = DriftMonitor(clean.drift)
         self._fresh = DriftReport()
-        self._places = Places(Glance(clean.drift, clean.good, self._shop.features))
+        self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
         self._turned_at = _AT_ONCE
         self.rate = RateAlarm(clean.numbers["rejects"])
         self._said: dict[int, tuple[bool, bool]] = {}

@@ -149,11 +149,13 @@ def test_a_wish_waits_for_the_agent(mekiki: Mekiki, verb: str) -> None:
     """On disk, for one station, with who and why; said whether an agent is there to take it."""
     code, out, err = mekiki(verb, "-s", "side", "--why", "lamp is being changed")
     assert (code, out) == (0, "")
-    assert "no agent runs; it takes it when it starts" in err
+    assert "it waits until the station is commissioned" in err
+    Path("data/stations/side/commissioning.safetensors").touch()
+    assert "no agent runs; it takes it when it starts" in mekiki(verb, "-s", "side")[2]
     lock = lock_folder(Path("data"))
     assert "the running agent takes it within a second" in mekiki(verb, "-s", "side")[2]
     lock.close()
-    assert requests("side") == [(verb, None, "lamp is being changed"), (verb, None, "")]
+    assert requests("side") == [(verb, None, "lamp is being changed"), (verb, None, ""), (verb, None, "")]
     assert requests("top") == []
 
 

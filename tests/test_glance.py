@@ -16,7 +16,7 @@ from line_site import FEW
 from numpy.typing import NDArray
 from test_drift import COMMISSIONING, line
 
-from adapters.drift_block import SCALARS, Doubles, measure
+from adapters.drift_block import SCALARS, Doubles, looks, measure
 from adapters.drift_reference import DriftReference
 from adapters.glance import APART, LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance, Place
 from adapters.seen import Bytes, Seen
@@ -44,7 +44,7 @@ def features() -> NDArray[np.float32]:
 
 def at(frames: Iterable[Seen]) -> Glance:
     """A glance at the flanges after these frames."""
-    glance = Glance(clean().drift, clean().good, features())
+    glance = Glance(clean().drift, looks(clean().good), features())
     for seen in frames:
         glance.add(measure(seen))
     return glance
@@ -117,12 +117,13 @@ def rows(lamp: float) -> Doubles:
 
 @cache
 def unused() -> Glance:
-    return Glance(reference(), *good())
+    pictures, seen = good()
+    return Glance(reference(), looks(pictures), seen)
 
 
 def glanced(shown: Iterable[NDArray[np.float64]], pictures: Bytes | None = None) -> Glance:
     """A glance after these rows; where pictures are given, on a line of which these are good parts."""
-    glance = deepcopy(unused()) if pictures is None else Glance(reference(), pictures, good()[1])
+    glance = deepcopy(unused()) if pictures is None else Glance(reference(), looks(pictures), good()[1])
     for row in shown:
         glance.add(row)
     return glance

@@ -115,7 +115,7 @@ def test_a_line_that_gets_worse_is_learned_and_a_person_can_go_back(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
     """Drift is told, a version answers, also after a restart, until a person goes back; all is on record."""
-    camera = {"kind": "simulated", "seed": 5, "conditions": [{"kind": "noise", "severity": 4.0}]}
+    camera = {"kind": "simulated", "seed": 5, "conditions": [{"kind": "defocus", "severity": 4.0}]}
     loaded = site(
         tmp_path,
         camera=camera,

@@ -16,7 +16,7 @@ from test_drift import COMMISSIONING, line
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning, Known
-from adapters.drift_block import measure
+from adapters.drift_block import looks, measure
 from adapters.drift_reference import DriftReference
 from adapters.eye import Eye, View
 from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
@@ -194,7 +194,7 @@ def test_a_version_whose_file_is_gone_is_not_recalled_and_the_source_answers(
 def glance() -> Glance:
     good = list(line(60, seed=3, defects=0.0, bursts=0.0))
     pictures, features = (np.stack([getattr(one, name) for one in good]) for name in ("picture", "feature"))
-    return Glance(DriftReference.calibrate(list(line(COMMISSIONING, seed=1))), pictures, features)
+    return Glance(DriftReference.calibrate(list(line(COMMISSIONING, seed=1))), looks(pictures), features)
 
 
 class Walk:

@@ -69,3 +69,18 @@ def test_it_comes_down_again_when_the_rate_does() -> None:
 def test_a_line_that_never_rejects_tolerates_one_in_a_hundred() -> None:
     assert RateAlarm(0.0).limit == 0.01
     assert RateAlarm(0.9).limit == 0.5
+
+
+def test_one_burst_after_an_alarm_has_ended_is_not_one_alarm_more() -> None:
+    """Half of a block rejected, right after the end: enough if the evidence of before still counted."""
+    alarm = RateAlarm(USUAL)
+    while not alarm.raised:
+        alarm = alarm.judged(rejected=True)
+    while alarm.raised:
+        alarm = alarm.judged(rejected=False)
+    for part in range(BLOCK):
+        alarm = alarm.judged(rejected=part < BLOCK // 2)
+    assert not alarm.raised
+    for _ in range(6 * BLOCK):
+        alarm = alarm.judged(rejected=True)
+    assert alarm.raised
