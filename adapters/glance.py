@@ -104,8 +104,12 @@ class Glance:
         return Place.of(np.stack(self._rows))
 
     def near(self, place: Place) -> bool:
-        """Whether the newest pictures are as those of a place."""
+        """Whether the newest pictures, and what the model makes of them, are as those of a place."""
         return self._alike(np.stack(self._rows)[-WINDOW:], place)
+
+    def looks_like(self, place: Place) -> bool:
+        """Whether light, contrast, sharpness and noise are as those of a place, whatever the parts are."""
+        return self._apart(np.stack(self._rows)[-WINDOW:, _LOOK], place.row[None, _LOOK]) <= APART
 
     def moved(self, place: Place) -> bool:
         """Whether the pictures crept away from a place; seen on more of them than a turn, and so finer."""

@@ -72,6 +72,8 @@ class Places:
         asked, self._asked = self._asked, None
         if here in near and (asked is None or here != SOURCE):
             return None, here
+        if here == SOURCE and SOURCE not in near and self._glance.looks_like(self._glance.home):
+            return None, here  # a burst of defects, under the light of home
         if near:
             return ("home" if near[0] == SOURCE else "met"), near[0]
         return ("unknown" if asked == SOURCE else None), here

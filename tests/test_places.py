@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from learning_site import clean, engine, failing, prompts, shipped, stream
 from numpy.typing import NDArray
-from test_drift import COMMISSIONING, line
+from test_drift import COMMISSIONING, DIM, line
 
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning, Known
-from adapters.drift_block import looks, measure
+from adapters.drift_block import SCALARS, looks, measure
 from adapters.drift_reference import DriftReference
 from adapters.eye import Eye, View
 from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
@@ -205,12 +205,19 @@ class Walk:
         self.here = 0
         self.seed = 100
 
-    def go(self, lamp: NDArray[np.float64] | float, count: int = LEAST_LEVEL + NEWEST) -> list[Said]:
-        """Show some pictures; what was said, after how many of them."""
+    def go(
+        self,
+        lamp: NDArray[np.float64] | float,
+        count: int = LEAST_LEVEL + NEWEST,
+        marked: NDArray[np.float64] | float = 0.0,
+    ) -> list[Said]:
+        """Show some pictures, of parts whose features are marked; what was said, after how many of them."""
         self.seed += 1
         said: list[Said] = []
         for after, seen in enumerate(line(count, self.seed, lamp=lamp), 1):
-            self.places.add(measure(seen))
+            row = measure(seen)
+            row[len(SCALARS) :] += marked
+            self.places.add(row)
             turn, number = self.places.turn(self.here)
             if turn is not None:
                 self.here = 0 if turn == "unknown" else number
@@ -279,6 +286,16 @@ def test_a_ramp_is_no_turn_but_is_seen_to_creep_away(walk: Walk) -> None:
     assert [walk.places.crept(number) for number in (0, 1, 2)] == [False] * 3
     assert walk.go(np.linspace(LOST, WORSE, 800), 800) == []
     assert [walk.places.crept(number) for number in (0, 1, 2)] == [False, True, False]
+
+
+def test_a_burst_of_defects_at_home_is_no_place_to_go_to(walk: Walk) -> None:
+    """Also where a version was made under home's light while as many parts had the same defect."""
+    scratched = 3 * np.eye(1, DIM, 5)[0]
+    walk.go(0.0)
+    assert walk.go(0.0, LEVEL, marked=scratched) == []
+    walk.keep(1)
+    walk.go(0.0)
+    assert walk.go(0.0, LEVEL, marked=scratched) == []
 
 
 def test_at_home_the_source_answers(walk: Walk) -> None:
