@@ -81,7 +81,7 @@ class StationLearner:
         self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
         self._turned_at = _AT_ONCE
         self.rate = RateAlarm(clean.numbers["rejects"])
-        self._said: dict[int, tuple[bool, bool]] = {}
+        self._said: dict[int, tuple[bool, bool, str]] = {}
         frame = self._ledger.frame
         resumed = self._ledger.answering.number != SOURCE
         self.state = State(Phase.HOLD, frame, born=frame) if resumed else State(since=frame)
@@ -138,16 +138,17 @@ class StationLearner:
                 {"limit": self.rate.limit, "drifting": float(self.drift.drifting)},
             )
         if adapted_fails != frozen_fails:
-            self._said[number] = adapted_fails, frozen_fails
+            self._said[number] = adapted_fails, frozen_fails, self._ledger.answering.adapter.digest
             if len(self._said) > REMEMBERED:
                 del self._said[next(iter(self._said))]
 
     def told(self, number: int, *, defect: bool) -> None:
         """Take a label: what a part really was."""
-        answers = self._said.pop(number, None)
-        if answers is None or self._ledger.answering.number == SOURCE:
-            return
-        test = self._episode.test.told(defect=defect, adapted_fails=answers[0], frozen_fails=answers[1])
+        adapted, frozen, digest = self._said.pop(number, (False, False, ""))
+        here = self._ledger.answering
+        if here.number == SOURCE or digest != here.adapter.digest:
+            return  # it says nothing about what answers now
+        test = self._episode.test.told(defect=defect, adapted_fails=adapted, frozen_fails=frozen)
         self._episode.test = test
         harm, gain = test.evidence
         numbers = {"part": number, "harm": harm, "gain": gain, "labels": test.labels}
@@ -261,7 +262,7 @@ class StationLearner:
             self._ledger.go_to(number, "guard", why, event="recalled")
         except AdapterError as error:
             self._places.forget(number)
-            self._episode.search = True
+            self._enter(self.state, search=True)
             self._ledger.go_to(SOURCE, "guard", f"version {number} cannot be recalled: {error}")
             return
         self.state = replace(met.state, since=self.state.since, trips=self.state.trips, born=self.state.born)

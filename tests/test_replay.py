@@ -31,7 +31,7 @@ from camera.settings import QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.simulated import SimulatedLine
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/mekiki.result.v1.schema.json").read_text())
-FRAMES, CHANGE = 450, 50
+FRAMES, CHANGE = 175, 50
 CAMERA = {
     "kind": "simulated",
     "seed": 7,
