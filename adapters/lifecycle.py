@@ -167,7 +167,8 @@ def _turned(state: State, frame: int, turn: Turn) -> Change:
     if turn == "home" and state.phase is Phase.WATCH:
         return Change(state)
     if turn == "home":
-        return Change(State(since=frame), Action.RESET, "the pictures are as at commissioning again")
+        home = State(since=frame, trips=state.trips)  # blocks say when all is well
+        return Change(home, Action.RESET, "the pictures are as at commissioning again")
     again = State(
         Phase.LEARN, frame, trips=state.trips, born=frame if state.phase is Phase.WATCH else state.born
     )

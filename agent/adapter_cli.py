@@ -247,14 +247,17 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterError
+    from adapters.adapter_store import UnknownVersion
     from agent.audit import verify
 
     place = _place(arguments)
     store = place.store()
-    problems: list[str] = []
+    problems = list(store.found)
     for number in store.numbers():
         try:
             store.load(number)
+        except UnknownVersion:
+            continue  # the agent removed one of the oldest meanwhile
         except AdapterError as error:
             problems.append(str(error))
     trail = place.folder / "audit.jsonl"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning
 from adapters.seen import Seen
@@ -65,7 +65,11 @@ class Ledger:
         if version is None or version.recipe != clean.recipe:
             self.answering = self.source
         else:
-            self.answering = Answering(version.number, version.adapter, version.offset)
+            self.answering = _of(version)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of what is stored."""
+        return list(self._store.numbers())
 
     def versions(self) -> list[Version]:
         """Return what is stored and was learned under the same recipe."""
@@ -91,13 +95,17 @@ class Ledger:
             offset=found.point.offset,
             recipe=self._recipe,
             condition=trial.condition.numbers(),
-            numbers={"error": found.error, "missed": found.missed, "rejected": found.rejected, **numbers},
+            numbers={
+                "error": found.error,
+                "missed": found.missed,
+                "rejected": found.rejected,
+                "at_bound": float(found.point.at_bound),
+                **numbers,
+            },
         )
         promoted = self._store.promote(version, self._now(), self._memory())
         self._store.prune()
-        self.answering = Answering(
-            promoted.number, promoted.adapter, found.point.offset, found.point.at_bound
-        )
+        self.answering = _of(promoted)
         self.record("promoted", "guard", why, version.numbers, before)
 
     def go_to(
@@ -125,8 +133,17 @@ class Ledger:
         if version is None:
             self.answering = self.source
         else:
-            self.answering = Answering(number, version.adapter, version.offset)
+            self.answering = _of(version)
         self.record("reset" if number == SOURCE else event, actor, why, {}, before)
+
+    def recall(self, number: int, why: str) -> bool:
+        """Let a version answer that was made for such pictures; False where there is none any more."""
+        try:
+            self.go_to(number, "guard", why, event="recalled")
+        except AdapterError as error:
+            self.record("refused", "guard", f"version {number} cannot be recalled: {error}")
+            return False
+        return True
 
     def freeze(self, by: str | None, actor: str, why: str, more: Mapping[str, Any] | None = None) -> None:
         """Stop learning in somebody's name, or go on with None."""
@@ -168,3 +185,8 @@ class Ledger:
 
     def _memory(self) -> dict[str, Any]:
         return {"frozen_by": self.frozen_by, "frame": self.frame}
+
+
+def _of(version: Version) -> Answering:
+    at_bound = bool(version.numbers.get("at_bound"))
+    return Answering(version.number, version.adapter, version.offset, at_bound)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.buffer import Buffer, duplicate_cosine
 from adapters.commissioning import Commissioning
@@ -29,12 +28,11 @@ from agent.answering import Answering, Ledger
 from agent.audit import Audit
 from agent.episode import Episode, Workshop
 from agent.learner_settings import LearnerSettings, Update
-from agent.places import Places
+from agent.places import Met, Places
 from agent.requests import Request
 
 REMEMBERED = 10_000
 """Parts whose answers are kept until a label comes."""
-
 _AT_ONCE = -(10**9)
 
 
@@ -79,6 +77,7 @@ class StationLearner:
         self._drift = DriftMonitor(clean.drift)
         self._fresh = DriftReport()
         self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
+        self._turn: tuple[Turn, int] | None = None
         self._turned_at = _AT_ONCE
         self.rate = RateAlarm(clean.numbers["rejects"])
         self._said: dict[int, tuple[bool, bool, str]] = {}
@@ -164,10 +163,13 @@ class StationLearner:
         """
         before = self._ledger.answering
         if self.why_off is None and self.state.phase is not Phase.TRIPPED:
-            turn, number = self._places.turn(self._ledger.answering.number)
-            if turn is not None:
-                self._turned_at = self._ledger.frame
-                self._advance(DriftReport(), turn, number)
+            if self._turn is None:
+                turn, number = self._places.turn(before.number)
+                self._turn = None if turn is None else (turn, number)
+            if self._turn is not None:
+                self._advance(DriftReport(), *self._turn)
+                # Only now: where the disk was full, it is tried again.
+                self._turn, self._turned_at = None, self._ledger.frame
         return self._ledger.answering is not before
 
     def work(self) -> bool:
@@ -176,10 +178,16 @@ class StationLearner:
         self.react()
         if self.why_off is None:
             report = self._fresh
-            if report.frame - self._turned_at <= 3 * self._clean.drift.block_frames:
-                report = replace(report, abrupt=False, jump=0.0)  # is known already
-            self._fresh = replace(report, abrupt=False, jump=0.0)
-            if not self._advance(report):
+            if not report.normal:
+                self._places.changed()
+            if report.frame - 3 * self._clean.drift.block_frames <= self._turned_at:
+                # It is known already, and of a block that began before it nothing else is true.
+                old = report.frame - self._clean.drift.block_frames < self._turned_at
+                report = replace(report, abrupt=False, jump=0.0)
+                report = replace(report, drifting=False, normal=False) if old else report
+            changed = self._advance(report)
+            self._fresh = replace(self._fresh, abrupt=False, jump=0.0)
+            if not changed:
                 self._look_when_due()
         return self._ledger.answering is not before
 
@@ -201,10 +209,10 @@ class StationLearner:
             self._ledger.pin(number, request.actor, why, done, pinned=request.kind == "pin")
             return
         self._ledger.go_to(number, request.actor, why, done)
-        frame, chosen = self._ledger.frame, number != SOURCE
-        self._enter(State(Phase.HOLD, frame, born=frame) if chosen else State(since=frame))
-        # What a person chose stays until the pictures change again.
-        self._places.clear()
+        frame = self._ledger.frame
+        self._enter(State(since=frame) if number == SOURCE else State(Phase.HOLD, frame, born=frame))
+        self._turn = None
+        self._places.choose()
         self._remember()
 
     def _advance(self, report: DriftReport, turn: Turn | None = None, number: int = SOURCE) -> bool:
@@ -215,7 +223,7 @@ class StationLearner:
             # Drift stays confirmed until it is normal again; a block like the clean ones starts nothing.
             drifting=report.drifting and report.distance > NORMAL_DISTANCE,
             abrupt=report.abrupt or report.jump >= self.settings.jump,
-            normal=report.normal,
+            normal=report.normal and not self._places.chosen,
             turn=turn,
             harmed=episode.harmed,
             worse=episode.worse,
@@ -225,29 +233,38 @@ class StationLearner:
         if change.why is None:
             self.state = change.state
             return False
-        numbers = (self._drift.report if turn else report).numbers() | {"trips": change.state.trips}
-        self._ledger.record(f"{self.state.phase}->{change.state.phase}", "guard", change.why, numbers)
-        self._change(change.state, change.action, change.why, signals, number)
+        here = self._ledger.answering.number
+        state, action, met = change.state, change.action, None
+        if action is Action.RECALL and self._ledger.recall(number, change.why):
+            met = self._places.find(number)
+            born = met.state.born or state.born
+            state = replace(met.state, since=state.since, trips=state.trips, born=born)
+        elif action not in (Action.NONE, Action.SEARCH) and here != SOURCE:
+            # Also for a rollback: the last good version was good under other conditions.
+            self._ledger.go_to(SOURCE, "guard", change.why)
+        numbers = (self._drift.report if turn else report).numbers() | {"trips": state.trips}
+        self._ledger.record(f"{self.state.phase}->{state.phase}", "guard", change.why, numbers)
+        # From here on nothing is written: what failed before is tried again, and nothing is half done.
+        if action is Action.RECALL and met is None:
+            self._places.forget(number)
+        self._places.leave(here, self.state, episode, self._ledger.frame)
+        self._change(state, action, signals, met)
         return True
 
-    def _change(self, state: State, action: Action, why: str, signals: Signals, number: int) -> None:
+    def _change(self, state: State, action: Action, signals: Signals, met: Met | None) -> None:
+        frame = self._ledger.frame
         if action is Action.NONE and state.phase in (Phase.HOLD, Phase.LEARN):
             self.state = state
             self._episode.worse = self._episode.converged = False
-            self._episode.looked_at = self._ledger.frame
+            self._episode.looked_at = frame
             return
-        self._places.leave(self._ledger.answering.number, self.state, self._ledger.frame)
-        since = self._episode.since
-        if signals.turn is not None:
-            since = self._ledger.frame - self._places.count
-        elif signals.abrupt:
-            since = self._ledger.frame - 2 * self._clean.drift.block_frames
-        self._enter(state, since, search=action in (Action.SEARCH, Action.LEAVE))
-        if action is Action.RECALL:
-            self._recall(number, why)
-        elif action not in (Action.NONE, Action.SEARCH) and self._ledger.answering.number != SOURCE:
-            # Also for a rollback: the last good version was good under other conditions.
-            self._ledger.go_to(SOURCE, "guard", why)
+        back = self._places.count if signals.turn else 2 * self._clean.drift.block_frames
+        since = frame - back if signals.turn or signals.abrupt else self._episode.since
+        if met is None:
+            self._enter(state, since, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
+        else:
+            waited = met.left_at - met.episode.looked_at
+            self.state, self._episode = state, replace(met.episode, since=since, looked_at=frame - waited)
         if action in (Action.RESET, Action.ROLLBACK):
             self._buffer.clear()
         if action is Action.ROLLBACK or (
@@ -255,25 +272,9 @@ class StationLearner:
         ):
             self._places.clear()
 
-    def _recall(self, number: int, why: str) -> None:
-        """Let a version answer that was made for such pictures, and go on with it."""
-        met = self._places.find(number)
-        try:
-            self._ledger.go_to(number, "guard", why, event="recalled")
-        except AdapterError as error:
-            self._places.forget(number)
-            self._enter(self.state, search=True)
-            self._ledger.go_to(SOURCE, "guard", f"version {number} cannot be recalled: {error}")
-            return
-        self.state = replace(met.state, since=self.state.since, trips=self.state.trips, born=self.state.born)
-        met.episode.looked_at += self._ledger.frame - met.left_at
-        met.episode.since = self._episode.since
-        self._episode = met.episode
-
     def _enter(self, state: State, since: int | None = None, *, search: bool = False) -> None:
-        self.state, frame = state, self._ledger.frame
-        since = self._episode.since if since is None else since
-        self._episode = Episode(self._shop, since, _AT_ONCE if search else frame, search)
+        since, looked_at = since or self._episode.since, _AT_ONCE if search else self._ledger.frame
+        self.state, self._episode = state, Episode(self._shop, since, looked_at, search)
 
     def _look_when_due(self) -> None:
         episode, phase = self._episode, self.state.phase
@@ -286,14 +287,14 @@ class StationLearner:
         recent = [one for one in newest if one.number > episode.since]
         if len(recent) < LEAST * 3 // 2 or self._buffer.distinct.frames < LEAST // 2:
             return  # too little evidence
-        ruling = episode.look(recent, learning=phase is Phase.LEARN)
-        if ruling is not None:
+        if (ruling := episode.look(recent, learning=phase is Phase.LEARN)) is not None:
             self.state = proposed(self.state, kept=ruling.keep, harmful=ruling.rule in HARMFUL)
             if ruling.rule == "unexplained":
                 self._places.forget(number)
         self._remember()
 
     def _remember(self) -> None:
-        if self._episode.harmed is None:
-            here = self._ledger.answering.number
-            self._places.remember(here, self.state, self._episode, self._ledger.frame)
+        ledger, episode = self._ledger, self._episode
+        if episode.harmed is None:
+            number, frame = ledger.answering.number, ledger.frame
+            self._places.remember(number, self.state, episode, frame, ledger.numbers())

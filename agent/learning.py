@@ -124,7 +124,7 @@ class Learning:
             for one in self.handover.take(_AT_ONCE, _WAIT_S):
                 self._observe(learner, one)
             # Also while it rests: what was learned for other pictures is not to answer on.
-            self._on_disk(learner, learner.react)
+            self._on_disk(learner, learner.react, proves=False)
             now = time.monotonic()
             if now >= self._ask_at:
                 self._on_disk(learner, lambda: self._obey(learner))
@@ -194,11 +194,17 @@ class Learning:
         if request.number and self._found.store.load(request.number).recipe != self._found.clean.recipe:
             raise AdapterError(f"version {request.number} was made for another recipe")
 
-    def _on_disk(self, learner: StationLearner, act: Callable[[], object]) -> None:
-        """Do what writes to the disk; is it full, inspection goes on, and this is tried again."""
+    def _on_disk(self, learner: StationLearner, act: Callable[[], object], *, proves: bool = True) -> None:
+        """Do what writes to the disk; is it full, inspection goes on, and this is tried again.
+
+        Args:
+            learner: of the station.
+            act: what to do.
+            proves: that it went well says that the disk is; what seldom writes says nothing.
+        """
         try:
             act()
-            if self._disk is not None:
+            if self._disk is not None and proves:
                 why = f"the disk takes it again; records may be missing since: {self._disk}"
                 self._record(learner, "disk_trouble_over", "agent", why)
                 log.warning("learner %s: %s", self.station, why)

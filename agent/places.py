@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from adapters.drift_block import Doubles
@@ -9,6 +10,9 @@ from adapters.glance import WINDOW, Glance, Place
 from adapters.lifecycle import State, Turn
 from adapters.version import SOURCE
 from agent.episode import Episode
+
+_SAID = -1
+"""Instead of a number: that the pictures are none of the source's was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +22,8 @@ class Met:
     Attributes:
         place: what its pictures are like.
         state: of the learner, when it was left.
-        episode: what was being made of it.
-        left_at: frame.
+        episode: what was being made of it; a copy, so that what follows does not change it.
+        left_at: frame at which both were so.
     """
 
     place: Place
@@ -38,16 +42,27 @@ class Places:
     def __init__(self, glance: Glance) -> None:
         self._glance = glance
         self._met: dict[int, Met] = {}
+        self._turned = False
         self._asked: int | None = None
+        self._chosen = False
 
     def add(self, row: Doubles) -> None:
         """Take one picture, as `adapters.drift_block.measure` has it."""
         self._glance.add(row)
+        if self._glance.turned:
+            # Seen here and not in `turn`: whoever asks seldom would miss it.
+            self._glance.forget()
+            self._turned, self._chosen = True, False
 
     @property
     def count(self) -> int:
         """How many of the newest pictures are known to be of one condition, `WINDOW` at most."""
         return min(self._glance.count, WINDOW)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a person chose what answers, and the pictures have not changed since."""
+        return self._chosen
 
     def turn(self, here: int) -> tuple[Turn | None, int]:
         """Return what the newest pictures are, and the version that was made for their like.
@@ -59,41 +74,65 @@ class Places:
             here: version that answers; where they are as it was made for, there is no turn, except that the
                 line is at home again when what answered meanwhile was the source.
         """
-        if self._glance.turned:
-            self._glance.forget()
-            self._asked = here
-            return (None if here == SOURCE else "unknown"), here
-        if self._glance.count < WINDOW:
+        if self._turned:
+            self._turned, self._asked = False, here
+            if here != SOURCE:
+                return "unknown", here
+        if self._glance.count < WINDOW or self._chosen:
             return None, here
         # The source first, then the newest.
         met = reversed(self._met.items())
         places = [(SOURCE, self._glance.home), *((number, one.place) for number, one in met)]
         near = [number for number, place in places if self._glance.near(place)]
-        asked, self._asked = self._asked, None
+        asked = self._asked
+        if near:
+            self._asked = None
         if here in near and (asked is None or here != SOURCE):
             return None, here
         if here == SOURCE and SOURCE not in near and self._glance.looks_like(self._glance.home):
             return None, here  # a burst of defects, under the light of home
         if near:
             return ("home" if near[0] == SOURCE else "met"), near[0]
-        return ("unknown" if asked == SOURCE else None), here
+        if asked != SOURCE:
+            return None, here
+        self._asked = _SAID
+        return "unknown", here
 
     def crept(self, here: int) -> bool:
         """Whether the pictures are no longer quite those for which a version answers."""
         return here in self._met and self._glance.moved(self._met[here].place)
 
-    def remember(self, number: int, state: State, episode: Episode, frame: int) -> None:
-        """Keep what the pictures are like for which a version answers: the newest of a place counts."""
+    def remember(
+        self, number: int, state: State, episode: Episode, frame: int, stored: Collection[int]
+    ) -> None:
+        """Keep what the pictures are like for which a version answers: the newest of a place counts.
+
+        Args:
+            number: of the version.
+            state, episode: how far the learner is with it.
+            frame: of now.
+            stored: versions that there still are.
+        """
         if number == SOURCE or self._glance.count < WINDOW:
             return
         near = self._glance.near
-        self._met = {other: met for other, met in self._met.items() if not near(met.place)}
-        self._met[number] = Met(self._glance.place, state, episode, frame)
+        self._met = {n: met for n, met in self._met.items() if n in stored and not near(met.place)}
+        self._met[number] = Met(self._glance.place, state, replace(episode), frame)
 
-    def leave(self, number: int, state: State, frame: int) -> None:
+    def leave(self, number: int, state: State, episode: Episode, frame: int) -> None:
         """Keep how far the learner was."""
         if number in self._met:
-            self._met[number] = replace(self._met[number], state=state, left_at=frame)
+            place = self._met[number].place
+            self._met[number] = Met(place, state, replace(episode), frame)
+
+    def choose(self) -> None:
+        """A person chose what answers: nothing that is known of these pictures is held against it."""
+        self.clear()
+        self._chosen = True
+
+    def changed(self) -> None:
+        """The pictures are no longer those for which a person chose."""
+        self._chosen = False
 
     def find(self, number: int) -> Met:
         """Return what is known of the condition that a version was made for."""
@@ -106,3 +145,4 @@ class Places:
     def clear(self) -> None:
         """Do not go back to any version."""
         self._met.clear()
+        self._turned, self._asked = False, None

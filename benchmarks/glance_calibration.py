@@ -17,6 +17,7 @@ from adapters.drift_block import SCALARS
 from adapters.glance import Glance
 from adapters.lifecycle import State
 from adapters.version import SOURCE
+from agent.episode import Episode
 from agent.places import Places
 from benchmarks import machine
 from benchmarks.drift_pool import BURST_RATE, DEFECT_RATE, HALF, SEVERITIES, Pool, Rows, Site, labels_of
@@ -52,11 +53,11 @@ def main() -> None:
     machine.write("glance_calibration", figures, _markdown(figures))
 
 
-def _places(pool: Pool, site: Site, seed: int) -> Places:
+def _glance(pool: Pool, site: Site, seed: int) -> Glance:
     """Return what a station begins with; its good parts are of the half that was commissioned on."""
     good = pool.rows["clean"][np.random.default_rng(seed).permutation(HALF)[:GOOD]]
     looks, features = good[:, 2 : len(SCALARS)], good[:, len(SCALARS) :]
-    return Places(Glance(site.reference, looks, features.astype(np.float32)))
+    return Glance(site.reference, looks, features.astype(np.float32))
 
 
 def _clean(pool: Pool, seeds: int, frames: int, rate: float, bursts: float) -> dict[str, Any]:
@@ -64,15 +65,18 @@ def _clean(pool: Pool, seeds: int, frames: int, rate: float, bursts: float) -> d
     said: Counter[str] = Counter()
     for seed in range(seeds):
         site = Site.commissioned(pool, seed, frames)
-        places = _places(pool, site, seed)
+        glance = _glance(pool, site, seed)
+        places = Places(glance)
         for row in pool.clean(labels_of(frames, rate, bursts, site.rng), site.light, 1, site.rng):
+            before = glance.count
             places.add(row)
+            said["turn"] += glance.count < min(before, 1)
             said[str(places.turn(SOURCE)[0])] += 1
     return {
         "rate": rate,
         "bursts": bursts,
         "frames": seeds * frames,
-        "turns": said["home"] + said["unknown"] + said["met"],
+        "turns": said["turn"],
         "started": said["unknown"],
     }
 
@@ -82,7 +86,7 @@ def _visits(pool: Pool, seeds: int, kind: str, severity: float) -> dict[str, Any
     delays: dict[str, list[int | None]] = {"left": [], "unknown": [], "home": [], "met": []}
     for seed in range(seeds):
         rng = np.random.default_rng((seed, KINDS.index(kind), round(10 * severity)))
-        places = _places(pool, Site.commissioned(pool, seed, 1), seed)
+        places = Places(_glance(pool, Site.commissioned(pool, seed, 1), seed))
 
         def drawn(worse: bool, rng: np.random.Generator = rng) -> Rows:
             labels = labels_of(VISIT, DEFECT_RATE, BURST_RATE, rng)
@@ -92,7 +96,7 @@ def _visits(pool: Pool, seeds: int, kind: str, severity: float) -> dict[str, Any
         first, _ = _show(places, drawn(True), SOURCE)
         delays["unknown"].append(first.get("unknown"))
         # A version is learned here; only which one it is matters to `Places`.
-        places.remember(LEARNED, State(), None, 0)  # type: ignore[arg-type]
+        places.remember(LEARNED, State(), Episode(None, 0, 0), 0, [LEARNED])  # type: ignore[arg-type]
         back, here = _show(places, drawn(False), LEARNED)
         delays["left"].append(min(back.values(), default=None))
         delays["home"].append(back.get("home"))
@@ -138,7 +142,7 @@ def _markdown(figures: dict[str, Any]) -> str:
         "Written by `python -m benchmarks.glance_calibration`: `mekiki-line`, rows of the pool of `drift_calibration`.\n"
         f"Machine: {machine.in_words(figures['machine'])}; {figures['seeds']} seeds, each with a commissioning of its own.\n\n"
         "## Nothing has changed\n\n"
-        "The source answers. A turn is undone when the next eight pictures are as at commissioning; otherwise learning starts, which would be false.\n\n"
+        "A turn would leave whatever answers. Of the source, a turn is undone when the next eight pictures are as at commissioning; otherwise learning starts, which would be false.\n\n"
         + machine.table(
             ["defects", "burst blocks", "frames", "turns", "false starts", "per 100 h at most, 95 %"], clean
         )

@@ -264,10 +264,10 @@ def test_a_turn_goes_before_all_that_blocks_say(
 @pytest.mark.parametrize("phase", [LEARN, HOLD])
 @pytest.mark.parametrize("after", [0, 1, 500])
 def test_home_brings_back_the_source_without_dwell(phase: Phase, after: int) -> None:
-    """Also on the very frame on which the phase began; nothing of the episode is left, trips neither."""
+    """Also on the frame on which the phase began; trips alone are left, until blocks are normal."""
     old = State(phase, 100, proposals=7, idle=2, harmful=1, trips=1, born=80)
     change = advance(old, Signals(100 + after, turn="home"), PATIENCE)
-    assert (change.action, change.state) == (Action.RESET, State(WATCH, 100 + after))
+    assert (change.action, change.state) == (Action.RESET, State(WATCH, 100 + after, trips=1))
 
 
 @pytest.mark.parametrize(("turn", "action"), [("met", Action.RECALL), ("unknown", Action.LEAVE)])

@@ -185,7 +185,7 @@ def test_a_version_whose_file_is_gone_is_not_recalled_and_the_source_answers(
         assert set(learned.show(AWAY, BLURRED)) == {0}
         assert learned.learner.state.phase is Phase.LEARN
     assert learned.named("recalled") == []
-    (why,) = [why for why in learned.named("reset") if "recalled" in why]
+    (why,) = [why for why in learned.named("refused") if "recalled" in why]
     assert why.startswith("version 1 cannot be recalled")
     assert said in why
 
@@ -231,7 +231,7 @@ class Walk:
         self.keep(number)
 
     def keep(self, number: int) -> None:
-        self.places.remember(number, State(), Episode(None, 0, 0), 0)
+        self.places.remember(number, State(), Episode(None, 0, 0), 0, range(10))
 
     def kept(self) -> set[int]:
         """Of which of the versions 0 to 9 something is known."""
@@ -360,8 +360,40 @@ def test_what_is_forgotten_is_not_gone_back_to(walk: Walk) -> None:
 def test_how_far_the_learner_was_is_kept_when_it_leaves(walk: Walk) -> None:
     """It goes on from there; of what is not known nothing is kept."""
     walk.learn(1, LOST)
-    walk.places.leave(1, State(Phase.HOLD, 90, proposals=3), 120)
-    walk.places.leave(2, State(), 130)
+    episode = Episode(None, 0, 80)
+    walk.places.leave(1, State(Phase.HOLD, 90, proposals=3), episode, 120)
+    walk.places.leave(2, State(), episode, 130)
+    episode.looked_at = 125
     met = walk.places.find(1)
     assert (met.state, met.left_at) == (State(Phase.HOLD, 90, proposals=3), 120)
+    assert met.episode.looked_at == 80
     assert walk.kept() == {1}
+
+
+def test_of_a_version_that_is_no_longer_stored_no_place_is_kept(walk: Walk) -> None:
+    """A place without a version would only be a way to lose the one that answers."""
+    walk.learn(1, LOST)
+    walk.go(WORSE)
+    walk.places.remember(2, State(), Episode(None, 0, 0), 0, [2])
+    assert walk.kept() == {2}
+
+
+def test_a_turn_is_seen_also_by_a_learner_that_is_late(walk: Walk) -> None:
+    """It asks once in thirty pictures, while it makes a proposal: what it missed is still a turn."""
+    walk.learn(1, LOST)
+    walk.go(LOST, 2 * LEVEL)
+    for seen in line(30, 7, lamp=WORSE):
+        walk.places.add(measure(seen))
+    assert walk.places.turn(1) == ("unknown", 1)
+
+
+def test_what_a_person_chose_is_kept_until_the_pictures_turn(walk: Walk) -> None:
+    """Also at home, where nothing but the source would answer; then it is left as any version is."""
+    walk.go(0.0)
+    walk.here = 5
+    walk.places.choose()
+    assert walk.go(0.0, 3 * LEVEL) == []
+    assert walk.places.chosen
+    (turn, _, after), *_ = walk.go(WORSE)
+    assert (turn, walk.places.chosen) == ("unknown", False)
+    assert after <= NEWEST
