@@ -316,7 +316,7 @@ def test_what_was_learned_for_other_pictures_is_left_also_while_the_learner_rest
         feed(one, WINDOW)
         wait_until(lambda: one.answering().number == 0, PATIENCE_S)
         wait_until(lambda: last(told, "adapter").get("number") == 0, PATIENCE_S)
-    assert events(told) == ["hold->watch", "reset"]
+    assert events(told) == ["reset", "hold->watch"]
 
 
 def test_drift_is_watched_while_nothing_is_learned(tmp_path: Path) -> None:
