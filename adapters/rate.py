@@ -13,8 +13,6 @@ BLOCK = 50
 """Parts per bet; a burst of defects is one piece of bad luck, not twenty."""
 
 _STAKES = (0.25, 0.5, 0.9)
-_APART = 20.0
-"""Evidence above the threshold that counts, and below it that ends an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,8 @@ class RateAlarm:
         patience: blocks between false alarms; 7200 are 100 hours at one part a second.
         evidence: the detector's statistic, per stake.
         parts, rejects: of the block that is being filled.
-        raised: there are too many rejects. Ends when the evidence is a twentieth of what raised it, and then
-            it takes all of it again: one burst more, and it is not one alarm more.
+        raised: there are too many rejects. When it ends, nothing of the evidence is left: one burst more is
+            not one alarm more.
     """
 
     usual: float
@@ -56,11 +54,10 @@ class RateAlarm:
         won = rejects / BLOCK / self.limit - 1
         # What is far above the threshold would take as long to come down again.
         evidence = tuple(
-            min((1 + before) * (1 + stake * won), _APART * self.patience)
+            min((1 + before) * (1 + stake * won), 20 * self.patience)
             for before, stake in zip(self.evidence, _STAKES, strict=True)
         )
-        mean = sum(evidence) / len(_STAKES)
-        raised = mean >= (self.patience / _APART if self.raised else self.patience)
+        raised = sum(evidence) / len(_STAKES) >= self.patience
         if self.raised and not raised:
             evidence = (0.0,) * len(_STAKES)
         return replace(self, evidence=evidence, parts=0, rejects=0, raised=raised)
