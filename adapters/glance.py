@@ -29,8 +29,8 @@ LEAST_LEVEL: Final = 24
 APART: Final = 3.0
 """Usual errors of a median up to which two sets of pictures are alike, and above which they have turned.
 
-On the simulated line 1.5 was the most in 22 000 pictures of ramps, bursts and steady conditions, and the
-least of 18 changes of lamp, lens or sensor that cost the frozen model points was 4.6 (docs/guard.md).
+No clean line of 300 000 pictures turns, and every change of severity 1.5 but dirt does
+(benchmarks/results/glance_calibration.md).
 """
 _DRAWS = 2000
 _RATHER = 1.5

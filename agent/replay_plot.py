@@ -25,7 +25,13 @@ PHASES = {
     "tripped": "tab:red",
     "off": "white",
 }
-MARKS = {"promoted": "tab:green", "refused": "tab:orange", "reset": "tab:purple", "rolled_back": "tab:red"}
+MARKS = {
+    "promoted": "tab:green",
+    "recalled": "tab:cyan",
+    "refused": "tab:orange",
+    "reset": "tab:purple",
+    "rolled_back": "tab:red",
+}
 
 
 def draw(file: Path, title: str, rejects: Sequence[tuple[bool, bool]], course: Course) -> None:

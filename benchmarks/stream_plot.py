@@ -16,7 +16,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-MARKS = {"promotion": "tab:green", "rollback": "tab:red", "reset": "tab:orange"}
+MARKS = {"promotion": "tab:green", "recall": "tab:cyan", "rollback": "tab:red", "reset": "tab:orange"}
 """Events that get a line of their own; updates are too many."""
 
 MOST_TRACES = 6
