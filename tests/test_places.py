@@ -163,6 +163,25 @@ def test_what_labels_prove_harmful_is_not_recalled(learned: Line, late: int) -> 
     assert learned.named("recalled") == []
 
 
+def test_a_turn_that_meets_a_full_disk_is_not_lost(learned: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is half done: it stays as it was until the disk takes it, and then the source answers."""
+    activate = learned.store.activate
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    learned.show(AWAY, working=False)
+    before = learned.learner.state
+    monkeypatch.setattr(learned.store, "activate", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            learned.learner.react()
+        assert (learned.learner.answering.number, learned.learner.state) == (1, before)
+    monkeypatch.setattr(learned.store, "activate", activate)
+    assert learned.learner.react()
+    assert (learned.learner.answering.number, learned.learner.state.phase) == (0, Phase.LEARN)
+
+
 def test_what_a_person_went_away_from_is_not_recalled(learned: Line) -> None:
     """A reset is of all that was learned, whatever the pictures do next."""
     learned.learner.obey(Request(kind="reset", actor="ada", at="now"))
