@@ -2,15 +2,15 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python $(INSTALL)
 
 .PHONY: demo test check bench bench-streams photo-models bundle clean
 
-# With torch: the demo learns LayerNorms too. Without (make .venv/light) the operating point alone follows.
-demo: .venv/learn
+demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
 
-test: .venv/full
+test: .venv/full .venv-bare/ready
 	tests/setup-mosquitto.sh
 	$(BIN)/python -m pytest $(TESTS)
 
@@ -22,7 +22,12 @@ check: .venv/full
 
 bench: .venv/full
 	tests/setup-mosquitto.sh
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.beside
+	$(BIN)/python -m benchmarks.growth --most-stored 1000000
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.prompt_length
 	$(BIN)/python -m benchmarks.diff_attention
 	$(BIN)/python -m benchmarks.bench_batclip --severity $(or $(SEVERITY),5)
@@ -50,13 +55,15 @@ bundle: .venv/full
 	$(PIP) -e '.[cpu,demo]'
 	touch $@
 
-.venv/learn: .venv/light
-	$(PIP) -e '.[cpu,demo,torch]'
-	touch $@
-
 .venv/full: .venv/light
 	$(PIP) -e '.[cpu,demo,torch,dev]'
-	touch $@ .venv/learn
+	touch $@
+
+# What a line PC has: no torch. tests/test_bare.py learns there.
+.venv-bare/ready: .venv/python pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bare
+	.venv-bare/bin/python $(INSTALL) -e '.[cpu,demo]'
+	touch $@
 
 clean:
-	rm -rf .venv build dist out
+	rm -rf .venv .venv-bare build dist out

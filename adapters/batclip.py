@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Optimizer, Outputs, Precision, Texts, entropy, forward
+from adapters.learning import Answer, Learned, Outputs, Precision, Texts, entropy, forward, named, parameter
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Optimizer
 
 PAPER = Optimizer("AdamW", 1e-3, weight_decay=0.01)
 """What the paper takes for ViT-B on CIFAR-10-C; Adam 5e-4 on CIFAR-100-C, AdamW 5e-4 on ImageNet-C."""
@@ -53,8 +54,8 @@ class Batclip:
     def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, Answer]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once."""
         norms = NormVector(clip.source, tuple(clip.source.tensors))
-        vector = norms.read(state.adapter, clip.device).requires_grad_()
-        outputs = forward(clip, norms.named(vector), images, texts, self.precision)
+        vector = parameter(norms, state.adapter, clip.device)
+        outputs = forward(clip, named(norms, vector), images, texts, self.precision)
         terms = self.terms(outputs)
         learned, numbers = state.descend(norms, vector, terms.loss, self.optimizer)
         values = torch.stack([terms.entropy, terms.matching, terms.separation, terms.classes]).tolist()

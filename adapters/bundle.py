@@ -3,6 +3,10 @@
 ``manifest.json`` names every other file with size and hash, so its own digest stands for the whole bundle::
 
     image.onnx text.onnx    the towers, LayerNorms replaceable from call to call
+    *.forward.onnx          the towers once more, and what the way back needs: for the learner
+    *.backward.onnx         from the gradient by the features to that by every LayerNorm
+    image.int8.onnx         where it was asked for: the image tower with products of whole numbers
+    image.weights text.weights  the numbers of these graphs
     norms.safetensors       the LayerNorms as they were trained
     tokenizer.json          the vocabulary
     vectors.npz             pictures and prompts with the features that torch gave for them
@@ -10,65 +14,48 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats, ModelError, Preprocess
+from adapters.engine import Engine, Floats, ModelError, ModelInfo, place
+from adapters.manifest import MANIFEST, REMEDY, Manifest, read_manifest, verify
+from adapters.norm_vector import NormVector
 from adapters.onnx_engine import OnnxEngine
-from adapters.tokenizer import ClipTokenizer, TokenizerSpec
+from adapters.onnx_session import open_session
+from adapters.onnx_towers import OnnxTower, OnnxTowers
+from adapters.tokenizer import ClipTokenizer
+from adapters.towers import Towers
 
-FORMAT = "mekiki.bundle.v1"
-MANIFEST = "manifest.json"
-IMAGE, TEXT, NORMS, TOKENIZER, VECTORS = (
-    "image.onnx", "text.onnx", "norms.safetensors", "tokenizer.json", "vectors.npz",
-)  # fmt: skip
+NORMS, TOKENIZER, VECTORS = "norms.safetensors", "tokenizer.json", "vectors.npz"
+IMAGE, TEXT = "image", "text"
+"""Towers: each has three graphs or more and a file of weights."""
+
+
+def graph(tower: str, use: Literal["", "forward", "backward", "int8"] = "") -> str:
+    """Return the name of a tower's graph: to infer, one of the two to learn, or to infer in int8."""
+    return f"{tower}.{use}.onnx" if use else f"{tower}.onnx"
+
+
+def weights(tower: str) -> str:
+    """Return the name of the file that holds a tower's numbers."""
+    return f"{tower}.weights"
+
+
+GRAPHS = tuple(graph(tower, use) for tower in (IMAGE, TEXT) for use in ("", "forward", "backward"))
 
 TOLERANCE = 2e-5
 """Largest difference to torch, relative to the largest feature: some hundred roundings of float32."""
 
+GRADIENT_TOLERANCE = 1e-4
+"""The same for the gradient by the LayerNorms."""
+
 SHIPPED = Path(__file__).parent / "models"
-
-_REMEDY = "fetch or build the bundle again"
-
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-class BundledFile(BaseModel):
-    """What a file must be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
-
-
-class Manifest(BaseModel):
-    """What stands in manifest.json."""
-
-    # Not strict: JSON has no tuples.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["mekiki.bundle.v1"]
-    name: str
-    weights: Digest
-    embed_dim: int = Field(gt=0)
-    logit_scale: float = Field(gt=0)
-    context_length: int = Field(gt=1)
-    causal: bool = Field(description="texts may be encoded at the length they need")
-    preprocess: Preprocess
-    tokenizer: TokenizerSpec
-    image_norms: dict[str, tuple[int, ...]] = Field(description="LayerNorm tensors of the image tower")
-    text_norms: dict[str, tuple[int, ...]]
-    tools: dict[str, str] = Field(description="versions of what built it")
-    files: dict[str, BundledFile]
 
 
 def bundle_path(bundle: str) -> Path:
@@ -85,123 +72,156 @@ def bundle_path(bundle: str) -> Path:
 
 
 def open_bundle(
-    folder: Path, *, sha256: str | None = None, device: str = "auto", threads: int | None = None
+    folder: Path,
+    *,
+    sha256: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Literal["fp32", "int8"] = "fp32",
 ) -> OnnxEngine:
-    """Verify every file of a bundle and open it.
+    """Verify every file of a bundle and open it on ONNX Runtime.
 
     Args:
         folder: the bundle.
         sha256: what manifest.json must hash to.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``; int8 runs on the CPU.
         threads: CPU threads of the model; None leaves it to ONNX Runtime.
+        precision: of the image tower.
 
     Raises:
         ModelError: a file is missing, altered or too many, or nothing here can run the model.
     """
-    manifest, digest = read_manifest(folder, sha256)
-    _verify(folder, manifest)
-    source = Adapter(safetensors.numpy.load_file(folder / NORMS))
-    if source.shapes != manifest.image_norms | manifest.text_norms:
-        raise ModelError(f"{folder / NORMS}: not what {MANIFEST} lists; {_REMEDY}")
-    vocabulary = (folder / TOKENIZER).read_text(encoding="utf-8")
-    tokenizer = ClipTokenizer(vocabulary, manifest.tokenizer, manifest.context_length, trim=manifest.causal)
-    return OnnxEngine(
-        image_file=folder / IMAGE,
-        text_file=folder / TEXT,
-        name=manifest.name,
-        weights=manifest.weights,
-        bundle=digest,
-        embed_dim=manifest.embed_dim,
-        logit_scale=manifest.logit_scale,
-        preprocess=manifest.preprocess,
-        tokenizer=tokenizer,
-        source=source,
-        device=device,
-        threads=threads,
+    bundle = read_bundle(folder, sha256)
+    int8 = precision == "int8"
+    if int8 and not bundle.has_int8:
+        raise ModelError(
+            f"{folder}: has no {graph(IMAGE, 'int8')}: build it with --int8, or set another precision"
+        )
+    device = "cpu" if int8 else device
+    image = open_session(folder / graph(IMAGE, "int8" if int8 else ""), device, threads)
+    text = open_session(folder / graph(TEXT), device, threads)
+    info = bundle.info(place(f"onnx:{image.get_providers()[0]}", precision))
+    # The numbers of a batch are scaled to int8 together: what a picture gets would depend on the others.
+    return OnnxEngine(image, text, info, bundle.source, bundle.tokenizer, alone=int8)
+
+
+def open_towers(
+    folder: Path, *, sha256: str | None = None, device: str = "auto", threads: int | None = None
+) -> OnnxTowers:
+    """Verify every file of a bundle and open what learns; arguments and errors are those of `open_bundle`."""
+    bundle = read_bundle(folder, sha256)
+    image, text = (
+        OnnxTower(
+            open_session(folder / graph(tower, "forward"), device, threads),
+            open_session(folder / graph(tower, "backward"), device, threads),
+        )
+        for tower in (IMAGE, TEXT)
     )
+    return OnnxTowers(bundle.info(image.provider), bundle.source, image, text)
 
 
-def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, str]:
-    """Return a bundle's manifest and the digest that stands for the whole bundle.
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A verified bundle but for its graphs.
+
+    Attributes:
+        digest: ``sha256:...`` of the manifest.
+        source: the LayerNorms as they were trained.
+    """
+
+    manifest: Manifest
+    digest: str
+    source: Adapter
+    tokenizer: ClipTokenizer
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether the image tower is there in int8 too."""
+        return graph(IMAGE, "int8") in self.manifest.files
+
+    def info(self, provider: str) -> ModelInfo:
+        """Return what the model is where it runs on `provider`."""
+        return ModelInfo(
+            name=self.manifest.name,
+            weights=self.manifest.weights,
+            embed_dim=self.manifest.embed_dim,
+            logit_scale=self.manifest.logit_scale,
+            context_length=self.manifest.context_length,
+            preprocess=self.manifest.preprocess,
+            provider=provider,
+            bundle=self.digest,
+        )
+
+
+def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
+    """Verify every file of a bundle and read all but its graphs.
 
     Raises:
-        ModelError: it is missing, not of this format, or not the one that `sha256` names.
+        ModelError: a file is missing, altered or too many, or the bundle is not the one that `sha256` names.
     """
-    file = folder / MANIFEST
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and digest != sha256.removeprefix("sha256:"):
-        raise ModelError(f"{file}: has sha256 {digest}, not {sha256}: another bundle, or an altered one")
-    try:
-        fields = json.loads(content)
-        found = fields.get("format") if isinstance(fields, dict) else None
-        if found != FORMAT:
-            raise ModelError(f"{file}: format {found!r}, this version reads {FORMAT}: build the bundle again")
-        return Manifest.model_validate(fields), f"sha256:{digest}"
-    except (ValueError, RecursionError) as error:
-        problem = error.errors()[0] if isinstance(error, ValidationError) else None
-        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else "not JSON"
-        raise ModelError(f"{file}: damaged: {reason}; {_REMEDY}") from error
+    manifest, digest = read_manifest(folder, sha256)
+    verify(folder, manifest, {*GRAPHS, NORMS, TOKENIZER, VECTORS})
+    source = Adapter(safetensors.numpy.load_file(folder / NORMS))
+    if source.shapes != manifest.image_norms | manifest.text_norms:
+        raise ModelError(f"{folder / NORMS}: not what {MANIFEST} lists; {REMEDY}")
+    vocabulary = (folder / TOKENIZER).read_text(encoding="utf-8")
+    tokenizer = ClipTokenizer(vocabulary, manifest.tokenizer, manifest.context_length, trim=manifest.causal)
+    return Bundle(manifest, digest, source, tokenizer)
 
 
 def vectors_error(engine: Engine, file: Path) -> float:
-    """Return how far an engine is from the torch features in a bundle's vectors.npz; see `TOLERANCE`.
+    """Return how far an engine is from the torch features in a bundle's vectors.npz; see `TOLERANCE`."""
+    return max(_difference(answer.found, answer.expected) for answer in vector_answers(engine, file))
+
+
+class Answer(NamedTuple):
+    """Features ``(N, D)`` of an engine, those that torch gave for the same, and for another adapter."""
+
+    found: Floats
+    expected: Floats
+    otherwise: Floats
+
+
+def vector_answers(engine: Engine, file: Path, *, few: bool = False) -> Iterator[Answer]:
+    """Ask an engine what a bundle's vectors.npz knows the answers to.
 
     Both towers, with the source adapter and with another one, and both adapters mixed in one batch.
+
+    Args:
+        engine: to ask.
+        file: the vectors.
+        few: two pictures and two texts, a third of the work.
     """
     with np.load(file, allow_pickle=False) as vectors:
-        images, tokens = vectors["images"], engine.tokenize([str(text) for text in vectors["texts"]])
+        some = slice(0, 2) if few else slice(None)
+        images, texts = vectors["images"][some], [str(text) for text in vectors["texts"][some]]
         norms = {name: vectors[f"norms/{name}"] for name in engine.source.tensors}
         adapters = (engine.source, Adapter(norms, number=1))
-        error = 0.0
-        for adapter, which in zip(adapters, ("source", "other"), strict=True):
-            features = engine.encode_image(images, [adapter] * len(images))
-            error = max(error, _difference(features, vectors[f"images/{which}"]))
-            error = max(error, _difference(engine.encode_text(tokens, adapter), vectors[f"texts/{which}"]))
-        mixed = [adapters[number % 2] for number in range(len(images))]
-        expected = vectors["images/source"].copy()
-        expected[1::2] = vectors["images/other"][1::2]
-        return max(error, _difference(engine.encode_image(images, mixed), expected))
+        of_images, of_texts = (
+            [vectors[f"{what}/{which}"][some] for which in ("source", "other")]
+            for what in ("images", "texts")
+        )
+    tokens = engine.tokenize(texts)
+    for number, adapter in enumerate(adapters):
+        part = slice(number, number + 1) if few else slice(None)
+        features = engine.encode_image(images[part], [adapter] * len(images[part]))
+        yield Answer(features, of_images[number][part], of_images[1 - number][part])
+        yield Answer(engine.encode_text(tokens, adapter), of_texts[number], of_texts[1 - number])
+    mixed = [adapters[number % 2] for number in range(len(images))]
+    own, crossed = (np.array(of_images[first]) for first in (0, 1))
+    own[1::2], crossed[1::2] = of_images[1][1::2], of_images[0][1::2]
+    yield Answer(engine.encode_image(images, mixed), own, crossed)
 
 
-def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _verify(folder: Path, manifest: Manifest) -> None:
-    """Raise ModelError unless the folder holds exactly the files of the manifest, unaltered."""
-    listed = set(manifest.files)
-    # A name with a path in it would have another folder's file checked and used.
-    odd = sorted(name for name in listed if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name))
-    if odd:
-        raise ModelError(f"{folder / MANIFEST}: {odd[0]!r} is not the plain name of a file; {_REMEDY}")
-    missing = sorted({IMAGE, TEXT, NORMS, TOKENIZER, VECTORS} - listed)
-    if missing:
-        raise ModelError(f"{folder / MANIFEST}: lists no {missing[0]}; {_REMEDY}")
-    extra = sorted({file.name for file in folder.iterdir()} - listed - {MANIFEST})
-    if extra:
-        raise ModelError(f"{folder / extra[0]}: not part of the bundle; remove it")
-    for name, expected in manifest.files.items():
-        _verify_file(folder / name, expected)
-
-
-def _verify_file(file: Path, expected: BundledFile) -> None:
-    if file.is_symlink() or not file.is_file():
-        raise ModelError(f"{file}: missing, or not an ordinary file; {_REMEDY}")
-    size = file.stat().st_size
-    if size != expected.size:
-        raise ModelError(f"{file}: has {size} bytes, not {expected.size}: damaged; {_REMEDY}")
-    try:
-        digest = file_digest(file)
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
-    if digest != expected.sha256:
-        raise ModelError(f"{file}: altered since the bundle was built; {_REMEDY}")
+def gradient_error(towers: Towers, file: Path) -> float:
+    """Return how far towers are from torch's gradient in a bundle's vectors.npz; see `GRADIENT_TOLERANCE`."""
+    with np.load(file, allow_pickle=False) as vectors:
+        norms = NormVector(towers.source)
+        vector = norms.join({name: vectors[f"norms/{name}"] for name in norms.names})
+        encoded = towers.encode(vector, vectors["images"], vectors["tokens"])
+        found = encoded.pull(vectors["pulled/images"], vectors["pulled/texts"])
+        expected = norms.named(vectors["gradient"])
+        return max(_difference(part, expected[name]) for name, part in norms.named(found).items())
 
 
 def _difference(features: Floats, expected: Floats) -> float:

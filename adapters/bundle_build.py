@@ -10,26 +10,35 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import torch
+from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from adapters.bundle import (
+    GRADIENT_TOLERANCE,
     IMAGE,
-    MANIFEST,
     NORMS,
     TEXT,
     TOKENIZER,
     TOLERANCE,
     VECTORS,
-    BundledFile,
-    Manifest,
-    file_digest,
+    gradient_error,
+    graph,
     open_bundle,
+    open_towers,
     vectors_error,
+    weights,
 )
-from adapters.clip import Clip, load_clip
+from adapters.clip import Clip, ImageTower, load_clip
 from adapters.engine import Floats, ModelError
-from adapters.export import export_image, export_text
+from adapters.engine_check import check_bundle
+from adapters.export import IMAGES, TOKENS, ShortTextTower, example_tokens, export_image, export_text
+from adapters.export_step import export_step
+from adapters.export_weights import Weights
+from adapters.manifest import MANIFEST, BundledFile, Manifest, file_digest
+from adapters.norm_vector import NormVector
 from adapters.torch_engine import TorchEngine
+from adapters.torch_towers import TorchTowers
 
 TOOLS = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 
@@ -54,12 +63,14 @@ class Built:
         digest: ``sha256:...`` of its manifest.
         size: bytes of all its files.
         error: largest difference to torch, relative; see `adapters.bundle.TOLERANCE`.
+        gradient_error: of the gradient by a LayerNorm; see `adapters.bundle.GRADIENT_TOLERANCE`.
     """
 
     folder: Path
     digest: str
     size: int
     error: float
+    gradient_error: float
 
 
 def build(
@@ -70,6 +81,7 @@ def build(
     checkpoint: Path | None = None,
     pretrained: str | None = None,
     sha256: str | None = None,
+    int8: bool = False,
 ) -> Built:
     """Load a model and make its bundle: ``mekiki model build NAME|FILE --out DIR``.
 
@@ -80,6 +92,7 @@ def build(
         checkpoint: weights file.
         pretrained: open_clip's tag of weights in the hub's cache.
         sha256: what the weights file must hash to.
+        int8: add the image tower in int8.
 
     Raises:
         ModelError: the model cannot be loaded or exported, or the bundle differs from torch.
@@ -91,11 +104,16 @@ def build(
     elif name not in (None, model):
         raise ModelError(f"{model}: no such file, and not the name {name}")
     clip = load_clip(name or model, checkpoint=checkpoint, pretrained=pretrained, sha256=sha256, device="cpu")
-    return build_bundle(clip, out)
+    return build_bundle(clip, out, int8=int8)
 
 
-def build_bundle(clip: Clip, out: Path) -> Built:
+def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
     """Export a model, check the result against torch and move it to `out` in one step.
+
+    Args:
+        clip: the model.
+        out: folder to make.
+        int8: add the image tower in int8.
 
     Raises:
         ModelError: `out` exists, the model cannot be exported, or the bundle differs from torch.
@@ -106,8 +124,7 @@ def build_bundle(clip: Clip, out: Path) -> Built:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        export_image(clip, folder / IMAGE)
-        export_text(clip, folder / TEXT)
+        _write_graphs(clip, folder, int8=int8)
         # save_file makes it readable for its owner only; a bundle is built by one user and run by another.
         (folder / NORMS).write_bytes(safetensors.numpy.save(dict(clip.source.tensors)))
         (folder / TOKENIZER).write_text(clip.tokenizer.vocabulary, encoding="utf-8")
@@ -123,16 +140,44 @@ def build_bundle(clip: Clip, out: Path) -> Built:
         error = vectors_error(engine, folder / VECTORS)
         if not error <= TOLERANCE:
             raise ModelError(f"{clip.info.name}: differs from torch by {error:.1e}, allowed {TOLERANCE:.0e}")
+        astray = gradient_error(open_towers(folder, device="cpu"), folder / VECTORS)
+        if not astray <= GRADIENT_TOLERANCE:
+            raise ModelError(
+                f"{clip.info.name}: its gradient differs from torch's by {astray:.1e},"
+                f" allowed {GRADIENT_TOLERANCE:.0e}"
+            )
+        if int8:
+            check_bundle(open_bundle(folder, precision="int8"), folder, "onnx", "int8")
         assert engine.info.bundle is not None
         size = sum(file.stat().st_size for file in folder.iterdir())
         shutil.move(folder, out)
-    return Built(out, engine.info.bundle, size, error)
+    return Built(out, engine.info.bundle, size, error, astray)
+
+
+def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
+    """Write what a tower infers and learns with; its graphs share their numbers."""
+    images = torch.zeros(2, 3, clip.info.preprocess.size, clip.info.preprocess.size)
+    towers: tuple[tuple[str, nn.Module, Tensor, int], ...] = (
+        (IMAGE, ImageTower(clip.model), images, 1),
+        (TEXT, ShortTextTower(clip), example_tokens(clip), 2 if clip.causal else 1),
+    )
+    for name, tower, example, free in towers:
+        with Weights(folder / weights(name)) as numbers:
+            if name == IMAGE:
+                small = folder / graph(IMAGE, "int8") if int8 else None
+                export_image(clip, folder / graph(IMAGE), numbers, int8=small)
+            else:
+                export_text(clip, folder / graph(TEXT), numbers)
+            argument = IMAGES if name == IMAGE else TOKENS
+            forward, backward = folder / graph(name, "forward"), folder / graph(name, "backward")
+            norms = clip.norm_names("image" if name == IMAGE else "text")
+            export_step(tower, norms, example, argument, free, forward, backward, numbers)
 
 
 def _manifest(clip: Clip, files: dict[str, BundledFile]) -> Manifest:
     shapes = clip.source.shapes
     return Manifest(
-        format="mekiki.bundle.v1",
+        format="mekiki.bundle.v2",
         name=clip.info.name,
         weights=clip.info.weights,
         embed_dim=clip.info.embed_dim,
@@ -153,12 +198,19 @@ def _write_vectors(clip: Clip, file: Path) -> None:
     engine = TorchEngine(clip)
     images = _pictures(clip.info.preprocess.size)
     tokens = engine.tokenize(TEXTS)
-    other = _other(clip.source)
+    other = other_adapter(clip.source)
     arrays = {"images": images, "texts": np.array(TEXTS)}
     for which, adapter in (("source", clip.source), ("other", other)):
         arrays[f"images/{which}"] = engine.encode_image(images, [adapter] * len(images))
         arrays[f"texts/{which}"] = engine.encode_text(tokens, adapter)
     arrays |= {f"norms/{name}": tensor for name, tensor in other.tensors.items()}
+    random = np.random.default_rng(2)
+    for which in ("images", "texts"):
+        shape = arrays[f"{which}/other"].shape
+        arrays[f"pulled/{which}"] = random.standard_normal(shape, dtype=np.float32)
+    encoded = TorchTowers(clip).encode(NormVector(clip.source).read(other), images, tokens)
+    arrays["tokens"] = tokens
+    arrays["gradient"] = encoded.pull(arrays["pulled/images"], arrays["pulled/texts"])
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a keyword could be meant for allow_pickle
 
 
@@ -169,7 +221,7 @@ def _pictures(side: int) -> Floats:
     return blocks[:, :, at][:, :, :, at]
 
 
-def _other(source: Adapter) -> Adapter:
+def other_adapter(source: Adapter) -> Adapter:
     """Return an adapter in which every LayerNorm differs, as far as learning ever moves it."""
     random = np.random.default_rng(1)
     moved = {

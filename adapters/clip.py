@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from adapters.checkpoint import (
 )
 from adapters.engine import ModelError, ModelInfo, Preprocess
 from adapters.open_tokenizer import open_tokenizer
+from adapters.row_norm import allow_rows
 from adapters.tokenizer import ClipTokenizer
 
 
@@ -43,6 +45,7 @@ class Clip:
         source: its LayerNorms, number 0.
         causal: texts may be encoded at the length they need.
         device: where it is.
+        turn: torch lends the module other LayerNorms while a tower is called, so calls that meet take turns.
     """
 
     info: ModelInfo
@@ -51,9 +54,15 @@ class Clip:
     source: Adapter
     causal: bool
     device: torch.device
+    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def encode_image(self, images: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
-        """Return ``(B, D)`` features of ``(B, 3, S, S)``; `norms` replace LayerNorm tensors by name."""
+        """Return ``(B, D)`` features of ``(B, 3, S, S)``.
+
+        Args:
+            images: preprocessed.
+            norms: replace LayerNorm tensors by name; ``(C,)`` for all pictures, or ``(B, C)``.
+        """
         return _call(ImageTower(self.model), norms, images)
 
     def encode_text(self, tokens: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
@@ -129,6 +138,7 @@ def load_clip(
         warn_of_other_preprocess(name, preprocess)
     load_weights(model, name, file)
     fold_attention(model)
+    allow_rows(model)
 
     # Not requires_grad_(False): torch folds a matrix product by that flag even where no gradient is recorded,
     # and the last bits of an answer would not be open_clip's.

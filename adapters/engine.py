@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,6 +13,9 @@ from adapters.adapter import Adapter, AdapterError
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""What an image tower computes in. Texts are few and encoded once: theirs is fp32 always."""
 
 
 class ModelError(AdapterError):
@@ -48,7 +51,8 @@ class ModelInfo:
             built from, so that an adapter fits both engines.
         logit_scale: factor on cosine similarities, already exponentiated.
         context_length: longest prompt in tokens, start and end included.
-        provider: where it runs, such as ``torch:cpu`` or ``onnx:CPUExecutionProvider``.
+        provider: where it runs, such as ``torch:cpu`` or ``onnx:CPUExecutionProvider``, and the precision
+            unless it is fp32: ``openvino:CPU:bf16``.
         bundle: ``sha256:...`` of the bundle's manifest; None without a bundle.
     """
 
@@ -98,29 +102,27 @@ class Engine(Protocol):
         """
 
 
-def encode_in_groups(
-    images: Floats, adapters: Sequence[Adapter], encode: Callable[[Floats, Adapter], Floats], info: ModelInfo
-) -> Floats:
-    """Encode a batch with one call per distinct adapter and put the rows back in order.
-
-    Args:
-        images: ``(B, 3, S, S)``.
-        adapters: B adapters, one per image; equal digests share a call.
-        encode: images of one adapter to their features.
-        info: of the engine, for shapes.
-
-    Returns:
-        ``(B, D)`` features.
-    """
+def require_batch(images: Floats, adapters: Sequence[Adapter], info: ModelInfo) -> None:
+    """Raise ValueError unless there are ``(B, 3, S, S)`` images and B adapters."""
     side = info.preprocess.size
     if images.shape[1:] != (3, side, side) or len(images) != len(adapters):
         raise ValueError(f"{images.shape} and {len(adapters)} adapters, not (B, 3, {side}, {side}) and B")
-    groups: dict[str, list[int]] = {}
-    for row, adapter in enumerate(adapters):
-        groups.setdefault(adapter.digest, []).append(row)
-    features = np.empty((len(images), info.embed_dim), np.float32)  # (B, D)
-    for rows in groups.values():
-        # The usual batch has one adapter: no copy then, and the very batch that a caller measured.
-        part = images if len(groups) == 1 else images[rows]
-        features[rows] = encode(np.ascontiguousarray(part, dtype=np.float32), adapters[rows[0]])
-    return features
+
+
+def place(where: str, precision: Precision) -> str:
+    """Return `ModelInfo.provider` of an engine that runs somewhere at a precision."""
+    return where if precision == "fp32" else f"{where}:{precision}"
+
+
+def rows(adapters: Sequence[Adapter], shapes: Mapping[str, Sequence[int]]) -> dict[str, Floats]:
+    """Return the LayerNorms of a batch: one row of each for all pictures, or where adapters differ one each.
+
+    Args:
+        adapters: of the pictures, in their order.
+        shapes: of each tensor for one picture, such as ``(1, 1, C)`` for one over ``(B, L, C)``.
+    """
+    chosen = adapters[:1] if len({adapter.digest for adapter in adapters}) == 1 else adapters
+    return {
+        name: np.concatenate([adapter.tensors[name] for adapter in chosen]).reshape(-1, *shape[1:])
+        for name, shape in shapes.items()
+    }

@@ -10,23 +10,27 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnx_ir.convenience import replace_all_uses_with
 from torch import Tensor, nn
 
 from adapters.clip import Clip, ImageTower, TextTower, shortened_tables
 from adapters.engine import ModelError
+from adapters.export_int8 import export_int8
+from adapters.export_weights import Weights
+from adapters.onnx_towers import FEATURES
 
-IMAGES, TOKENS, FEATURES = "images", "tokens", "features"
-
-EXTERNAL_FROM = 1 << 30
-"""Bytes of weights from which they get a file of their own: a protobuf file ends at 2 GiB."""
-
-_HALVED_FROM = 1024
-"""Smaller tensors are not worth a Cast."""
+IMAGES, TOKENS = "images", "tokens"
 
 
-def export_image(clip: Clip, file: Path) -> None:
+def export_image(clip: Clip, file: Path, weights: Weights, *, int8: Path | None = None) -> None:
     """Write the image tower: ``images`` ``(B, 3, S, S)`` to ``features`` ``(B, D)``.
+
+    Its LayerNorm tensors have one row for all pictures, or one for each: ``(1 or B, 1, ..., C)``.
+
+    Args:
+        clip: the model.
+        file: to make.
+        weights: where its numbers go.
+        int8: where it is to stand once more, in int8.
 
     Raises:
         ModelError: a LayerNorm did not arrive in the file.
@@ -34,27 +38,37 @@ def export_image(clip: Clip, file: Path) -> None:
     side = clip.info.preprocess.size
     example = torch.zeros(2, 3, side, side, device=clip.device)
     model = _exported(clip, ImageTower(clip.model), example, IMAGES, {0: torch.export.Dim.DYNAMIC})
-    _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("image")}, file)
+    _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("image")}, each=True)
+    if int8 is not None:
+        export_int8(model, int8, weights)
+    weights.move_out(model.graph)
+    ir.save(model, file)
 
 
-def export_text(clip: Clip, file: Path) -> None:
+def export_text(clip: Clip, file: Path, weights: Weights) -> None:
     """Write the text tower: ``tokens`` ``(N, L)`` to ``features`` ``(N, D)``; L is free where causal.
 
     Raises:
         ModelError: a LayerNorm did not arrive in the file.
     """
+    free = 2 if clip.causal else 1
+    dynamic = dict.fromkeys(range(free), torch.export.Dim.DYNAMIC)
+    model = _exported(clip, ShortTextTower(clip), example_tokens(clip), TOKENS, dynamic)
+    _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("text")})
+    weights.move_out(model.graph)
+    ir.save(model, file)
+
+
+def example_tokens(clip: Clip) -> Tensor:
+    """Return tokens to trace the text tower with."""
     length = clip.info.context_length
-    dynamic = {0: torch.export.Dim.DYNAMIC}
-    if clip.causal:
-        dynamic[1] = torch.export.Dim.DYNAMIC
-        # An example as long as the context would make the exporter believe that L is the context.
-        length = max(2, length // 2)
-    example = torch.ones(2, length, dtype=torch.int64, device=clip.device)
-    model = _exported(clip, _ShortTextTower(clip), example, TOKENS, dynamic)
-    _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("text")}, file)
+    # An example as long as the context would make the exporter believe that L is the context.
+    return torch.ones(
+        2, max(2, length // 2) if clip.causal else length, dtype=torch.int64, device=clip.device
+    )
 
 
-class _ShortTextTower(nn.Module):
+class ShortTextTower(nn.Module):
     """The text tower with tables as long as its tokens."""
 
     def __init__(self, clip: Clip) -> None:
@@ -63,6 +77,7 @@ class _ShortTextTower(nn.Module):
         self.clip = clip.model
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return ``(N, D)``, not normalised."""
         tables = shortened_tables(self._values, tokens.shape[1])
         names = {f"clip.{name}": table for name, table in tables.items()}
         answer: Tensor = torch.func.functional_call(TextTower(self.clip), names, (tokens,))
@@ -105,22 +120,31 @@ def _distinct_norms(clip: Clip) -> Iterator[None]:
                 parameters[name].copy_(torch.tensor(tensor))
 
 
-def _finish(model: ir.Model, norms: Mapping[str, np.ndarray], file: Path) -> None:
-    """Name the LayerNorms, put their true numbers back, store what fits in 16 bits and write the file."""
+def _finish(model: ir.Model, norms: Mapping[str, np.ndarray], *, each: bool = False) -> None:
+    """Name the LayerNorms and put their true numbers back; where `each`, a batch may bring a row for each."""
     graph = model.graph
-    _forget_origins(model)
+    forget_origins(model)
     for name, tensor in norms.items():
         value = graph.initializers.pop(f"clip.{name}", None)
         if value is None or _numbers(value).shape != tensor.shape:
-            raise ModelError(f"{name} did not arrive in {file.name}: the exporter merged or folded it")
+            raise ModelError(f"{name}: did not arrive in the graph: the exporter merged or folded it")
         value.name = name
+        if each:
+            tensor = tensor.reshape((1,) * (_rank(value) - 1) + tensor.shape)
+            value.shape = ir.Shape(["adapters", *tensor.shape[1:]])
         value.const_value = ir.tensor(tensor, name=name)
         graph.register_initializer(value)
         # An initialiser that is an input as well is a default: a call may bring its own.
         graph.inputs.append(value)
-    _halve(graph, norms)
-    weights = sum(_numbers(value).nbytes for value in graph.initializers.values())
-    ir.save(model, file, external_data=f"{file.stem}.weights" if weights >= EXTERNAL_FROM else None)
+
+
+def _rank(gain: ir.Value) -> int:
+    """Return of how many dimensions are the maps that a LayerNorm works on."""
+    maps = [node.inputs[0] for node, _ in gain.uses()]
+    ranks = {len(one.shape) for one in maps if one is not None and one.shape is not None}
+    if len(ranks) != 1:
+        raise ModelError(f"{gain.name}: is no LayerNorm of one map")
+    return int(ranks.pop())
 
 
 def _numbers(initializer: ir.Value) -> np.ndarray:
@@ -128,25 +152,7 @@ def _numbers(initializer: ir.Value) -> np.ndarray:
     return initializer.const_value.numpy()
 
 
-def _halve(graph: ir.Graph, norms: Mapping[str, np.ndarray]) -> None:
-    """Store what a float16 holds exactly as float16 and a Cast, which ONNX Runtime folds when it loads."""
-    for name, value in list(graph.initializers.items()):
-        numbers = _numbers(value)
-        if name in norms or numbers.dtype != np.float32 or numbers.size < _HALVED_FROM:
-            continue
-        with np.errstate(over="ignore"):
-            half = numbers.astype(np.float16)
-        if not np.array_equal(half.astype(np.float32), numbers):
-            continue
-        del graph.initializers[name]
-        stored = ir.Value(name=f"{name}.half", const_value=ir.tensor(half, name=f"{name}.half"))
-        graph.register_initializer(stored)
-        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT})
-        replace_all_uses_with(value, cast.outputs[0])
-        graph.insert_before(graph[0], cast)
-
-
-def _forget_origins(model: ir.Model) -> None:
+def forget_origins(model: ir.Model) -> None:
     """Drop the exporter's notes: they hold paths of the machine that built the bundle."""
     model.producer_version = None
     model.metadata_props.clear()

@@ -1,4 +1,4 @@
-"""An engine that lets a thread go which is to end: long work ends at its next call, not at its own end."""
+"""Engine and towers that let a thread go which is to end: long work ends at its next call, not at its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from adapters.adapter import Adapter
 from adapters.engine import Engine, Floats, ModelInfo, Tokens
+from adapters.towers import Encoded, Towers
 
 
 class Halted(Exception):
@@ -51,3 +52,32 @@ class HaltingEngine:
     def _go_on(self) -> None:
         if self._halt():
             raise Halted
+
+
+class HaltingTowers:
+    """`Towers` that raise `Halted` instead of encoding once they are asked to.
+
+    Args:
+        towers: encode.
+        halt: whether to end; asked before each call, in the thread that calls.
+    """
+
+    def __init__(self, towers: Towers, halt: Callable[[], bool]) -> None:
+        self._towers = towers
+        self._halt = halt
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self._towers.info
+
+    @property
+    def source(self) -> Adapter:
+        """The LayerNorms as they were trained, number 0."""
+        return self._towers.source
+
+    def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
+        """See `Towers.encode`."""
+        if self._halt():
+            raise Halted
+        return self._towers.encode(vector, images, tokens)

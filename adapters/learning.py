@@ -7,20 +7,19 @@ a time may use a `Clip`, so a learner beside an engine needs one of its own.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.adapter import Adapter
 from adapters.clip import Clip
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Moments, Optimizer
 from adapters.prompts import Prompts
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -108,59 +107,19 @@ class Method(Protocol[State]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Optimizer:
-    """One of torch's optimisers as a pure function.
-
-    Attributes:
-        kind: which one.
-        rate: learning rate.
-        momentum: of SGD; for Adam and AdamW the first beta, the second is 0.999.
-        weight_decay: towards zero, as torch does it.
-    """
-
-    kind: Literal["AdamW", "Adam", "SGD"]
-    rate: float
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-
-    def descend(
-        self, vector: Tensor, gradient: Tensor, memory: Mapping[str, Any]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Return the vector one step further and what the optimiser remembers; no argument changes."""
-        parameter = nn.Parameter(vector.detach().clone())
-        parameter.grad = gradient
-        optimizer = self._torch(parameter)
-        if memory:
-            # Moments alone: a whole state_dict would bring back the rate that they were made with. A copy,
-            # because torch moves them in place.
-            state = {**optimizer.state_dict(), "state": {0: copy.deepcopy(dict(memory))}}
-            optimizer.load_state_dict(state)
-        optimizer.step()
-        return parameter.detach(), optimizer.state_dict()["state"].get(0, {})
-
-    def _torch(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
-        if self.kind == "SGD":
-            return torch.optim.SGD(
-                [parameter], self.rate, momentum=self.momentum, weight_decay=self.weight_decay
-            )
-        kind = torch.optim.AdamW if self.kind == "AdamW" else torch.optim.Adam
-        return kind([parameter], self.rate, betas=(self.momentum, 0.999), weight_decay=self.weight_decay)
-
-
 @dataclass(frozen=True, eq=False)
 class Learned:
     """An adapter on its way, and what its optimiser remembers.
 
     Attributes:
         adapter: the LayerNorms after the last step.
-        memory: the moments of torch's optimiser; empty before the first step.
+        memory: the moments of the optimiser; None before the first step.
         loss_scale: factor on the loss before the backward pass, for fp16; otherwise 1.
         good_steps: since the scale last changed.
     """
 
     adapter: Adapter
-    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    memory: Moments | None = None
     loss_scale: float = 1.0
     good_steps: int = 0
 
@@ -190,7 +149,8 @@ class Learned:
         if not (abs(value) < float("inf") and length < float("inf")):  # NaN is not less than anything
             scale = max(self.loss_scale / 2, 2.0) if self.loss_scale > 1 else 1.0
             return replace(self, loss_scale=scale, good_steps=0), {**numbers, "skipped": 1.0}
-        moved, memory = optimizer.descend(vector, gradient, self.memory)
+        here, down = (tensor.detach().float().cpu().numpy() for tensor in (vector, gradient))
+        moved, memory = optimizer.descend(here, down, self.memory)
         scale, good = self.loss_scale, self.good_steps + 1
         if scale > 1 and good == GROWTH_STEPS:
             scale, good = 2 * scale, 0
@@ -220,6 +180,26 @@ def forward(
     Raises:
         ValueError: no pictures.
     """
+    features, encoded = encode(
+        clip, norms, images, texts.tokens if isinstance(texts, Texts) else None, precision
+    )
+    if isinstance(texts, Texts):
+        assert encoded is not None
+        classes = class_means(encoded, texts.classes, len(texts.frozen))  # (C, D)
+    else:
+        classes = texts
+    logits = clip.info.logit_scale * F.normalize(features, dim=1) @ classes.T  # (B, C)
+    return Outputs(logits, features, classes)
+
+
+def encode(
+    clip: Clip,
+    norms: Mapping[str, Tensor],
+    images: Tensor,
+    tokens: Tensor | None,
+    precision: Precision = "fp32",
+) -> tuple[Tensor, Tensor | None]:
+    """Return ``(B, D)`` and ``(N, D)`` features, fp32, differentiable by `norms` alone; see `forward`."""
     if not len(images):
         raise ValueError("a step needs at least one picture")
     # Weights that ask for a gradient would have torch keep what theirs needs: twice the memory.
@@ -228,15 +208,19 @@ def forward(
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
     with torch.autocast(clip.device.type, kind, enabled=precision != "fp32"):
         chunks = [clip.encode_image(chunk, tensors) for chunk in torch.split(images, CHUNK)]
-        encoded = clip.encode_text(texts.tokens, tensors) if isinstance(texts, Texts) else None
-    features = torch.cat(chunks).float()  # (B, D)
-    if isinstance(texts, Texts):
-        assert encoded is not None
-        classes = class_means(encoded.float(), texts.classes, len(texts.frozen))  # (C, D)
-    else:
-        classes = texts
-    logits = clip.info.logit_scale * F.normalize(features, dim=1) @ classes.T  # (B, C)
-    return Outputs(logits, features, classes)
+        encoded = None if tokens is None else clip.encode_text(tokens, tensors).float()
+    return torch.cat(chunks).float(), encoded
+
+
+def parameter(norms: NormVector, adapter: Adapter, device: torch.device) -> Tensor:
+    """Return an adapter's ``(P,)`` numbers as a leaf that gradients reach."""
+    return torch.from_numpy(norms.read(adapter)).to(device).requires_grad_()
+
+
+def named(norms: NormVector, vector: Tensor) -> dict[str, Tensor]:
+    """Return views of ``(P,)`` by name, through which gradients reach it."""
+    parts = zip(norms.names, torch.split(vector, norms.sizes), norms.shapes, strict=True)
+    return {name: part.view(shape) for name, part, shape in parts}
 
 
 def class_means(features: Tensor, classes: Tensor, count: int) -> Tensor:

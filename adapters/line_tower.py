@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapters.row_norm import RowNorm
+
 MODEL_NAME = "mekiki-line"
 CONFIG = Path(__file__).parent / "model_configs" / f"{MODEL_NAME}.json"
 
@@ -100,7 +102,7 @@ class LineTower(nn.Module):
         return self.pool(self.forward_features(images))
 
 
-class ChannelNorm(nn.LayerNorm):
+class ChannelNorm(RowNorm):
     """LayerNorm over the channels of a ``(B, C, H, W)`` map."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,8 +140,10 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Let the patches see each other, then think."""
         batch, count, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, count, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # (B, heads, 64, width / heads)
+        packed = self.qkv(self.norm1(x)).view(batch, count, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
+        # Unbound: the way back is then one concatenation instead of three sums.
+        query, key, value = packed.unbind(0)
+        seen = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 64, width / heads)
         x = x + self.out(seen.transpose(1, 2).reshape(batch, count, width))
         thought: Tensor = self.mlp(self.norm2(x))
         return x + thought

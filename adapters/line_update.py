@@ -15,20 +15,34 @@ What each term is worth: benchmarks/results/line_terms.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
-from adapters.clip import Clip
-from adapters.learning import Learned, Optimizer, Outputs, Precision, Texts, entropy, forward
+from adapters.adapter import Adapter
 from adapters.norm_vector import NormVector
+from adapters.objectives import (
+    Array,
+    Objective,
+    Words,
+    class_texts,
+    cross_entropy,
+    entropy,
+    gradients,
+    logits,
+    one_hot,
+    unit,
+)
+from adapters.optimizer import Moments, Optimizer
 from adapters.seen import Labelled
+from adapters.towers import Towers
 
 ADAMW = Optimizer("AdamW", 1e-2)
+
+Terms = Callable[[Array, Array], dict[str, Array]]
+"""From the features of pictures and texts to the terms of a loss, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,6 @@ class LineUpdate:
         smoothing: of the anchor's targets.
         matching, separation, entropy: weights beside the anchor's 1.
         optimizer: how LayerNorms move.
-        precision: of the encoders.
     """
 
     steps: int = 16
@@ -55,28 +68,23 @@ class LineUpdate:
     separation: float = 1.0
     entropy: float = 0.3
     optimizer: Optimizer = ADAMW
-    precision: Precision = "fp32"
 
     def propose(
-        self,
-        clip: Clip,
-        texts: Texts,
-        state: Learned,
-        known: Labelled,
-        stream: Labelled,
-        seed: int,
-    ) -> tuple[Learned, dict[str, float]]:
-        """Return the state after `steps` steps and the last step's numbers; no argument changes.
+        self, towers: Towers, words: Words, start: Adapter, known: Labelled, stream: Labelled, seed: int
+    ) -> tuple[Adapter, dict[str, float]]:
+        """Return the adapter after `steps` steps and the last step's numbers; no argument changes.
 
         Args:
-            clip: the learner's own.
-            texts: of the recipe.
-            state: where to go on from.
+            towers: nobody else uses them meanwhile.
+            words: of the recipe.
+            start: where to go on from.
             known: preprocessed pictures ``(A, 3, S, S)`` under the condition of now, ``(A,)`` their classes.
             stream: preprocessed recent good parts ``(P, 3, S, S)``, ``(P,)`` their passing classes.
             seed: of what is drawn.
         """
-        norms = NormVector(clip.source, tuple(clip.source.tensors))
+        norms = NormVector(towers.source)
+        vector = norms.read(start)
+        memory: Moments | None = None
         rng = np.random.default_rng(seed)
         (pixels, labels), (pictures, owners) = known, stream
         numbers: dict[str, float] = {}
@@ -85,37 +93,67 @@ class LineUpdate:
             rate = self.optimizer.rate * (1 - 0.9 * number / self.steps)
             chosen = _evenly(labels, self.anchors, rng)
             recent = rng.permutation(len(pictures))[: self.pictures if self._uses_stream else 0]
-            vector = norms.read(state.adapter, clip.device).requires_grad_()
-            batch = torch.from_numpy(np.concatenate([pixels[chosen], pictures[recent]])).to(clip.device)
-            outputs = forward(clip, norms.named(vector), batch, _some(texts, self.texts, rng), self.precision)
-            owner = torch.from_numpy(np.concatenate([labels[chosen], owners[recent]])).to(clip.device)
-            loss, terms = self._loss(outputs, owner, len(chosen))
-            state, numbers = state.descend(norms, vector, loss, replace(self.optimizer, rate=rate))
-            numbers |= terms
-        return state, numbers
+            some = words.some(self.texts, rng)
+            batch = np.concatenate([pixels[chosen], pictures[recent]])
+            encoded = towers.encode(vector, batch, some.tokens)
+            owner = np.concatenate([labels[chosen], owners[recent]])
+            terms = self._terms(some, owner, len(chosen), towers.info.logit_scale)
+            features = encoded.images, encoded.texts
+            loss, *pulled = gradients(self._loss(terms), *features)
+            gradient = encoded.pull(*pulled)
+            length = float(np.linalg.norm(gradient.astype(np.float64)))
+            finite = bool(np.isfinite(loss) and np.isfinite(length))
+            numbers = {"loss": loss, "gradient_norm": length, "skipped": float(not finite)}
+            numbers |= {name: float(term) for name, term in terms(*features).items()}
+            if finite:
+                vector, memory = replace(self.optimizer, rate=rate).descend(vector, gradient, memory)
+        return norms.write(vector, start), numbers
 
     @property
     def _uses_stream(self) -> bool:
         return bool(self.matching or self.separation or self.entropy)
 
-    def _loss(self, outputs: Outputs, owner: Tensor, count: int) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and its terms; the first `count` pictures are the known ones."""
-        classes = outputs.logits.shape[1]
-        anchor = F.cross_entropy(outputs.logits[:count], owner[:count], label_smoothing=self.smoothing)
-        terms = {"anchor": anchor}
-        loss = anchor
-        if self._uses_stream:
-            weight = F.one_hot(owner, classes).T.to(outputs.features.dtype)  # (C, B)
-            unit = F.normalize(outputs.features, dim=1)
-            prototypes = F.normalize(weight @ unit, dim=1)  # (C, D)
-            pairs = 1 - torch.eye(classes, device=unit.device)
-            terms["matching"] = (prototypes * outputs.texts).sum(1).mean()
-            terms["separation"] = ((1 - prototypes @ prototypes.T) * pairs).sum() / pairs.sum()
-            loss = loss - self.matching * terms["matching"] - self.separation * terms["separation"]
-            if len(outputs.logits) > count:
-                terms["entropy"] = entropy(outputs.logits[count:]).mean()
-                loss = loss + self.entropy * terms["entropy"]
-        return loss, {name: float(term.detach()) for name, term in terms.items()}
+    def _terms(self, words: Words, owner: NDArray[np.int64], count: int, scale: float) -> Terms:
+        """Return what computes the terms of a batch; its first `count` pictures are the known ones."""
+
+        def terms(images: Array, texts: Array) -> dict[str, Array]:
+            classes = class_texts(texts, words)  # (C, D)
+            scores = logits(images, classes, scale)  # (B, C)
+            found = {"anchor": cross_entropy(scores[:count], owner[:count], self.smoothing).mean()}
+            if self._uses_stream:
+                prototypes = unit(one_hot(owner, len(classes)).T @ unit(images))  # (C, D)
+                pairs = 1 - np.eye(len(classes))
+                found["matching"] = (prototypes * classes).sum(axis=1).mean()
+                found["separation"] = ((1 - prototypes @ prototypes.T) * pairs).sum() / pairs.sum()
+                if len(owner) > count:
+                    found["entropy"] = entropy(scores[count:]).mean()
+            return found
+
+        return terms
+
+    def _loss(self, terms: Terms) -> Objective:
+        weights = {
+            "anchor": 1.0,
+            "matching": -self.matching,
+            "separation": -self.separation,
+            "entropy": self.entropy,
+        }
+        return lambda images, texts: sum(weights[n] * term for n, term in terms(images, texts).items())
+
+
+class Proposer:
+    """The learner's update: `LineUpdate` with towers that nobody else uses at the same time."""
+
+    def __init__(self, towers: Towers, words: Words, update: LineUpdate | None = None) -> None:
+        self._towers = towers
+        self._words = words
+        self._update = update or LineUpdate()
+
+    def __call__(
+        self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int
+    ) -> tuple[Adapter, dict[str, float]]:
+        """Return the adapter some steps further; see `LineUpdate.propose`."""
+        return self._update.propose(self._towers, self._words, adapter, known, stream, seed)
 
 
 def _evenly(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -124,11 +162,3 @@ def _evenly(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> 
     each = max(1, count // len(classes))
     drawn = [rng.permutation(np.flatnonzero(labels == c))[:each] for c in classes]
     return np.concatenate(drawn)
-
-
-def _some(texts: Texts, count: int, rng: np.random.Generator) -> Texts:
-    """Return at most `count` texts of each class."""
-    classes = texts.classes.cpu().numpy()
-    drawn = [rng.permutation(np.flatnonzero(classes == c))[:count] for c in range(len(texts.frozen))]
-    rows = torch.from_numpy(np.sort(np.concatenate(drawn))).to(texts.tokens.device)
-    return Texts(texts.tokens[rows], texts.classes[rows], texts.frozen)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from adapters.adapter import Adapter
+from adapters.engine import Floats
 
 
 class NormVector:
@@ -18,22 +17,27 @@ class NormVector:
     or not in one question.
     """
 
-    def __init__(self, source: Adapter, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self._shapes = [source.tensors[name].shape for name in self.names]
-        self._sizes = [source.tensors[name].size for name in self.names]
+    def __init__(self, source: Adapter, names: Sequence[str] | None = None) -> None:
+        self.names = tuple(source.tensors if names is None else names)
+        self.shapes = tuple(source.tensors[name].shape for name in self.names)
+        self.sizes = [source.tensors[name].size for name in self.names]
 
-    def read(self, adapter: Adapter, device: torch.device) -> Tensor:
+    def read(self, adapter: Adapter) -> Floats:
         """Return ``(P,)`` fp32, a copy."""
-        flat = np.concatenate([adapter.tensors[name].ravel() for name in self.names])
-        return torch.from_numpy(flat).to(device)
+        return self.join(adapter.tensors)
 
-    def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return views of `vector` by name, through which gradients reach it."""
-        parts = zip(self.names, torch.split(vector, self._sizes), self._shapes, strict=True)
-        return {name: part.view(shape) for name, part, shape in parts}
+    def join(self, tensors: Mapping[str, Floats]) -> Floats:
+        """Return ``(P,)`` of tensors by name."""
+        return np.concatenate([tensors[name].ravel() for name in self.names])
 
-    def write(self, vector: Tensor, parent: Adapter) -> Adapter:
+    def named(self, vector: Floats) -> dict[str, Floats]:
+        """Return views of `vector` by name."""
+        parts = np.split(vector, np.cumsum(self.sizes)[:-1])
+        return {
+            name: part.reshape(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def write(self, vector: Floats, parent: Adapter) -> Adapter:
         """Return the adapter after `parent` with these numbers; what is not in the vector stays as it was."""
-        arrays = {name: part.numpy() for name, part in self.named(vector.detach().float().cpu()).items()}
-        return Adapter({**parent.tensors, **arrays}, parent.number + 1, parent.digest)
+        return Adapter({**parent.tensors, **self.named(vector)}, parent.number + 1, parent.digest)

@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adapters.adapter import Adapter
-from adapters.engine import Floats, ModelError, ModelInfo, Preprocess, Tokens, encode_in_groups
-from adapters.runtime import runtime_problem
+from adapters.engine import Floats, ModelInfo, Tokens, require_batch, rows
 from adapters.tokenizer import ClipTokenizer
-
-logger = logging.getLogger(__name__)
-
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
 
 
 class OnnxEngine:
     """An `Engine` on ONNX Runtime. Owns two sessions that never change; calls may even overlap.
 
     An adapter's LayerNorms are fed with the pictures: they override the file's own numbers for this call,
-    so there is nothing to switch, to restore or to lock. `adapters.bundle.open_bundle` makes one.
+    so there is nothing to switch, to restore or to lock. Where the pictures of a batch have different
+    adapters, each brings its own row of every LayerNorm and all go through the tower together.
+    `adapters.bundle.open_bundle` makes one.
+
+    Args:
+        image, text: sessions of the towers.
+        info: what the model is.
+        source: the LayerNorms that stand in the files.
+        alone: every picture goes through the tower alone, because it would change its neighbours' answers.
     """
 
     def __init__(
         self,
-        *,
-        image_file: Path,
-        text_file: Path,
-        name: str,
-        weights: str,
-        bundle: str,
-        embed_dim: int,
-        logit_scale: float,
-        preprocess: Preprocess,
-        tokenizer: ClipTokenizer,
+        image: Any,
+        text: Any,
+        info: ModelInfo,
         source: Adapter,
-        device: str,
-        threads: int | None,
+        tokenizer: ClipTokenizer,
+        *,
+        alone: bool = False,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._source = source
-        self._image = _session(image_file, device, threads)
-        self._text = _session(text_file, device, threads)
-        self._image_norms = [norm.name for norm in self._image.get_overridable_initializers()]
-        self._text_norms = [norm.name for norm in self._text.get_overridable_initializers()]
-        self._info = ModelInfo(
-            name=name,
-            weights=weights,
-            embed_dim=embed_dim,
-            logit_scale=logit_scale,
-            context_length=tokenizer.context_length,
-            preprocess=preprocess,
-            provider=f"onnx:{self._image.get_providers()[0]}",
-            bundle=bundle,
-        )
+        self._image, self._text = image, text
+        self._info, self._source, self._tokenizer = info, source, tokenizer
+        self._alone = alone
+        # (1 or B, 1, ..., C): where its rows stand, and one for each picture or one for all.
+        self._shapes = {norm.name: norm.shape for norm in image.get_overridable_initializers()}
+        self._text_norms = [norm.name for norm in text.get_overridable_initializers()]
 
     @property
     def info(self) -> ModelInfo:
@@ -74,68 +60,31 @@ class OnnxEngine:
 
     def encode_image(self, images: Floats, adapters: Sequence[Adapter]) -> Floats:
         """See `Engine.encode_image`."""
-        return encode_in_groups(images, adapters, self._encode_image, self._info)
+        require_batch(images, adapters, self._info)
+        if not len(images):
+            return np.empty((0, self._info.embed_dim), np.float32)
+        size = 1 if self._alone else len(images)
+        parts = [
+            self._encoded(images[first : first + size], adapters[first : first + size])
+            for first in range(0, len(images), size)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def encode_text(self, tokens: Tokens, adapter: Adapter) -> Floats:
         """See `Engine.encode_text`."""
-        features: Floats = self._text.run(None, {"tokens": tokens, **self._norms(self._text_norms, adapter)})[
-            0
-        ]
+        feeds: dict[str, Any] = {"tokens": tokens}
+        if adapter.digest != self._source.digest:
+            adapter.require_shapes_of(self._source)
+            feeds |= {name: adapter.tensors[name] for name in self._text_norms}
+        features: Floats = self._text.run(None, feeds)[0]
         return features
 
-    def _encode_image(self, images: Floats, adapter: Adapter) -> Floats:
-        features: Floats = self._image.run(
-            None, {"images": images, **self._norms(self._image_norms, adapter)}
-        )[0]
+    def _encoded(self, images: Floats, adapters: Sequence[Adapter]) -> Floats:
+        feeds = {"images": np.ascontiguousarray(images, dtype=np.float32)}
+        # The source's own numbers are in the file.
+        if {adapter.digest for adapter in adapters} != {self._source.digest}:
+            for adapter in adapters:
+                adapter.require_shapes_of(self._source)
+            feeds |= rows(adapters, self._shapes)
+        features: Floats = self._image.run(None, feeds)[0]
         return features
-
-    def _norms(self, names: list[str], adapter: Adapter) -> dict[str, Floats]:
-        """Return what overrides a tower's LayerNorms: nothing for the source, which the file holds."""
-        if adapter.digest == self._source.digest:
-            return {}
-        adapter.require_shapes_of(self._source)
-        return {name: adapter.tensors[name] for name in names}
-
-
-def _session(file: Path, device: str, threads: int | None) -> Any:
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise ModelError(runtime_problem() or f"ONNX Runtime cannot be loaded: {error}") from error
-
-    providers: list[Any] = [CPU]
-    if device != "cpu" and CUDA in ort.get_available_providers():
-        # The CUDA and cuDNN wheels are not on the loader's path; without them this finds the system's.
-        ort.preload_dlls()
-        # TF32 keeps 10 bits of a float32's 23: too few for the tolerance that a bundle is built to.
-        providers.insert(0, (CUDA, {"use_tf32": "0"}))
-    options = ort.SessionOptions()
-    options.log_severity_level = (
-        3  # it warns once for every LayerNorm that can be overridden: that is the plan
-    )
-    options.intra_op_num_threads = threads or 0
-    # Spinning threads take the cores from the cameras and, when the machine is busy, make the model itself
-    # two to three times slower.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    errors = _session_errors()
-    try:
-        session = ort.InferenceSession(str(file), options, providers=providers)
-    except errors as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{file}: onnxruntime {ort.__version__} cannot run it: {reason}") from error
-    running = session.get_providers()[0]
-    if device == "cuda" and running != CUDA:
-        raise ModelError(
-            f"device cuda: ONNX Runtime runs on {running}; install 'mekiki[gpu]', check the driver"
-        )
-    if len(providers) > 1 and running != CUDA:
-        logger.warning("ONNX Runtime found no usable CUDA card, the model runs on %s", running)
-    return session
-
-
-def _session_errors() -> tuple[type[Exception], ...]:
-    """Return what a session raises for a file that it cannot run; the only common base is Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
-    return tuple(getattr(state, name) for name in names)

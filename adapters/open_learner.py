@@ -1,44 +1,75 @@
-"""What a learner's thread looks and learns with. Imports torch only where the model runs on it."""
+"""What learners look and learn with. Imports torch only where the model runs on it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from adapters.engine import Engine
-from adapters.halting import HaltingEngine
-from adapters.open import ModelSettings, default_threads, open_clip_model
+from adapters.halting import HaltingEngine, HaltingTowers
+from adapters.line_update import Proposer
+from adapters.objectives import Words
+from adapters.open import ModelSettings, open_plain
 from adapters.prompts import Prompts
+from adapters.towers import Towers
 
-if TYPE_CHECKING:
-    from adapters.torch_update import TorchUpdate
+THREADS = 1
+"""Of a learner's model: its batches are large, and the other cores belong to inspection."""
 
 
-def open_learner(
-    settings: ModelSettings, shared: Engine, prompts: Prompts, *, full: bool, halt: Callable[[], bool]
-) -> tuple[Engine, TorchUpdate | None]:
-    """Return an engine that nobody waits for, and what makes proposals.
+class LearnerModel:
+    """The model of all learners of a process, beside the one that inspects: neither waits for the other.
 
-    Sessions of ONNX Runtime may be called from several threads at once and are shared. torch lends a module
-    other LayerNorms for the time of a call, so with it the learner has a model of its own.
+    Opened by the first thread that asks, and as urgent as that; the others share it. It computes in fp32,
+    whatever inspects: what is learned is told apart by less than a lower precision rounds away.
 
     Args:
         settings: of the model that inspects.
-        shared: that model, open.
-        prompts: the recipe's words.
-        full: LayerNorms are to move; needs ``engine: torch``.
-        halt: whether the thread is to end; both raise `Halted` then.
 
-    Raises:
-        AdapterError: the model's file is missing or altered by now.
+    Attributes:
+        turn: held by the learner that computes: together they keep one core busy, not one each.
     """
-    if settings.engine == "onnx":
-        return HaltingEngine(shared, halt), None
 
-    from adapters.halting_clip import HaltingClip
-    from adapters.torch_engine import TorchEngine
-    from adapters.torch_update import TorchUpdate
+    def __init__(self, settings: ModelSettings) -> None:
+        self.turn = threading.Lock()
+        self._settings = settings
+        self._opening = threading.Lock()
+        self._engine: Engine | None = None
+        self._towers: Towers | None = None
 
-    clip = HaltingClip.of(open_clip_model(settings), halt)
-    engine = TorchEngine(clip, threads=settings.threads or default_threads())
-    return engine, TorchUpdate(clip, prompts) if full else None
+    def open(
+        self, prompts: Prompts, *, full: bool, halt: Callable[[], bool]
+    ) -> tuple[Engine, Proposer | None]:
+        """Return what one learner looks with, and what makes its proposals.
+
+        Args:
+            prompts: the recipe's words.
+            full: LayerNorms are to move.
+            halt: whether the thread is to end; both raise `Halted` then.
+
+        Raises:
+            AdapterError: the model's file is missing or altered by now.
+        """
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_plain(self._settings, THREADS)
+            if full and self._towers is None:
+                self._towers = self._open_towers()
+        proposer = None
+        if full and self._towers is not None:
+            towers = HaltingTowers(self._towers, halt)
+            proposer = Proposer(towers, Words.of(self._engine, prompts))
+        return HaltingEngine(self._engine, halt), proposer
+
+    def _open_towers(self) -> Towers:
+        settings = self._settings
+        if settings.engine != "torch":
+            from adapters.bundle import bundle_path, open_towers
+
+            folder = bundle_path(settings.bundle)
+            return open_towers(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)
+        from adapters.torch_engine import TorchEngine
+        from adapters.torch_towers import TorchTowers
+
+        assert isinstance(self._engine, TorchEngine)
+        return TorchTowers(self._engine.clip)

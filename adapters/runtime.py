@@ -1,4 +1,4 @@
-"""Which ONNX Runtime is installed: the distributions overwrite each other silently, so they are counted."""
+"""Which runtimes are installed. Those of ONNX overwrite each other silently, so they are counted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ def installed_runtimes() -> list[tuple[str, str]]:
         if re.fullmatch(r"onnxruntime(-(gpu|directml|openvino|qnn|migraphx|training))?", name):
             found[name] = distribution.version
     return sorted(found.items())
+
+
+def openvino_version() -> str | None:
+    """Return the version of OpenVINO; None where it is not installed."""
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def runtime_problem() -> str | None:

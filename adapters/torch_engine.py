@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from adapters.adapter import Adapter
 from adapters.clip import Clip
-from adapters.engine import Floats, ModelInfo, Tokens, encode_in_groups
+from adapters.engine import Floats, ModelInfo, Precision, Tokens, place, require_batch
+from adapters.lowered import lowered
+
+_DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """An `Engine` on torch. With the source adapter it gives what open_clip gives, to the last bit.
+    """An `Engine` on torch. In fp32 the source adapter gives what open_clip gives, to the last bit.
 
-    Owns nothing that changes, but torch lends the module other LayerNorms for the time of a call: a lock
-    makes calls that meet take turns.
+    Owns nothing that changes; calls that meet take turns, see `Clip.turn`.
+
+    Args:
+        clip: the model, fp32.
+        threads: CPU threads of all of torch; None leaves them as they are.
+        precision: fp32, or what weights and pictures are cast to.
     """
 
-    def __init__(self, clip: Clip, threads: int | None = None) -> None:
-        self.clip = clip
-        self._turn = threading.Lock()
+    def __init__(self, clip: Clip, threads: int | None = None, precision: Precision = "fp32") -> None:
+        self._dtype = _DTYPES.get(precision, torch.float32)
+        self._info = replace(clip.info, provider=place(clip.info.provider, precision))
+        self.clip = clip if self._dtype == torch.float32 else lowered(clip, self._dtype)
         if threads is not None:
             torch.set_num_threads(threads)
 
     @property
     def info(self) -> ModelInfo:
         """What the model is."""
-        return self.clip.info
+        return self._info
 
     @property
     def source(self) -> Adapter:
@@ -42,18 +51,29 @@ class TorchEngine:
 
     def encode_image(self, images: Floats, adapters: Sequence[Adapter]) -> Floats:
         """See `Engine.encode_image`."""
-        return encode_in_groups(images, adapters, self._encode_image, self.info)
+        require_batch(images, adapters, self.info)
+        if not len(images):
+            return np.empty((0, self.info.embed_dim), np.float32)
+        with self.clip.turn, torch.inference_mode():
+            moved = torch.tensor(images, device=self.clip.device, dtype=self._dtype)
+            return _floats(self.clip.encode_image(moved, self._rows(adapters)))
 
     def encode_text(self, tokens: Tokens, adapter: Adapter) -> Floats:
         """See `Engine.encode_text`."""
-        with self._turn, torch.inference_mode():
+        with self.clip.turn, torch.inference_mode():
             moved = torch.tensor(tokens, device=self.clip.device)
             return _floats(self.clip.encode_text(moved, self._norms(adapter)))
 
-    def _encode_image(self, images: Floats, adapter: Adapter) -> Floats:
-        with self._turn, torch.inference_mode():
-            moved = torch.tensor(images, device=self.clip.device)
-            return _floats(self.clip.encode_image(moved, self._norms(adapter)))
+    def _rows(self, adapters: Sequence[Adapter]) -> dict[str, Tensor]:
+        """Return one row of every LayerNorm of the image tower for each picture, or one for all."""
+        if len({adapter.digest for adapter in adapters}) == 1:
+            return self._norms(adapters[0])
+        for adapter in adapters:
+            adapter.require_shapes_of(self.source)
+        return {
+            name: torch.from_numpy(np.stack([one.tensors[name] for one in adapters])).to(self.clip.device)
+            for name in self.clip.norm_names("image")
+        }
 
     def _norms(self, adapter: Adapter) -> dict[str, Tensor]:
         """Return the adapter as tensors; nothing for the source, whose numbers are in the model."""

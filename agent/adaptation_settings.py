@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from camera.settings import Settings
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
+LEAST_SHADOW = 0.1
+"""Where one learns: with less, a change of light would be noticed parts too late."""
 _LOCKED_BY = ("weights", "recipe", "commissioning", "adapter")
 
 
@@ -38,8 +40,7 @@ class Adaptation(Settings):
     )
     level: Literal["auto", "full", "operating_point"] = Field(
         default="auto",
-        description="full: LayerNorms and operating point, needs engine: torch; operating_point: that alone;"
-        " auto: full where the engine can",
+        description="full, or auto: LayerNorms and operating point; operating_point: that alone",
     )
     every_frames: int = Field(default=50, ge=1, description="parts from one proposal to the next")
     bound: float = Field(
@@ -48,14 +49,26 @@ class Adaptation(Settings):
     duty: float = Field(
         default=0.25, gt=0, le=1, description="share of the time that the learner may compute"
     )
+    shadow_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of the parts that the frozen model sees too where something learned answers; by it"
+        " drift is noticed, and each part that it sees costs twice",
+    )
     keep: int = Field(default=20, ge=1, description="newest versions that are kept, beside pinned ones")
     pins: Pins = Field(
         default=Pins(), description="what must be in force at the start; mode: locked needs them"
     )
 
     @model_validator(mode="after")
-    def _locked_to_something(self) -> Self:
+    def _possible(self) -> Self:
         missing = [name for name in _LOCKED_BY if getattr(self.pins, name) is None]
         if self.mode == "locked" and missing:
             raise ValueError(f"mode: locked needs pins for {', '.join(missing)}")
+        if self.mode in ("adaptive", "shadow") and self.shadow_share < LEAST_SHADOW:
+            raise ValueError(
+                f"shadow_share: {self.shadow_share:g} is too little for mode: {self.mode}, which learns from"
+                f" what the frozen model sees: {LEAST_SHADOW} or more"
+            )
         return self

@@ -94,9 +94,9 @@ class _Place:
     def store(self) -> AdapterStore:
         """Open the adapters to look at them; tells what is wrong with them."""
         from adapters.adapter_store import AdapterStore
-        from adapters.open import open_engine
+        from adapters.open import open_plain
 
-        engine = open_engine(self.config.model)
+        engine = open_plain(self.config.model)
         store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
         for line in store.found:
             _say(line)

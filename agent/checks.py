@@ -46,7 +46,6 @@ def problems(data: Data, tree: Node, folder: Path) -> list[Problem]:
         *_missing_files(data, tree, folder),
         *_unknown_recipes(data, tree),
         *_shared_devices(data, tree),
-        *_learning_without_torch(data, tree),
     ]
 
 
@@ -120,15 +119,6 @@ def _shared_devices(data: Data, tree: Node) -> Iterator[Problem]:
             yield Problem(*tree.place(path), what)
         elif device:
             users[device] = str(path[1])
-
-
-def _learning_without_torch(data: Data, tree: Node) -> Iterator[Problem]:
-    model = data.get("model") if isinstance(data, dict) else None
-    engine = model.get("engine", "onnx") if isinstance(model, dict) else "onnx"
-    for path, level in _matching(data, ("stations", "*", "adaptation", "level")):
-        if level == "full" and engine == "onnx":
-            what = "full needs model.engine: torch: set that, or operating_point, or leave it to auto"
-            yield Problem(*tree.place(path), what)
 
 
 def _device(source: Data) -> str | None:

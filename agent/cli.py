@@ -135,11 +135,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from adapters.open import ModelSettings, open_engine
     from agent.configfile import load
     from agent.files import inspect
+    from agent.opening import open_model
     from agent.recipes import find_recipe
 
     config = load(Path(arguments.config)).config if arguments.config else None
     recipe = find_recipe(arguments.recipe, {} if config is None else config.recipes)
-    engine = open_engine(ModelSettings() if config is None else config.model)
+    engine = open_engine(ModelSettings()) if config is None else open_model(config)
     return inspect(arguments.paths, recipe, engine, as_json=arguments.json)
 
 
@@ -154,6 +155,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return EXIT_OK if well else EXIT_CHECK_FAILED
 
 
+def _bench_engines(arguments: argparse.Namespace) -> int:
+    from agent.bench_cli import bench_engines
+
+    return bench_engines(arguments.config, as_json=arguments.json)
+
+
 def _model_build(arguments: argparse.Namespace) -> int:
     from adapters.bundle_build import build
 
@@ -164,6 +171,7 @@ def _model_build(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         pretrained=arguments.pretrained,
         sha256=arguments.sha256,
+        int8=arguments.int8,
     )
     _say(
         f"{built.folder}: {built.size / 1e6:.1f} MB, {built.digest}, "
@@ -208,6 +216,7 @@ _COMMANDS: dict[str, Command] = {
     "check": _check,
     "inspect": _inspect,
     "doctor": _doctor,
+    "bench engines": _bench_engines,
     "model build": _model_build,
     "convert diffclip": _convert_diffclip,
 }

@@ -134,6 +134,13 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
 
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
 
+    bench = commands.add_parser("bench", help="measure what this machine can do")
+    benches = bench.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)
+    engines = benches.add_parser("engines", help="which engine runs the model fastest; engine: auto takes it")
+    _with_config(engines)
+    engines.add_argument("--json", action="store_true", help="the result as one JSON object")
+    engines.set_defaults(command=commands_by_name["bench engines"])
+
     model = commands.add_parser("model", help="make model bundles")
     verbs = model.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
     build = verbs.add_parser("build", help="make a bundle from an open_clip model (needs the torch extra)")
@@ -145,6 +152,7 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     build.add_argument("--checkpoint", type=Path, help="weights for NAME")
     build.add_argument("--pretrained", help="pretrained tag for NAME, from the local hub cache")
     build.add_argument("--sha256", help="what the weights file must have")
+    build.add_argument("--int8", action="store_true", help="add the image tower in int8, for processors")
     build.set_defaults(command=commands_by_name["model build"])
 
     convert = commands.add_parser("convert", help="make published checkpoints safe to read")

@@ -21,7 +21,6 @@ from adapters.commissioning import Commissioning, CommissioningError
 from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
-from adapters.open import open_engine
 from adapters.seen import Seen
 from adapters.version import SOURCE
 from agent.answering import Answering
@@ -32,6 +31,7 @@ from agent.config import Recipe
 from agent.configfile import Loaded, load
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.golden import read_golden
+from agent.opening import open_model
 from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
 from agent.recipes import find_recipe
@@ -89,7 +89,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
     data = Path(loaded.config.agent.data_dir)
     require_owner(data, "commission")
     with lock_folder(data):
-        engine = open_engine(loaded.config.model)
+        engine = open_model(loaded.config, owner=True)
         check_prompts(loaded, engine)
         try:
             made = _commission(loaded, wish, recipe, engine)

@@ -97,7 +97,7 @@ def open_station(
         StoreError: its folder cannot be written.
     """
     settings = loaded.config.stations[station].adaptation
-    level = level_of(settings, loaded.config.model.engine)
+    level = level_of(settings)
     file = commissioning_file(loaded.config, station)
     why = NOT_COMMISSIONED.format(station)
     found: Commissioned | Uncommissioned | None = None
@@ -117,10 +117,9 @@ def open_station(
     return found
 
 
-def level_of(settings: Adaptation, engine: str) -> Level:
-    """Return what a station may learn with the kind of engine that it has."""
-    # That a config asks for full with another engine was refused when it was read.
-    return "full" if engine == "torch" and settings.level in ("auto", "full") else "operating_point"
+def level_of(settings: Adaptation) -> Level:
+    """Return what a station may learn: everything, unless it is to learn less."""
+    return "full" if settings.level == "auto" else settings.level
 
 
 def _opened(

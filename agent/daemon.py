@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.engine import Engine
-from adapters.open import open_engine
 from adapters.runtime import runtime_problem
 from agent import payloads
 from agent.board import Board
@@ -22,7 +21,7 @@ from agent.errors import AgentError
 from agent.health import LearnerStats
 from agent.inspector import Inspector
 from agent.learning import Learning
-from agent.opening import open_feed, open_sources, open_stations
+from agent.opening import open_feed, open_model, open_sources, open_stations
 from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
 from agent.publisher import Publisher
@@ -86,10 +85,10 @@ class Daemon:
             ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
         """
         config = self._loaded.config
-        if config.model.engine == "onnx" and (problem := runtime_problem()):
+        if config.model.engine != "torch" and (problem := runtime_problem()):
             log.error("%s", problem)
         sources = open_sources(self._loaded)
-        engine = self._engine or open_engine(config.model)
+        engine = self._engine or open_model(config, owner=True)
         check_prompts(self._loaded, engine)
         with ExitStack() as stack:
             if config.mqtt.embedded_broker:

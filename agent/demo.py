@@ -23,7 +23,7 @@ from agent import demo_story
 from agent.broker import embedded_broker
 from agent.commissioned import station_folder
 from agent.daemon import Daemon
-from agent.demo_config import STATION, can_learn, demo_config
+from agent.demo_config import STATION, demo_config
 from agent.demo_line import PARTS, commission_line, sentences
 from agent.demo_story import CHAPTERS, Operator, Score
 from agent.mqtt import subscription
@@ -46,12 +46,7 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
         as_json: one JSON object a line on stdout, the last one the summary.
     """
     with tempfile.TemporaryDirectory(prefix="mekiki-demo-") as folder:
-        full = can_learn()
-        loaded = demo_config(Path(folder), fps, full=full)
-        if not full:
-            _remark(
-                "without torch (pip install 'mekiki[torch]') only the operating point follows the pictures"
-            )
+        loaded = demo_config(Path(folder), fps)
         _remark(f"{PARTS} parts of the clean line are watched first")
         _remark(sentences(commission_line(loaded, STATION, open_engine(ModelSettings()))))
         camera = loaded.config.stations[STATION].camera

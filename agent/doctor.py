@@ -13,13 +13,13 @@ from pathlib import Path
 from adapters.adapter import AdapterError
 from adapters.commissioning import Commissioning
 from adapters.engine import Engine
-from adapters.open import open_engine
-from adapters.runtime import installed_runtimes, runtime_problem
+from adapters.runtime import installed_runtimes, openvino_version, runtime_problem
 from agent.commissioned import NOT_COMMISSIONED, commissioning_file
 from agent.config import Config
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.opening import open_model
 from agent.plans import check_prompts
 from agent.recipes import find_recipe
 from agent.store import peek
@@ -60,14 +60,16 @@ def _runtime(config: Config) -> Finding:
     if config.model.engine == "torch":
         return Finding(True, "runtime", "engine: torch")
     problem = runtime_problem()
-    found = ", ".join(f"{name} {version}" for name, version in installed_runtimes())
-    return Finding(problem is None, "runtime", problem or found)
+    found = [f"{name} {version}" for name, version in installed_runtimes()]
+    if (openvino := openvino_version()) is not None:
+        found.append(f"openvino {openvino}")
+    return Finding(problem is None, "runtime", problem or ", ".join(found))
 
 
 def _model(loaded: Loaded) -> Iterator[Finding]:
     config = loaded.config
     try:
-        engine = open_engine(config.model)
+        engine = open_model(config)
         check_prompts(loaded, engine)
     except (AdapterError, ConfigError) as error:
         yield Finding(False, "model", str(error))

@@ -17,6 +17,7 @@ from agent.config import Recipe
 from agent.handover import Witnessed, as_seen
 from agent.ids import ulid
 from agent.predictor import Predictor
+from agent.shadow import is_shadowed
 from agent.verdict import Decision, Provenance, Verdict, decide, vote
 from camera.frame import Fault, Frame
 from camera.mailbox import Mailbox
@@ -35,6 +36,7 @@ class StationPlan:
         limits: when a frame is too old to be inspected.
         frozen: the model as it was trained, at the commissioned operating point.
         answering: what to judge with now, complete; asked once per batch, in the loop.
+        shadow: share of the frames that the frozen model sees too where something else answers.
         witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
     """
 
@@ -45,6 +47,7 @@ class StationPlan:
     frozen: Predictor
     answering: Callable[[], Predictor]
     witness: Callable[[Witnessed], None] | None = None
+    shadow: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,14 +57,15 @@ class _Judged:
     Attributes:
         predictor: what answers.
         scores: ``(C,)`` what it says.
-        source: ``(C,)`` what the frozen model says at the commissioned operating point.
-        feature: ``(D,)`` by the frozen model.
+        source: ``(C,)`` what the frozen model says at the commissioned operating point; None where it did
+            not see the picture.
+        feature: ``(D,)`` by the frozen model, or None.
     """
 
     predictor: Predictor
     scores: Floats
-    source: Floats
-    feature: Floats
+    source: Floats | None
+    feature: Floats | None
 
 
 class Inspector:
@@ -101,7 +105,7 @@ class Inspector:
         size = self._engine.info.preprocess.size
         grey = np.zeros((1, 3, size, size), np.float32)
         for plan in self._plans.values():
-            self._look(grey, [plan])
+            self._look(grey, [plan], [True])
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop`, the limit, or the end of every station."""
@@ -122,7 +126,12 @@ class Inspector:
         judged: list[_Judged] = []
         if usable:
             pixels = np.stack([frame.pixels for frame in usable if frame.pixels is not None])
-            judged = self._look(pixels, [self._plans[frame.station] for frame in usable])
+            plans = [self._plans[frame.station] for frame in usable]
+            shadowed = [
+                is_shadowed(frame.station, frame.number, plan.shadow)
+                for frame, plan in zip(usable, plans, strict=True)
+            ]
+            judged = self._look(pixels, plans, shadowed)
         decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
         infer_ms = (decided_ns - taken_ns) / 1e6
         rows = iter(judged)
@@ -139,30 +148,43 @@ class Inspector:
             return frame
         return replace(frame, pixels=None, quality=replace(frame.quality, fault=Fault.STALE))
 
-    def _look(self, pixels: Floats, plans: Sequence[StationPlan]) -> list[_Judged]:
-        """Judge ``(B, 3, S, S)`` pictures, each by its own station's recipe and adapter."""
+    def _look(self, pixels: Floats, plans: Sequence[StationPlan], shadowed: Sequence[bool]) -> list[_Judged]:
+        """Judge ``(B, 3, S, S)`` pictures, each by its own station's recipe and adapter.
+
+        Args:
+            pixels: as the model takes them.
+            plans: of their stations.
+            shadowed: which of them the frozen model sees too, where it is not the one that answers.
+        """
         # One look at what answers per station: no frame of the batch gets a mixture of two versions.
         now = {id(plan): plan.answering() for plan in plans}
         predictors = [now[id(plan)] for plan in plans]
-        other = [
-            row
-            for row, (plan, predictor) in enumerate(zip(plans, predictors, strict=True))
-            if predictor.adapter.digest != plan.frozen.adapter.digest
+        same = [
+            predictor.adapter.digest == plan.frozen.adapter.digest
+            for plan, predictor in zip(plans, predictors, strict=True)
         ]
+        other = [row for row, is_same in enumerate(same) if shadowed[row] and not is_same]
         adapters = [predictor.adapter for predictor in predictors]
         adapters += [plans[row].frozen.adapter for row in other]
         images = np.concatenate([pixels, pixels[other]]) if other else pixels
         features = self._engine.encode_image(images, adapters)  # (B + number of others, D)
-        frozen = np.array(features[: len(plans)])
-        frozen[other] = features[len(plans) :]
+        frozen: list[Floats | None] = [
+            feature if is_same else None for feature, is_same in zip(features, same, strict=False)
+        ]
+        for row, feature in zip(other, features[len(plans) :], strict=True):
+            frozen[row] = feature
         return [
             self._judged(plan, predictor, feature, before)
             for plan, predictor, feature, before in zip(plans, predictors, features, frozen, strict=False)
         ]
 
-    def _judged(self, plan: StationPlan, predictor: Predictor, feature: Floats, frozen: Floats) -> _Judged:
+    def _judged(
+        self, plan: StationPlan, predictor: Predictor, feature: Floats, frozen: Floats | None
+    ) -> _Judged:
         scale = self._engine.info.logit_scale
         scores = predictor.probabilities(feature, scale)
+        if frozen is None:
+            return _Judged(predictor, scores, None, None)
         same = predictor.answers_like(plan.frozen)
         return _Judged(
             predictor, scores, scores if same else plan.frozen.probabilities(frozen, scale), frozen
@@ -171,7 +193,7 @@ class Inspector:
     def _tell(self, frame: Frame, judged: _Judged) -> None:
         """Show the station's learner what the frozen model saw, and what was said."""
         plan = self._plans[frame.station]
-        if plan.witness is None or frame.pixels is None:
+        if plan.witness is None or frame.pixels is None or judged.source is None or judged.feature is None:
             return
         info, fails, limit = self._engine.info, plan.frozen.fails, plan.recipe.threshold
         seen = as_seen(
@@ -191,9 +213,11 @@ class Inspector:
     ) -> Verdict:
         plan = self._plans[frame.station]
         own = decide(None if judged is None else judged.scores.tolist(), frame.quality, plan.recipe)
-        source = own
+        source: Decision | None = own
         if judged is not None and judged.source is not judged.scores:
-            source = decide(judged.source.tolist(), frame.quality, plan.recipe)
+            source = (
+                None if judged.source is None else decide(judged.source.tolist(), frame.quality, plan.recipe)
+            )
         decision = own
         if plan.recipe.votes is not None:
             history = self._history[frame.station]

@@ -16,7 +16,7 @@ Level = Literal["full", "operating_point"]
 
 
 class Update(Protocol):
-    """Makes a proposal from an adapter; `adapters.torch_update` has one."""
+    """Makes a proposal from an adapter; `adapters.line_update.Proposer` is one."""
 
     def __call__(
         self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int
@@ -39,7 +39,7 @@ class LearnerSettings:
     Attributes:
         mode: ``adaptive``; ``shadow``: everything, but the frozen model answers; ``frozen`` and ``locked``:
             what was promoted last answers and nothing is learned.
-        level: ``operating_point`` moves no LayerNorm: for weak machines, and without torch.
+        level: ``operating_point`` moves no LayerNorm: for weak machines.
         every: frames from one proposal to the next, and between looks at a held adapter where pictures creep.
         recheck: frames from one look at a held adapter to the next where they do not.
         bound: how far the operating point may follow the pictures, in nats.

@@ -13,11 +13,9 @@ from typing import Any
 from weakref import WeakSet
 
 from adapters.adapter import AdapterError
-from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.halting import Halted
-from adapters.open import ModelSettings
-from adapters.open_learner import open_learner
+from adapters.open_learner import LearnerModel
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import payloads
@@ -28,6 +26,7 @@ from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.payloads import JSON
 from agent.predictor import Predictor
+from agent.priority import step_back
 from agent.requests import Request, finish, take
 
 log = logging.getLogger(__name__)
@@ -46,13 +45,12 @@ class Learning:
     """Owns a station's learner: everything that learns happens in `run`, in one thread.
 
     The inspector never waits for it: `answering` gives what is complete, and `handover` takes what it saw.
-    After work of t seconds it rests, so that it computes no more than its share of the time; it goes on
-    observing meanwhile.
+    After work of t seconds it rests, so that it computes no more than its share of the time, and it works
+    only while no other station's learner does; it goes on observing meanwhile. Its thread gives way to all.
 
     Args:
         station: as it was found at start.
-        model: that inspects.
-        engine: that inspects.
+        model: of all learners.
         prompts: the recipe's words.
         first: what answers until something else is promoted.
         frozen: the model as it was trained, at the commissioned operating point.
@@ -63,8 +61,7 @@ class Learning:
     def __init__(
         self,
         station: Commissioned,
-        model: ModelSettings,
-        engine: Engine,
+        model: LearnerModel,
         prompts: Prompts,
         first: Predictor,
         frozen: Predictor,
@@ -74,7 +71,7 @@ class Learning:
         self.station = station.station
         self.handover = HandOver()
         self._found = station
-        self._model, self._engine, self._prompts = model, engine, prompts
+        self._model, self._prompts = model, prompts
         self._predictor, self._frozen = first, frozen
         self._agent, self._tell = agent, tell
         self._halt = Event()
@@ -104,6 +101,7 @@ class Learning:
     def run(self) -> None:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
         _running.add(self)
+        step_back()
         try:
             self._run()
         except Halted:
@@ -129,16 +127,17 @@ class Learning:
             if now >= self._ask_at:
                 self._on_disk(learner, lambda: self._obey(learner))
                 self._ask_at = time.monotonic() + (_ASK_S if self._disk is None else _DISK_S)
-            if now >= self._rest_until:
-                self._work(learner)
+            if now >= self._rest_until and self._model.turn.acquire(blocking=False):
+                try:
+                    self._work(learner)
+                finally:
+                    self._model.turn.release()
             self._show(learner)
 
     def _open(self) -> StationLearner:
         """Open what the learner looks and learns with; takes as long as opening the model does."""
         found = self._found
-        engine, update = open_learner(
-            self._model, self._engine, self._prompts, full=found.level == "full", halt=self._halt.is_set
-        )
+        engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._halt.is_set)
         self._texts = TextCache(engine)
         return StationLearner(
             found.clean,

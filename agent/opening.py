@@ -1,13 +1,15 @@
-"""What a run needs of its stations before anything is started: sources of pictures, and what was learned."""
+"""What a run needs before anything is started: the model, sources of pictures, and what was learned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 
 from adapters.engine import Engine, Preprocess
+from adapters.open import open_engine
 from agent.commissioned import Commissioned, Uncommissioned, open_station
-from agent.config import Station
+from agent.config import Config, Station
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.plans import used_recipes
@@ -16,6 +18,22 @@ from camera.feed import Feed
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
 from camera.source import Source, open_source
+
+
+def open_model(config: Config, *, owner: bool = False) -> Engine:
+    """Open the model to inspect with.
+
+    What ``engine: auto`` finds out is kept in the data folder.
+
+    Args:
+        config: names the model.
+        owner: the data folder is ours, to be made where it is not there yet.
+
+    Raises:
+        AdapterError: the model cannot be used; the message names the file or the engine and the remedy.
+    """
+    data = Path(config.agent.data_dir)
+    return open_engine(config.model, data if owner or data.is_dir() else None)
 
 
 def open_sources(loaded: Loaded) -> dict[str, Source]:

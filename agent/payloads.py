@@ -75,7 +75,7 @@ def result(verdict: Verdict, seq: int) -> JSON:
         "margin": _rounded(d.margin),
         "scores": None if d.scores is None else {label: _rounded(s) for label, s in d.scores.items()},
         "source": None
-        if verdict.source.label is None
+        if verdict.source is None or verdict.source.label is None
         else {"label": verdict.source.label, "score": _rounded(verdict.source.score)},
         "provenance": {
             "model": p.model,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.engine import Engine, PromptError
+from adapters.open_learner import LearnerModel
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import __version__
@@ -72,6 +73,7 @@ def station_plans(
     """
     recipes = used_recipes(loaded.config)
     plans, learners = {}, []
+    model = LearnerModel(loaded.config.model)
     for name, source in sources.items():
         recipe = recipes[loaded.config.stations[name].recipe]
         found, words = stations[name], prompts(recipe)
@@ -79,7 +81,7 @@ def station_plans(
         learning = None
         if isinstance(found, Commissioned):
             learning = Learning(
-                found, loaded.config.model, engine, words, first, frozen, loaded.config.agent.id,
+                found, model, words, first, frozen, loaded.config.agent.id,
                 partial(tell, name),
             )  # fmt: skip
             learners.append(learning)
@@ -91,6 +93,7 @@ def station_plans(
             frozen=frozen,
             answering=learning.answering if learning else partial(_always, frozen),
             witness=learning.handover.put if learning else None,
+            shadow=found.settings.shadow_share,
         )
     return plans, learners
 

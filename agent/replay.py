@@ -18,7 +18,7 @@ from adapters.drift import DriftReport
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.open import ModelSettings
-from adapters.open_learner import open_learner
+from adapters.open_learner import LearnerModel
 from adapters.prompts import TextCache
 from adapters.version import SOURCE
 from agent.commissioned import Commissioned, Uncommissioned
@@ -31,6 +31,7 @@ from agent.learner import StationLearner
 from agent.payloads import timestamp
 from agent.plans import predictors, prompts, provenance
 from agent.predictor import Predictor
+from agent.shadow import is_shadowed
 from agent.verdict import Verdict
 from camera.frame import Frame
 from camera.mailbox import Mailbox
@@ -99,6 +100,7 @@ class Replay:
     ) -> None:
         self.course = Course()
         self._recording, self._station = recording, found.station
+        self._shadow = found.settings.shadow_share
         self._engine, self._words = engine, prompts(recipe)
         self._texts = TextCache(engine)
         self._frozen, self._predictor = predictors(engine, recipe, found)
@@ -116,7 +118,7 @@ class Replay:
             limits=name.quality.model_copy(update={"stale_s": None}),
             frozen=self._frozen,
             answering=lambda: self._predictor,
-            witness=self._witnessed.append,
+            witness=self._witness,
         )
         self._inspector = Inspector(
             loaded.config.agent.id,
@@ -154,9 +156,8 @@ class Replay:
         )
 
     def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
-        engine, update = open_learner(
-            model, self._engine, self._words, full=found.level == "full", halt=lambda: False
-        )
+        opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
+        engine, update = opened
         return StationLearner(
             found.clean,
             Eye(engine, self._words, found.clean.fails),
@@ -170,6 +171,12 @@ class Replay:
 
     def _happened(self, record: dict[str, Any]) -> None:
         self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})
+
+    def _witness(self, one: Witnessed) -> None:
+        """Take what a learner on the line would get: there the frozen model does not see every frame."""
+        same = self._predictor.adapter.digest == self._frozen.adapter.digest
+        if same or is_shadowed(self._station, one.seen.number, self._shadow):
+            self._witnessed.append(one)
 
     def _learn(self, batch: Sequence[Frame]) -> None:
         learner = self._learner

@@ -12,10 +12,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.open import open_engine
 from agent.commissioned import Commissioned
 from agent.configfile import Loaded, load
 from agent.errors import EXIT_OK, ConfigError, UsageError
+from agent.opening import open_model
 from agent.plans import check_prompts
 from agent.problems import did_you_mean
 from agent.recipes import find_recipe
@@ -64,7 +64,7 @@ def replay(config: str, wish: Wish, *, as_json: bool) -> int:
     name = _station(loaded, wish, recording)
     station = loaded.config.stations[name]
     recipe = find_recipe(station.recipe, loaded.config.recipes)
-    engine = open_engine(loaded.config.model)
+    engine = open_model(loaded.config)
     check_prompts(loaded, engine)
     line = simulated_line(recording)
     count = Count(lambda part: None if line is None or part is None else line.label(line.number(part)))

@@ -59,12 +59,13 @@ class Count:
         self.frames += 1
         line = payloads.dumps(payloads.result(verdict, self.frames))
         self._sha.update(f"{line}\n".encode())
-        truth, frozen, own = self._truth(verdict.part_id), verdict.source.verdict, verdict.decision.verdict
+        truth, frozen, own = self._truth(verdict.part_id), verdict.source, verdict.decision.verdict
+        assert frozen is not None, "a replay shows every frame to the frozen model"
         if truth is not None and own is not Outcome.NOT_INSPECTED:
             self._parts[truth == GOOD] += 1
-        self.frozen.add(frozen, truth)
+        self.frozen.add(frozen.verdict, truth)
         self.answering.add(own, truth)
-        self.rejects.append((frozen is Outcome.FAIL, own is Outcome.FAIL))
+        self.rejects.append((frozen.verdict is Outcome.FAIL, own is Outcome.FAIL))
         return line
 
     @property

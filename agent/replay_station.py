@@ -42,7 +42,7 @@ def open_replayed(
         at: UTC time of the beginning.
     """
     settings = loaded.config.stations[station].adaptation
-    level = level_of(settings, loaded.config.model.engine)
+    level = level_of(settings)
     file = commissioning_file(loaded.config, station)
     why = NOT_COMMISSIONED.format(station)
     if file.exists():
@@ -75,7 +75,7 @@ def _fresh(
         store = _holding(active, versions, engine, settings.keep, at)
         if settings.mode != "shadow":
             answering = Answering(active.number, active.adapter, active.offset)
-    level = level_of(settings, loaded.config.model.engine)
+    level = level_of(settings)
     audit = Audit(station)
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 

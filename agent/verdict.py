@@ -85,7 +85,7 @@ class Verdict:
     part_id: str | None
     recipe: str
     decision: Decision
-    source: Decision
+    source: Decision | None
     provenance: Provenance
     quality: Quality
     wait_ms: float

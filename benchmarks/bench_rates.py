@@ -15,7 +15,8 @@ from adapters.baselines.rdumb import RDumb
 from adapters.baselines.sar import Sar
 from adapters.baselines.tent import Tent
 from adapters.batclip import Batclip
-from adapters.learning import Method, Optimizer
+from adapters.learning import Method
+from adapters.optimizer import Optimizer
 
 RATES = {"BATCLIP exact": 2e-2, "BATCLIP line": 5e-2, "TENT": 5e-3, "RDumb": 1e-1, "SAR": 1e-1}
 """Method -> learning rate. The papers': AdamW and Adam 1e-3, SGD 2.5e-4 for RDumb and 1e-3 for SAR."""

@@ -22,10 +22,13 @@ from adapters.clip import Clip
 from adapters.commission import commission
 from adapters.commissioning import Commissioning, Known, clean_half
 from adapters.eye import Eye
-from adapters.learning import Learned, Optimizer, Texts
+from adapters.learning import Texts
 from adapters.line_update import LineUpdate
+from adapters.objectives import Words
+from adapters.optimizer import Optimizer
 from adapters.seen import Bytes, Seen, as_pixels
 from adapters.torch_engine import TorchEngine
+from adapters.torch_towers import TorchTowers
 from adapters.trial import Trial
 from benchmarks.eval_line import auroc
 from benchmarks.machine import describe, in_words
@@ -75,6 +78,7 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
     """Return a row per variant for one degradation."""
     clip, texts = open_model(model, world)
     eye = Eye(TorchEngine(clip), world.prompts, world.fails)
+    words = Words.of(eye.engine, world.prompts)
     spec = clip.info.preprocess
     rng = np.random.default_rng([seed, 11])
 
@@ -114,15 +118,15 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
 
     rows = [row("frozen", eye.source, clean.offset), tracked("frozen, operating point tracked", eye.source)]
     for name, update in VARIANTS.items():
-        rows.append(tracked(name, learn(clip, texts, clean, trial, recent, update, seed)))
+        rows.append(tracked(name, learn(clip, words, clean, trial, recent, update, seed)))
     for mode in ("exact", "line"):
         adapter = batclip(
             clip, texts, recent, Batclip(mode=mode, optimizer=Optimizer("AdamW", 1e-3, weight_decay=0.01))
         )
         rows.append(tracked(f"BATCLIP {mode} alone, operating point tracked", adapter))
     true = as_pixels(labelled, spec)
-    best, _ = NONE.propose(clip, texts, Learned(clip.source), (true, truth), (true[:0], truth[:0]), seed)
-    rows.append(tracked("anchor on labelled pictures of the condition itself", best.adapter))
+    best, _ = NONE.propose(TorchTowers(clip), words, clip.source, (true, truth), (true[:0], truth[:0]), seed)
+    rows.append(tracked("anchor on labelled pictures of the condition itself", best))
     for one in rows:
         print(f"{model} {kind} {one['variant']}: {one['balanced']:.3f} {one['auroc']:.3f}", flush=True)
     return rows
@@ -130,7 +134,7 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
 
 def learn(
     clip: Clip,
-    texts: Texts,
+    words: Words,
     clean: Commissioning,
     trial: Trial,
     recent: Sequence[Seen],
@@ -145,9 +149,9 @@ def learn(
     usual = np.full(len(good), int(np.flatnonzero(~clean.fails)[0]))
     known = as_pixels(trial.condition.render(half.pictures, seed + 1), spec)
     learned, _ = update.propose(
-        clip, texts, Learned(clip.source), (known, half.classes), (as_pixels(good, spec), usual), seed
+        TorchTowers(clip), words, clip.source, (known, half.classes), (as_pixels(good, spec), usual), seed
     )
-    return learned.adapter
+    return learned
 
 
 def batclip(clip: Clip, texts: Texts, recent: Sequence[Seen], method: Batclip) -> Adapter:

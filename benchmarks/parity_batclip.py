@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from adapters.batclip import Batclip
 from adapters.clip import Clip, load_clip
-from adapters.learning import Learned, Outputs, Texts, forward
+from adapters.learning import Learned, Outputs, Texts, forward, named, parameter
 from adapters.norm_vector import NormVector
 from adapters.prompts import Prompts
 from benchmarks.machine import describe, in_words, table, write
@@ -140,10 +140,10 @@ def gradients(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the gradient of the loss by LayerNorm name."""
     norms = NormVector(clip.source, tuple(clip.source.tensors))
-    vector = norms.read(state.adapter, clip.device).requires_grad_()
-    outputs: Outputs = forward(clip, norms.named(vector), images, texts)
+    vector = parameter(norms, state.adapter, clip.device)
+    outputs: Outputs = forward(clip, named(norms, vector), images, texts)
     (gradient,) = torch.autograd.grad(method.terms(outputs).loss, vector)
-    return {name: part.double().numpy() for name, part in norms.named(gradient).items()}
+    return {name: part.double().numpy() for name, part in named(norms, gradient).items()}
 
 
 def theirs(checkout: Path, clip: Clip, weights: Path, problem: Problem) -> dict[str, NDArray[np.float64]]:

@@ -1,55 +1,46 @@
 """What the agent costs around its model: rate against the bare model call, latency by stage, start, memory.
 
 ``python -m benchmarks.pipeline`` writes ``results/pipeline.json`` and ``.md``. Needs mosquitto.
-Pictures of the simulated line lie in a folder as JPEGs and are read as fast as they are inspected, one
-picture per call of the model; the subscriber sits in a process of its own, as the plant's would.
+Pictures of the simulated line lie in a folder as JPEGs and are read as fast as they are inspected; the
+subscriber sits in a process of its own, as the plant's would. The bare model is called with one picture after
+the other; the agent with up to `BATCH` together where so many stations wait, one where there is one station.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paho.mqtt.client as paho
 import psutil
-import yaml
-from paho.mqtt.enums import CallbackAPIVersion
-from PIL import Image
 
 from adapters.engine import Engine
 from adapters.open import ModelSettings, open_engine
 from agent.board import Board
 from agent.configfile import load
-from agent.daemon import Daemon
 from agent.ids import ulid
 from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
 from agent.verdict import Decision, Outcome, Provenance, Verdict
+from benchmarks.line_run import config, mosquitto, run, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
 from camera.folder import picture_files
 from camera.frame import Quality
 from camera.images import read_image
 from camera.preprocess import Preprocess, prepare
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
 
-PICTURES = 64
+STATIONS = (1, 4, 16)
+BATCH = 8
+"""The default of config.yaml."""
 
 
 def main() -> None:
@@ -69,7 +60,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_pictures(folder / "pictures")
+        write_pictures(folder / "pictures")
         with mosquitto(folder) as port:
             figures["rate"] = _rates(engine, folder, port, arguments.frames, arguments.rounds)
             figures["latency_ms"] = _latency(engine, folder, port, arguments.frames)
@@ -83,11 +74,11 @@ def _rates(engine: Engine, folder: Path, port: int, frames: int, rounds: int) ->
     """Run the bare model and the whole agent in turn, so that both meet the same machine."""
     spec = Preprocess(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
     pixels = [prepare(read_image(path), spec)[np.newaxis] for path in picture_files(folder / "pictures")]
-    ratios: dict[int, list[float]] = {1: [], 4: []}
-    whole: dict[int, list[float]] = {1: [], 4: []}
+    ratios: dict[int, list[float]] = {stations: [] for stations in STATIONS}
+    whole: dict[int, list[float]] = {stations: [] for stations in STATIONS}
     bare = [_bare(engine, pixels, frames)]
     for _ in range(rounds):
-        for stations in (1, 4):
+        for stations in STATIONS:
             fps = _whole(engine, folder, port, frames, stations)
             bare.append(_bare(engine, pixels, frames))
             whole[stations].append(fps)
@@ -117,8 +108,8 @@ def _bare(engine: Engine, pixels: list[Any], frames: int) -> float:
 
 def _whole(engine: Engine, folder: Path, port: int, frames: int, stations: int) -> float:
     """Return frames a second between the first and the last decision, as a subscriber sees them."""
-    with _subscriber(port) as seen:
-        _run(engine, folder, port, frames, stations)
+    with subscriber(port) as seen:
+        run(engine, folder, port, frames, stations, batch=BATCH)
         rows = seen(frames)
     decided = sorted(row["decided"] for row in rows)
     return (len(decided) - 1) / (decided[-1] - decided[0])
@@ -127,8 +118,8 @@ def _whole(engine: Engine, folder: Path, port: int, frames: int, stations: int) 
 def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, Any]:
     """Capture to arrival, split by stage, at half of the rate that one station reaches."""
     half = 0.5 * _whole(engine, folder, port, min(frames, 500), 1)
-    with _subscriber(port) as seen:
-        _run(engine, folder, port, frames, 1, fps=half)
+    with subscriber(port) as seen:
+        run(engine, folder, port, frames, 1, fps=half)
         rows = seen(frames)[50:]
     stages = {
         "wait": [row["wait"] for row in rows],
@@ -147,7 +138,7 @@ def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, 
 
 def _verdicts(folder: Path, port: int, count: int = 20_000) -> dict[str, Any]:
     """How fast verdicts go to disk and to the broker, without a camera and a model in their way."""
-    loaded = load(_config(folder, port, 1, data="verdicts"))
+    loaded = load(config(folder, port, 1, data="verdicts"))
     status = Status(loaded.config, open_engine(ModelSettings()).info, [])
     store = Store(folder / "verdicts", keep_results=1_000_000, max_waiting=1_000_000)
     publisher = Publisher(
@@ -201,8 +192,8 @@ def _start(folder: Path, port: int) -> dict[str, Any]:
     """Time from the start of the process to the arrival of its first verdict; three times."""
     times = []
     for number in range(3):
-        with _subscriber(port) as seen:
-            path = _config(folder, port, 1, data=f"start-{number}")
+        with subscriber(port) as seen:
+            path = config(folder, port, 1, data=f"start-{number}")
             started = time.time()
             command = [sys.executable, "-m", "agent", "run", "-c", str(path), "--frames", "1"]
             subprocess.run(command, check=True, capture_output=True)
@@ -212,8 +203,8 @@ def _start(folder: Path, port: int) -> dict[str, Any]:
 
 def _memory(folder: Path, port: int, frames: int) -> dict[str, Any]:
     """Resident memory of an agent of its own after a tenth of the frames and after all of them."""
-    path = _config(folder, port, 1, data="memory")
-    with _subscriber(port) as seen:
+    path = config(folder, port, 1, data="memory")
+    with subscriber(port) as seen:
         agent = subprocess.Popen(
             [sys.executable, "-m", "agent", "run", "-c", str(path)],
             stdout=subprocess.DEVNULL,
@@ -230,119 +221,6 @@ def _memory(folder: Path, port: int, frames: int) -> dict[str, Any]:
     return {"rss_mib": marks, "growth_percent": round(100 * (late / early - 1), 2)}
 
 
-def _run(
-    engine: Engine, folder: Path, port: int, frames: int, stations: int, fps: float | None = None
-) -> None:
-    name = f"data-{time.monotonic_ns()}"
-    loaded = load(_config(folder, port, stations, data=name, fps=fps))
-    Daemon(loaded, frames=frames, engine=engine).run()
-    shutil.rmtree(folder / name)
-
-
-def _config(folder: Path, port: int, stations: int, *, data: str, fps: float | None = None) -> Path:
-    camera: dict[str, Any] = {"kind": "folder", "path": "pictures", "loop": True}
-    if fps is not None:
-        camera["fps"] = fps
-    config = {
-        "version": 1,
-        "agent": {"id": "bench", "data_dir": data},
-        "mqtt": {"host": "127.0.0.1", "port": port},
-        "inspector": {"batch": 1},
-        "storage": {"min_free_mb": 0},
-        "log": {"level": "warning"},
-        "stations": {f"station{n}": {"recipe": "line", "camera": camera} for n in range(stations)},
-    }
-    path = folder / f"{data}.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
-
-
-def _write_pictures(folder: Path) -> None:
-    folder.mkdir()
-    line = SimulatedLine(SimulatedCamera(seed=3, defect_rate=0.2))
-    for number in range(1, PICTURES + 1):
-        Image.fromarray(line.picture(number)).save(folder / f"{number:04}.jpg", quality=90)
-
-
-@contextmanager
-def mosquitto(folder: Path) -> Iterator[int]:
-    """Serve on a free port of the loopback while the context lasts; yields the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n")
-    binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    broker = subprocess.Popen([binary, "-c", str(config)], stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.5)
-        yield port
-    finally:
-        broker.terminate()
-        broker.wait(10)
-
-
-@contextmanager
-def _subscriber(port: int) -> Iterator[Any]:
-    """Collect results in a process of its own; yields a function that waits for n of them."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_listen, args=(port, theirs), daemon=True)
-    process.start()
-    assert ours.poll(30), "the subscriber did not start"
-    ours.recv()
-
-    def seen(count: int, timeout_s: float = 300.0) -> list[dict[str, float]]:
-        ours.send(count)
-        if not ours.poll(timeout_s):
-            raise TimeoutError(f"{count} results did not arrive within {timeout_s:.0f} s")
-        rows: list[dict[str, float]] = ours.recv()
-        return rows
-
-    try:
-        yield seen
-    finally:
-        process.terminate()
-        process.join(10)
-
-
-def _listen(port: int, pipe: Any) -> None:
-    arrived: list[tuple[float, bytes]] = []
-    changed = threading.Condition()
-
-    def on_message(_client: Any, _userdata: Any, message: Any) -> None:
-        with changed:
-            arrived.append((time.time(), message.payload))
-            changed.notify_all()
-
-    client = paho.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = on_message
-    client.on_connect = lambda c, *_: c.subscribe("mekiki/+/+/result", 1)
-    client.on_subscribe = lambda *_: pipe.send("ready")
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    while True:
-        count = pipe.recv()
-        with changed:
-            changed.wait_for(lambda count=count: len(arrived) >= count)
-            rows = list(arrived)
-        pipe.send([_row(at, json.loads(payload)) for at, payload in rows])
-
-
-def _row(at: float, result: dict[str, Any]) -> dict[str, float]:
-    return {
-        "arrived": at,
-        "captured": _seconds(result["captured_at"]),
-        "decided": _seconds(result["decided_at"]),
-        "wait": result["latency_ms"]["wait"],
-        "infer": result["latency_ms"]["infer"],
-    }
-
-
-def _seconds(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).astimezone(UTC).timestamp()
-
-
 def _markdown(figures: dict[str, Any]) -> str:
     rate, latency, memory = figures["rate"], figures["latency_ms"], figures["memory"]
     machine = in_words(figures["machine"])
@@ -354,7 +232,7 @@ def _markdown(figures: dict[str, Any]) -> str:
             f"{rate[f'{n}_stations']['median_ratio']:.3f}",
             ", ".join(f"{r:.3f}" for r in rate[f"{n}_stations"]["ratio"]),
         ]
-        for n in (1, 4)
+        for n in STATIONS
     ]
     stages = [
         [stage, f"{values['p50']:.1f}", f"{values['p99']:.1f}"]
@@ -364,7 +242,7 @@ def _markdown(figures: dict[str, Any]) -> str:
     sizes = ", ".join(f"{rss} MiB after {mark}" for mark, rss in memory["rss_mib"].items())
     return (
         f"# What the agent costs around its model\n\n"
-        f"Written by `python -m benchmarks.pipeline`. Model {figures['model']}, one picture per call.\n"
+        f"Written by `python -m benchmarks.pipeline`. Model {figures['model']}.\n"
         f"Machine: {machine}.\n\n"
         f"## Rate\n\nFrames a second, decision to decision, beside the bare model call on the same pictures in the"
         f" same run; {rate['frames']} frames each, {rate['rounds']} rounds in turn.\n\n"

@@ -22,7 +22,8 @@ from adapters.baselines.frozen import Frozen
 from adapters.baselines.sar import Sar
 from adapters.baselines.tent import Tent
 from adapters.batclip import Batclip
-from adapters.learning import Method, Optimizer
+from adapters.learning import Method
+from adapters.optimizer import Optimizer
 from adapters.prompts import Prompts
 from benchmarks.photo_model import CLASSES as CIFAR10
 from benchmarks.photo_model import TEMPLATES

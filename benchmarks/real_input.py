@@ -33,8 +33,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.line_run import mosquitto
 from benchmarks.machine import describe, in_words, table
-from benchmarks.pipeline import mosquitto
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

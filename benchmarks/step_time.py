@@ -1,13 +1,15 @@
 """What one BATCLIP step costs: ``python -m benchmarks.step_time --official CHECKOUT``.
 
 Forward pass alone, the authors' step and ours, in turn in the same run, on ViT-B-32 shapes with random weights
-(time does not depend on them), fp32, 6 classes. CPU time where there is no CUDA, so that a busy machine counts
+(time does not depend on them), 6 classes: on torch in fp32 and in bf16 (autocast), and on ONNX Runtime in fp32,
+which is what a line PC without torch learns with. CPU time where there is no CUDA, so that a busy machine counts
 less. Peak memory is that of a process which only takes steps, above what the loaded model needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import sys
 import tempfile
@@ -22,10 +24,18 @@ import torch
 from safetensors.torch import save_file
 
 from adapters import learning
-from adapters.batclip import Batclip
+from adapters.batclip import PAPER, Batclip
+from adapters.bundle import open_towers
+from adapters.bundle_build import build_bundle
 from adapters.clip import Clip, load_clip
+from adapters.engine import Floats
 from adapters.learning import Texts
+from adapters.norm_vector import NormVector
+from adapters.objectives import Words, batclip, gradients
 from adapters.prompts import Prompts
+from adapters.torch_engine import TorchEngine
+from adapters.torch_towers import TorchTowers
+from adapters.towers import Towers
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 
@@ -38,8 +48,18 @@ NAMES = [
     "missing hole",
     "flawless housing",
 ]
+PROMPTS = Prompts(tuple((name, (name,)) for name in NAMES), (TEMPLATE,))
 BATCHES = (16, 64, 200)
-WAYS = ("forward", "official", "ours", "image tower")
+WAYS = ("forward", "official", "ours", "ours, bf16", "ours, ONNX Runtime", "image tower")
+TITLES = {
+    "forward": "forward pass alone",
+    "official": "the authors' step",
+    "ours": "our step, torch fp32",
+    "ours, bf16": "our step, torch bf16",
+    "ours, ONNX Runtime": "our step, ONNX Runtime fp32",
+    "image tower": "image tower there and back",
+}
+STEPS = ("official", "ours", "ours, bf16", "ours, ONNX Runtime")
 
 
 def main() -> None:
@@ -58,35 +78,43 @@ def main() -> None:
         rounds = args.rounds if batch < 200 else max(2, args.rounds // 3)
         calls = {way: partial(call, images) for way, call in ways.items()}
         times = in_turn(calls, rounds, torch.cuda.synchronize if device.type == "cuda" else None)
-        memory = {way: _memory_of(way, batch, args) for way in WAYS[:3]} if not args.no_memory else {}
+        memory = {} if args.no_memory else {way: _memory_of(way, batch, args) for way in ways if way in STEPS}
         medians = {way: float(np.median(of_way)) for way, of_way in times.items()}
         figures[f"batch {batch}"] = {
             "seconds": {way: [round(t, 3) for t in of_way] for way, of_way in times.items()},
-            "ours / official": round(medians["ours"] / medians["official"], 3),
-            "ours / forward": round(medians["ours"] / medians["forward"], 3),
-            "official / forward": round(medians["official"] / medians["forward"], 3),
+            **{f"{way} / official": round(medians[way] / medians["official"], 3) for way in ways},
+            **{f"{way} / forward": round(medians[way] / medians["forward"], 3) for way in ways},
             "peak_memory_mib": memory,
         }
-        ratios = sorted(o / t for o, t in zip(times["ours"], times["official"], strict=True))
-        rows.append(
-            [str(batch)]
-            + [f"{medians[way]:.2f}" for way in WAYS]
-            + [f"**{medians['ours'] / medians['official']:.2f}** ({ratios[0]:.2f}-{ratios[-1]:.2f})"]
-            + [f"{medians['ours'] / medians['forward']:.2f}"]
-            + [" / ".join(f"{memory.get(way, 0):.0f}" for way in WAYS[:3])]
-        )
-        print(rows[-1], flush=True)
-    heads = ["batch", "forward, s", "authors' step, s", "our step, s", "image tower there and back, s", "ours / authors' (range)", "ours / forward", "peak MiB: forward / authors' / ours"]  # fmt: skip
+        for way in ways:
+            ratios = sorted(o / t for o, t in zip(times[way], times["official"], strict=True))
+            against = f"{medians[way] / medians['official']:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+            rows.append(
+                [
+                    str(batch),
+                    TITLES[way],
+                    f"{medians[way]:.2f}",
+                    against,
+                    f"{medians[way] / medians['forward']:.2f}",
+                    f"{memory[way]:.0f}" if way in memory else "",
+                ]
+            )
+            print(rows[-1], flush=True)
+    figures["gradient cosine to fp32"] = gradient_cosines(args, device)
+    heads = ["batch", "", "s", "of the authors' step (range)", "of the forward pass", "peak MiB"]
     machine = in_words(figures["machine"])
     write(
         args.name,
         figures,
         "# Time and memory of one BATCLIP step\n\nWritten by `python -m benchmarks.step_time`."
-        f" {MODEL} shapes, {len(NAMES)} classes, fp32, {args.threads} thread(s), {_name(device)}, median of"
+        f" {MODEL} shapes, {len(NAMES)} classes, {args.threads} thread(s), {_name(device)}, median of"
         f" rounds in turn, {'CPU' if device.type == 'cpu' else 'wall'} time. Machine: {machine}.\n\n"
         + table(heads, rows)
-        + "\nThe floor is forward and backward of the image tower's activations (column 5) plus the six prompts;"
-        " gradients of frozen weights are never computed by either side.\n",
+        + "\nThe floor is forward and backward of the image tower's activations plus the six prompts;"
+        " gradients of frozen weights are never computed by either side.\n\nCosine of the gradient to that of"
+        " torch in fp32, batch 16: "
+        + ", ".join(f"{way} {cosine:.6f}" for way, cosine in figures["gradient cosine to fp32"].items())
+        + ".\n",
     )
 
 
@@ -94,22 +122,34 @@ def make_ways(
     args: argparse.Namespace, device: torch.device, wanted: tuple[str, ...]
 ) -> dict[str, Callable[[torch.Tensor], Any]]:
     """Return one call per way to treat a batch."""
+    clip, words = opened(device)
+    ways: dict[str, Callable[[], Callable[[torch.Tensor], Any]]] = {
+        "forward": lambda: partial(_forward, clip),
+        "image tower": lambda: partial(_image_tower, clip),
+        "official": lambda: (
+            Official(args.official, copy.deepcopy(clip.model), open_clip.get_tokenizer(MODEL), NAMES).step
+        ),
+        "ours": lambda: Learner(clip, Texts.of(clip, PROMPTS)).step,
+        "ours, bf16": lambda: Stepper(TorchTowers(clip, "bf16"), words).step,
+        "ours, ONNX Runtime": lambda: Stepper(_onnx_towers(clip, args, device), words).step,
+    }
+    return {way: ways[way]() for way in wanted}
+
+
+def opened(device: torch.device) -> tuple[Clip, Words]:
+    """Return the model with the same random weights each time, and the words."""
     torch.manual_seed(0)
-    model = open_clip.create_model(MODEL, load_weights=False).to(device).eval()
-    ways: dict[str, Callable[[torch.Tensor], Any]] = {}
-    if set(wanted) & {"forward", "ours", "image tower"}:
-        with tempfile.TemporaryDirectory() as folder:
-            save_file(model.state_dict(), Path(folder) / "weights.safetensors")
-            clip = load_clip(MODEL, checkpoint=Path(folder) / "weights.safetensors", device=device.type)
-        texts = Texts.of(clip, Prompts(tuple((name, (name,)) for name in NAMES), (TEMPLATE,)))
-        learner = Learner(clip, texts)
-        ways["forward"] = lambda images: _forward(clip, images)
-        ways["ours"] = learner.step
-        ways["image tower"] = lambda images: _image_tower(clip, images)
-    if "official" in wanted:
-        official = Official(args.official, model, open_clip.get_tokenizer(MODEL), NAMES)
-        ways["official"] = official.step
-    return {way: ways[way] for way in wanted}
+    model = open_clip.create_model(MODEL, load_weights=False)
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(model.state_dict(), Path(folder) / "weights.safetensors")
+        clip = load_clip(MODEL, checkpoint=Path(folder) / "weights.safetensors", device=device.type)
+    return clip, Words.of(TorchEngine(clip), PROMPTS)
+
+
+def _onnx_towers(clip: Clip, args: argparse.Namespace, device: torch.device) -> Towers:
+    if not args.bundle.exists():
+        build_bundle(clip, args.bundle)
+    return open_towers(args.bundle, device=device.type, threads=args.threads)
 
 
 class Learner:
@@ -122,6 +162,38 @@ class Learner:
     def step(self, images: torch.Tensor) -> None:
         """Adapt to a batch."""
         self._state, _ = self._method.step(self._clip, self._state, images, self._texts)
+
+
+class Stepper:
+    """The same method on towers: what runs with every engine."""
+
+    def __init__(self, towers: Towers, words: Words) -> None:
+        self._towers, self._words = towers, words
+        self._vector, self._moments = NormVector(towers.source).read(towers.source), None
+
+    def step(self, images: torch.Tensor) -> None:
+        """Adapt to a batch."""
+        self._vector, self._moments = PAPER.descend(self._vector, self.gradient(images), self._moments)
+
+    def gradient(self, images: torch.Tensor) -> Floats:
+        """Return the gradient by the LayerNorms as they are, ``(P,)``."""
+        encoded = self._towers.encode(self._vector, images.cpu().numpy(), self._words.tokens)
+        scale = self._towers.info.logit_scale
+        _, *pulled = gradients(lambda i, t: batclip(i, t, self._words, scale), encoded.images, encoded.texts)
+        return encoded.pull(*pulled)
+
+
+def gradient_cosines(args: argparse.Namespace, device: torch.device) -> dict[str, float]:
+    """Return the cosine of each way's first gradient to that of torch in fp32, on 16 pictures."""
+    clip, words = opened(device)
+    images = torch.randn(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    exact = Stepper(TorchTowers(clip), words).gradient(images)
+    towers = {"bf16": TorchTowers(clip, "bf16"), "ONNX Runtime": _onnx_towers(clip, args, device)}
+    found = {name: Stepper(one, words).gradient(images) for name, one in towers.items()}
+    return {
+        name: round(float(exact @ one / np.linalg.norm(exact) / np.linalg.norm(one)), 6)
+        for name, one in found.items()
+    }
 
 
 def peak_memory_mib(args: argparse.Namespace, way: str, batch: str) -> float:
@@ -144,7 +216,7 @@ def peak_memory_mib(args: argparse.Namespace, way: str, batch: str) -> float:
 
 def _memory_of(way: str, batch: int, args: argparse.Namespace) -> float:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.step_time", "--official", str(args.official)]
-    command += ["--threads", str(args.threads), "--memory", way, str(batch)]
+    command += ["--bundle", str(args.bundle), "--threads", str(args.threads), "--memory", way, str(batch)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return round(float(answer.stdout.split()[-1]))
 
@@ -178,6 +250,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--official", type=Path, required=True, help="checkout of sarthaxxxxx/BATCLIP")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=Path("out/step_time/bundle"),
+        help="of the same weights; made if absent",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="step_time", help="of the files in results")

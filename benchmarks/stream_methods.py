@@ -21,7 +21,8 @@ from adapters.baselines.tda import Tda
 from adapters.baselines.tent import Tent
 from adapters.batclip import Batclip
 from adapters.engine import Floats
-from adapters.learning import Method, Optimizer
+from adapters.learning import Method
+from adapters.optimizer import Optimizer
 from adapters.seen import Bytes, as_pixels, log_odds
 from benchmarks.bench_rates import MAKERS, RATES, RDUMB_STEPS
 from benchmarks.stream_site import FrozenAnswers, Site

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.learning import Optimizer, Precision, forward
+from adapters.learning import Precision, forward, named
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Optimizer
 from adapters.seen import Bytes, as_pixels, log_odds
 from benchmarks.stream_frames import held_out
 from benchmarks.stream_methods import Answers, Quiet, Setting
@@ -140,23 +141,23 @@ class Oracle(Quiet):
         """Descend the cross-entropy of the classes; batches hold the classes evenly."""
         site, effort = self._site, self._effort
         norms = NormVector(site.clip.source, site.clip.norm_names("image"))
-        vector = norms.read(site.clip.source, site.clip.device)
+        vector = norms.read(site.clip.source)
         if start is not None:
-            vector = torch.cat([start[name].reshape(-1) for name in norms.names]).clone()
+            vector = norms.join({name: start[name].numpy() for name in norms.names})
         steps = effort.steps // 2 if start is not None else effort.steps
-        memory: dict[str, object] = {}
+        memory = None
         rng = np.random.default_rng(self._setting.seed)
         order = _evenly(labels, effort.batch * steps, rng)
         for step in range(steps):
             rows = order[step * effort.batch : (step + 1) * effort.batch]
             pixels = torch.from_numpy(as_pixels(pictures[rows], site.clip.info.preprocess))
-            vector = vector.detach().requires_grad_()
-            outputs = forward(site.clip, norms.named(vector), pixels, site.texts.frozen, effort.precision)
+            leaf = torch.from_numpy(vector).requires_grad_()
+            outputs = forward(site.clip, named(norms, leaf), pixels, site.texts.frozen, effort.precision)
             loss = F.cross_entropy(outputs.logits, torch.from_numpy(labels[rows]))
-            (gradient,) = torch.autograd.grad(loss, vector)
+            (gradient,) = torch.autograd.grad(loss, leaf)
             rate = effort.rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            vector, memory = Optimizer("AdamW", rate).descend(vector, gradient, memory)
-        return {name: tensor.detach() for name, tensor in norms.named(vector).items()}
+            vector, memory = Optimizer("AdamW", rate).descend(vector, gradient.numpy(), memory)
+        return named(norms, torch.from_numpy(vector))
 
 
 def pieces(stream: Stream) -> Iterator[Piece]:

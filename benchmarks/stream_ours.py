@@ -7,19 +7,23 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter_store import AdapterStore
+from adapters.bundle import bundle_path, open_bundle, open_towers
 from adapters.commission import commission
 from adapters.commissioning import Known
+from adapters.engine import Engine
 from adapters.eye import Eye
-from adapters.line_update import LineUpdate
+from adapters.line_update import LineUpdate, Proposer
+from adapters.objectives import Words
 from adapters.seen import Bytes, log_odds
 from adapters.torch_engine import TorchEngine
-from adapters.torch_update import TorchUpdate
+from adapters.torch_towers import TorchTowers
+from adapters.towers import Towers
 from agent.audit import Audit
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
@@ -45,6 +49,7 @@ class Ours:
         labels_a_day: how many labels operators give.
         settings: of the learner.
         update: of the learner; None for the training-free level.
+        engine: that the learner looks and learns with; ``onnx`` needs the shipped bundle's model.
     """
 
     call_frames = 1
@@ -57,17 +62,19 @@ class Ours:
         labels_a_day: float = 0.0,
         settings: LearnerSettings | None = None,
         update: LineUpdate | None = None,
+        engine: Literal["torch", "onnx"] = "torch",
     ) -> None:
         self.labels_a_day = labels_a_day
         self._world, self._golden = world, golden
         self._settings = settings or LearnerSettings()
         self._update = update
-        self.fingerprint = f"{golden} {labels_a_day} {self._settings} {update}"
+        self._engine = engine
+        self.fingerprint = f"{golden} {labels_a_day} {self._settings} {update} {engine}"
 
     def start(self, site: Site) -> None:
         """Commission."""
         self._site = site
-        engine = TorchEngine(site.clip)
+        engine, towers = self._open(site)
         eye = Eye(engine, self._world.prompts, site.fails)
         pictures = site.commissioning
         known = Known(pictures.golden, pictures.golden_labels) if self._golden else None
@@ -92,7 +99,7 @@ class Ours:
         self._learner = StationLearner(
             clean,
             eye,
-            TorchUpdate(site.clip, self._world.prompts, self._update) if self._update else None,
+            Proposer(towers, Words.of(engine, self._world.prompts), self._update) if self._update else None,
             AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
             Audit(site.model),
             lambda: f"2026-01-01T00:00:00Z+{self._frame}s",
@@ -100,6 +107,15 @@ class Ours:
             self._happened,
             seed=site.seed,
         )
+
+    def _open(self, site: Site) -> tuple[Engine, Towers]:
+        if self._engine == "torch":
+            return TorchEngine(site.clip), TorchTowers(site.clip)
+        folder = bundle_path(site.clip.info.name)
+        engine = open_bundle(folder, device="cpu", threads=1)
+        if engine.info.weights != site.clip.info.weights:
+            raise ValueError(f"{folder} was built from other weights than the model's")
+        return engine, open_towers(folder, device="cpu", threads=1)
 
     def see(self, first: int, pictures: Bytes, usable: NDArray[np.bool_]) -> Answers:
         """Answer with what is promoted, then let the learner work."""
@@ -172,6 +188,7 @@ def _made(**options: Any) -> Callable[[Setting], Ours]:
 OURS: dict[str, Callable[[Setting], Ours]] = {
     "ours, label-free": _made(golden=False),
     "ours, golden": _made(golden=True),
+    "ours, golden, ONNX Runtime": _made(golden=True, engine="onnx"),
     "ours, golden, 5 labels a day": _made(golden=True, labels_a_day=5.0),
     "ours, golden, 20 labels a day": _made(golden=True, labels_a_day=20.0),
     "ours, operating point only": lambda setting: Ours(

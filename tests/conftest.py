@@ -85,3 +85,44 @@ def tiny_bundle(tiny_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from adapters.bundle_build import build_bundle
 
     return build_bundle(tiny_clip, tmp_path_factory.mktemp("bundles") / "tiny").folder
+
+
+@pytest.fixture(scope="session")
+def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A tiny DiffCLIP that reads sentences, on the CPU."""
+    import torch
+    from safetensors.torch import save_file
+
+    from adapters.clip import fresh_model, load_clip
+    from adapters.diffclip import METADATA_KEY, differentiate
+    from benchmarks.parity_diffclip import SCHEDULE, Size, register
+
+    # With the vocabulary and the context that sentences need.
+    words = Size("tiny-diffclip-words", 16, 32, 8, (32, 2, 4), (32, 2, 4), 77, 49408)
+    register(words)
+    torch.manual_seed(0)
+    model = fresh_model(words.name)
+    differentiate(model, SCHEDULE)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    file = tmp_path_factory.mktemp("words") / "words.safetensors"
+    save_file(model.state_dict(), file, {METADATA_KEY: str(SCHEDULE)})
+    return load_clip(words.name, checkpoint=file, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_diffclip_bundle(tiny_diffclip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny DiffCLIP's bundle."""
+    from adapters.bundle_build import build_bundle
+
+    return build_bundle(tiny_diffclip, tmp_path_factory.mktemp("bundles") / "diffclip").folder
+
+
+@pytest.fixture(scope="session")
+def tiny_int8_bundle(tiny_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's bundle with its image tower in int8 as well."""
+    from adapters.bundle_build import build_bundle
+
+    return build_bundle(tiny_clip, tmp_path_factory.mktemp("bundles") / "int8", int8=True).folder

@@ -308,7 +308,10 @@ def test_settings_open_the_torch_engine(checkpoints: dict[str, Path]) -> None:
         ({"engine": "torch"}, "needs name"),
         ({"engine": "torch", "name": "ViT-B-32"}, "exactly one of checkpoint and pretrained"),
         ({"engine": "torch", "name": "a", "checkpoint": "b", "pretrained": "c"}, "exactly one"),
-        ({"engine": "torch", "name": "a", "checkpoint": "b", "bundle": "c"}, "bundle is for engine: onnx"),
+        (
+            {"engine": "torch", "name": "a", "checkpoint": "b", "bundle": "c"},
+            "bundle is not for engine: torch",
+        ),
         ({"checkpoint": "b"}, "checkpoint is for engine: torch"),
         ({"name": "b"}, "name is for engine: torch"),
         ({"sha256": "abc"}, "pattern"),

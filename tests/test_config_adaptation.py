@@ -10,7 +10,6 @@ from agent.learner_settings import LearnerSettings
 
 SHA = "sha256:" + 64 * "a"
 PINS = f"{{weights: '{SHA}', recipe: '{SHA}', commissioning: '{SHA}', adapter: '{SHA}'}}"
-TORCH = "model: {engine: torch, name: ViT-B-32, pretrained: x}\n"
 
 
 def adaptation(text: str, more: str = "") -> str:
@@ -40,17 +39,6 @@ def test_a_lock_needs_something_to_lock_to(tmp_path):
     ]
     found = load_text(tmp_path, adaptation(f"{{mode: locked, pins: {PINS}}}")).config.stations["top"]
     assert found.adaptation.pins.weights == SHA
-
-
-@pytest.mark.parametrize("default", ["", "model: {engine: onnx}\n"])
-def test_layer_norms_are_not_learned_without_torch(tmp_path, default):
-    """The remedy is in the message; the same level with torch is good."""
-    assert problems_in(tmp_path, adaptation("{level: full}", default)) == [
-        "config.yaml:6: stations.top.adaptation.level:"
-        " full needs model.engine: torch: set that, or operating_point, or leave it to auto"
-    ]
-    found = load_text(tmp_path, adaptation("{level: full}", TORCH)).config.stations["top"].adaptation
-    assert found.level == "full"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def event(kind: str, number: int) -> dict:
 
 def test_the_line_does_what_the_chapters_say(tmp_path: Path) -> None:
     """Clean chapters are clean from their first part to their last, the others are not at their end."""
-    camera = demo_config(tmp_path, None, full=False).config.stations[STATION].camera
+    camera = demo_config(tmp_path, None).config.stations[STATION].camera
     assert isinstance(camera, SimulatedCamera)
     line = SimulatedLine(camera)
     ends = [*(chapter.first - 1 for chapter in CHAPTERS[1:]), PARTS]

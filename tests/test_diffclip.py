@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from adapters import diffclip
 from adapters.adapter import Adapter
-from adapters.bundle import TOLERANCE, open_bundle
-from adapters.bundle_build import build_bundle
+from adapters.bundle import TOLERANCE, open_bundle, vectors_error
 from adapters.clip import fresh_model, load_clip
 from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
 from adapters.engine import ModelError
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 KINDS = {"published": PUBLISHED, "schedule": SCHEDULE}
 
-# With the vocabulary and the context that sentences need.
-WORDS = Size("tiny-diffclip-words", 16, 32, 8, (32, 2, 4), (32, 2, 4), 77, 49408)
 TEXTS = ["a scratch", "a photo of a metal part with a deep scratch", ""]
 
 
@@ -53,22 +50,6 @@ def authors_model(record: dict[str, Tensor]) -> Callable[[str], Clip]:
     }
     models = {kind: ours(state, TINY, lambda_init) for kind, lambda_init in KINDS.items()}
     return models.__getitem__
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """A tiny DiffCLIP that reads sentences."""
-    register(WORDS)
-    torch.manual_seed(0)
-    model = fresh_model(WORDS.name)
-    differentiate(model, SCHEDULE)
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    file = tmp_path_factory.mktemp("words") / "words.safetensors"
-    save_file(model.state_dict(), file, {METADATA_KEY: str(SCHEDULE)})
-    return load_clip(WORDS.name, checkpoint=file, device="cpu")
 
 
 def moved(source: Adapter, seed: int) -> Adapter:
@@ -128,16 +109,16 @@ def test_every_layer_norm_of_a_tower_gets_a_gradient(
     assert all(parameter.grad is None for parameter in clip.model.parameters())
 
 
-def test_an_adapter_does_what_copied_numbers_do(words: Clip) -> None:
+def test_an_adapter_does_what_copied_numbers_do(tiny_diffclip: Clip) -> None:
     """Replacing LayerNorms from call to call equals putting them into the model, at whole context too."""
-    engine = TorchEngine(words)
+    engine = TorchEngine(tiny_diffclip)
     adapter = moved(engine.source, 1)
     images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
-    short, full = engine.tokenize(TEXTS), open_clip.get_tokenizer(WORDS.name)(TEXTS)
+    short, full = engine.tokenize(TEXTS), open_clip.get_tokenizer(tiny_diffclip.info.name)(TEXTS)
     assert short.shape[1] < full.shape[1] == 77
-    other = fresh_model(WORDS.name).eval()
+    other = fresh_model(tiny_diffclip.info.name).eval()
     differentiate(other, SCHEDULE)
-    other.load_state_dict(words.model.state_dict())
+    other.load_state_dict(tiny_diffclip.model.state_dict())
     other.load_state_dict({k: torch.tensor(v) for k, v in adapter.tensors.items()}, strict=False)
     other.eval()
     with torch.inference_mode():
@@ -148,11 +129,10 @@ def test_an_adapter_does_what_copied_numbers_do(words: Clip) -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_answers_like_torch(words: Clip, tmp_path: Path) -> None:
+def test_a_bundle_answers_like_torch(tiny_diffclip: Clip, tiny_diffclip_bundle: Path) -> None:
     """Exported, checked by the builder, and opened without torch's help: other adapters, short texts."""
-    built = build_bundle(words, tmp_path / "bundle")
-    assert built.error <= TOLERANCE
-    bundle, engine = open_bundle(built.folder, device="cpu", threads=1), TorchEngine(words)
+    bundle, engine = open_bundle(tiny_diffclip_bundle, device="cpu", threads=1), TorchEngine(tiny_diffclip)
+    assert vectors_error(bundle, tiny_diffclip_bundle / "vectors.npz") <= TOLERANCE
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     adapter, tokens = moved(engine.source, 2), engine.tokenize(TEXTS)
     for found, expected in (
@@ -197,10 +177,10 @@ def test_attention_maps_are_what_attention_does(
     assert not any(attention._forward_pre_hooks for attention in attentions)
 
 
-def test_no_text_token_looks_ahead(words: Clip) -> None:
+def test_no_text_token_looks_ahead(tiny_diffclip: Clip) -> None:
     """Above the diagonal every map is exactly zero, at the length that the text needs."""
-    tokens = torch.tensor(TorchEngine(words).tokenize(TEXTS))
-    maps = attention_maps(words, tokens, {})
+    tokens = torch.tensor(TorchEngine(tiny_diffclip).tokenize(TEXTS))
+    maps = attention_maps(tiny_diffclip, tokens, {})
     assert torch.equal(maps, maps.tril())
     assert maps.shape[-1] == tokens.shape[1] < 77
 
@@ -211,20 +191,20 @@ def test_ordinary_attention_has_no_maps(tiny_clip: Clip) -> None:
         attention_maps(tiny_clip, torch.zeros(1, 3, 32, 32), {})
 
 
-def test_both_forms_of_attention_agree(words: Clip) -> None:
+def test_both_forms_of_attention_agree(tiny_diffclip: Clip) -> None:
     """A CPU computes the maps, a GPU is left to the fused kernels: the same numbers."""
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    tokens = torch.tensor(TorchEngine(words).tokenize(TEXTS))
-    fused = fresh_model(WORDS.name)
+    tokens = torch.tensor(TorchEngine(tiny_diffclip).tokenize(TEXTS))
+    fused = fresh_model(tiny_diffclip.info.name)
     differentiate(fused, SCHEDULE, "cuda")
-    fused.load_state_dict(words.model.state_dict())
+    fused.load_state_dict(tiny_diffclip.model.state_dict())
     fused.eval()
     forms = {m.fused_attn for m in fused.modules() if isinstance(m, DiffAttention)}
     assert forms == {True}
     with torch.inference_mode():
-        assert difference(fused.encode_image(images), words.encode_image(images, {})) < 1e-5
+        assert difference(fused.encode_image(images), tiny_diffclip.encode_image(images, {})) < 1e-5
         padded = torch.nn.functional.pad(tokens, (0, 77 - tokens.shape[1]))
-        assert difference(fused.encode_text(padded), words.encode_text(tokens, {})) < 1e-5
+        assert difference(fused.encode_text(padded), tiny_diffclip.encode_text(tokens, {})) < 1e-5
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from agent.config import Recipe
 from agent.handover import HandOver, Witnessed
 from agent.inspector import Inspector, StationPlan
 from agent.predictor import Predictor
+from agent.shadow import is_shadowed
 from agent.verdict import Provenance
 from camera.frame import Frame, Quality
 from camera.mailbox import Mailbox
@@ -155,6 +158,65 @@ def test_a_batch_is_judged_with_one_version_per_station(engine: Counting) -> Non
     for verdict, other in zip(verdicts, again, strict=True):
         assert verdict.provenance == other.provenance
         assert verdict.decision.scores == other.decision.scores
+
+
+def test_no_picture_is_judged_with_a_mixture_while_versions_change(engine: Counting) -> None:
+    """Versions change thousands of times a second: each verdict is exactly that of the one it names."""
+    frozen = predictor(engine)
+    versions = [frozen, predictor(engine, 1), predictor(engine, 2, offset=0.4)]
+    seen = pictures(3)
+    alone = {
+        one.number: [
+            inspector(engine, {"a": plan(frozen, lambda one=one: one)}).judge([frame("a", 1, picture)])[0]
+            for picture in seen
+        ]
+        for one in versions
+    }
+    now, stop = [frozen], threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not stop.wait(1e-4):
+            number += 1
+            now[0] = versions[number % 3]
+
+    thread = threading.Thread(target=change)
+    judge = inspector(engine, {name: plan(frozen, lambda: now[0]) for name in ("a", "b", "c")}).judge
+    thread.start()
+    try:
+        found = [
+            judge([frame(name, number, seen[row]) for row, name in enumerate("abc")])
+            for number in range(1, 201)
+        ]
+    finally:
+        stop.set()
+        thread.join()
+    assert {verdict.provenance.adapter for verdicts in found for verdict in verdicts} == {0, 1, 2}
+    for verdicts in found:
+        for row, verdict in enumerate(verdicts):
+            expected = alone[verdict.provenance.adapter][row]
+            assert verdict.decision.scores == pytest.approx(expected.decision.scores, abs=1e-6)
+            assert verdict.provenance == expected.provenance
+
+
+@pytest.mark.parametrize(("share", "other"), [(0.0, True), (0.3, True), (0.3, False)])
+def test_the_frozen_model_sees_a_share_where_something_else_answers(
+    engine: Counting, share: float, other: bool
+) -> None:
+    """Drawn by number; what answers is the same for all, and the others have no source and no witness."""
+    frozen = predictor(engine)
+    answers, told = predictor(engine, 2) if other else frozen, []
+    judge = inspector(engine, {"a": replace(plan(frozen, lambda: answers, told.append), shadow=share)}).judge
+    (picture,) = pictures(1)
+    verdicts = [judge([frame("a", number, picture)])[0] for number in range(1, 301)]
+    drawn = [number for number in range(1, 301) if not other or is_shadowed("a", number, share)]
+    assert [number for number, one in enumerate(verdicts, 1) if one.source is not None] == drawn
+    assert [one.seen.number for one in told] == drawn
+    assert all(
+        one.decision.scores == pytest.approx(verdicts[0].decision.scores, abs=1e-6) for one in verdicts
+    )
+    if other:
+        assert len(drawn) == pytest.approx(300 * share, abs=25)
 
 
 def test_the_learner_sees_what_the_frozen_model_saw(engine: Counting) -> None:

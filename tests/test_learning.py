@@ -17,6 +17,7 @@ from test_daemon import at, running
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
 from adapters.glance import WINDOW
+from adapters.open_learner import LearnerModel
 from adapters.version import Version, Window
 from agent.audit import Audit, verify
 from agent.board import MAX_EVENTS, Board
@@ -79,7 +80,7 @@ def learning(loaded: Loaded, told: list[tuple[str, dict]]) -> Iterator[Learning]
     assert isinstance(found, Commissioned)
     frozen, first = predictors(engine(), recipe, found)
     one = Learning(
-        found, loaded.config.model, engine(), prompts(recipe), first, frozen, "agent",
+        found, LearnerModel(loaded.config.model), prompts(recipe), first, frozen, "agent",
         lambda name, payload: told.append((name, payload)),
     )  # fmt: skip
     crashes: list[BaseException] = []
@@ -119,7 +120,6 @@ def test_a_line_that_gets_worse_is_learned_and_a_person_can_go_back(
     loaded = site(
         tmp_path,
         camera=camera,
-        model=TORCH,
         mqtt=at(broker),
         adaptation={"duty": 1.0, "level": "operating_point"},
     )
@@ -278,26 +278,43 @@ def feed(one: Learning, count: int, worse: str | None = None, first: int = 1) ->
         one.handover.put(Witnessed(seen, seen.score > 1, seen.score > 1))
 
 
-def test_it_learns_from_what_it_is_handed_and_counts_on_after_a_restart(tmp_path: Path) -> None:
-    """Frames count from 1 at each start; the new version's window comes after the old one all the same."""
-    loaded = site(tmp_path, adaptation={"duty": 1.0})
-    promote(loaded, 1.0)  # it remembers frame 500
+def gained(told: list[tuple[str, dict]]) -> bool:
+    """Whether LayerNorms were promoted, not only an operating point."""
+    return "gain on known parts" in [payload.get("why") for _, payload in list(told)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [ONNX, TORCH], ids=["onnx", "torch"])
+def test_it_learns_from_what_it_is_handed_and_counts_on_after_a_restart(tmp_path: Path, model: dict) -> None:
+    """LayerNorms are learned with both engines, in windows after those of the versions before the restart.
+
+    Frames count from 1 at each start.
+    """
+    loaded = site(tmp_path, model=model, adaptation={"duty": 1.0})
+    old = promote(loaded, 1.0)  # it remembers frame 500
     a_store(loaded).activate(0, "2026-01-03T00:00:00.000Z")
     told: list[tuple[str, dict]] = []
     with learning(loaded, told) as one:
         for start in range(1, 500, 50):
             feed(one, 50, "defocus", start)
             wait_until(lambda done=start // 50: last(told, "drift").get("block", 0) > done, PATIENCE_S)
-            if "promoted" in events(told):
+            if gained(told):
                 break
-        wait_until(lambda: one.answering().number > 1, PATIENCE_S)
-        answering = one.answering()
-    version = a_store(loaded).active().version
+        wait_until(lambda: gained(told), PATIENCE_S)
+        ask(line_folder(loaded) / "requests", Request(kind="freeze", actor="ada", at="now"))
+        wait_until(lambda: last(told, "adapter")["frozen_by"] == "ada", PATIENCE_S)
+    answering, version = one.answering(), a_store(loaded).active().version
     assert version is not None
     assert (answering.number, answering.offset) == (version.number, version.offset)
+    assert version.digest not in (engine().source.digest, old.digest)
     assert version.window.first > 500
-    assert last(told, "adapter")["number"] == version.number
-    assert last(told, "adapter")["parent"] == 0
+    assert (last(told, "adapter")["number"], last(told, "adapter")["parent"]) == (
+        version.number,
+        version.parent,
+    )
+    parents = {one.number: one.parent for one in a_store(loaded).versions()}
+    assert version.number > 1
+    assert {parents[number] for number in parents if number > 1} <= {0, *range(2, version.number)}
     entries = [json.loads(line) for line in (line_folder(loaded) / "audit.jsonl").read_text().splitlines()]
     assert [e["event"] for e in entries] == events(told)
     assert "watch->learn" in events(told)
@@ -451,7 +468,7 @@ def test_every_event_is_sent_in_order_and_the_oldest_is_lost_first() -> None:
 
 
 def test_the_light_profile_does_not_import_torch(tmp_path: Path) -> None:
-    """With ONNX Runtime the operating point is learned, and torch need not be there."""
+    """With ONNX Runtime everything is learned, and torch need not be there."""
     import subprocess
     import sys
 
@@ -461,7 +478,14 @@ def test_the_light_profile_does_not_import_torch(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from agent.configfile import load\n"
         "from agent.daemon import Daemon\n"
-        f"print(Daemon(load(Path({str(loaded.path)!r})), frames=60).run().inspected)\n"
+        "from adapters.open_learner import LearnerModel\n"
+        "from agent.plans import prompts\n"
+        "from agent.recipes import shipped\n"
+        f"loaded = load(Path({str(loaded.path)!r}))\n"
+        "model = LearnerModel(loaded.config.model)\n"
+        "_, proposer = model.open(prompts(shipped('line')), full=True, halt=lambda: False)\n"
+        "assert proposer is not None\n"
+        "print(Daemon(loaded, frames=60).run().inspected)\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=170)
     assert run.stdout.strip() == "60", run.stderr

@@ -9,13 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from adapters.adapter import Adapter  # noqa: E402
 from adapters.clip import Clip  # noqa: E402
-from adapters.learning import Learned, Texts  # noqa: E402
-from adapters.line_update import LineUpdate  # noqa: E402
+from adapters.line_update import LineUpdate, Proposer  # noqa: E402
+from adapters.objectives import Words  # noqa: E402
 from adapters.prompts import Prompts, class_features  # noqa: E402
 from adapters.seen import Labelled  # noqa: E402
 from adapters.torch_engine import TorchEngine  # noqa: E402
-from adapters.torch_update import TorchUpdate  # noqa: E402
+from adapters.torch_towers import TorchTowers  # noqa: E402
 
 PROMPTS = Prompts(
     (("ok", ("a clean part",)), ("scratch", ("a scratch", "a scratched part")), ("dent", ("a dent",))),
@@ -42,20 +43,20 @@ STREAM = pictures([0] * PICTURES, seed=1)
 
 
 @pytest.fixture(scope="module")
-def texts(tiny_clip: Clip) -> Texts:
-    return Texts.of(tiny_clip, PROMPTS)
+def texts(tiny_clip: Clip) -> Words:
+    return Words.of(TorchEngine(tiny_clip), PROMPTS)
 
 
 def proposed(
     clip: Clip,
-    texts: Texts,
+    texts: Words,
     update: LineUpdate,
     *,
     known: Labelled = KNOWN,
     stream: Labelled = STREAM,
     seed=0,
-) -> tuple[Learned, dict[str, float]]:
-    return update.propose(clip, texts, Learned.start(clip), known, stream, seed)
+) -> tuple[Adapter, dict[str, float]]:
+    return update.propose(TorchTowers(clip), texts, clip.source, known, stream, seed)
 
 
 def by_hand(clip: Clip) -> dict[str, float]:
@@ -82,7 +83,7 @@ def by_hand(clip: Clip) -> dict[str, float]:
     }
 
 
-def test_the_loss_is_the_one_that_is_written_down(tiny_clip: Clip, texts: Texts) -> None:
+def test_the_loss_is_the_one_that_is_written_down(tiny_clip: Clip, texts: Words) -> None:
     """Every term equals its formula on twelve known parts and six good ones; the loss is their sum."""
     _, numbers = proposed(tiny_clip, texts, ONCE)
     expected = by_hand(tiny_clip)
@@ -93,61 +94,60 @@ def test_the_loss_is_the_one_that_is_written_down(tiny_clip: Clip, texts: Texts)
 
 
 @pytest.mark.parametrize("without", ["matching", "separation", "entropy"])
-def test_a_weight_of_zero_leaves_its_term_out(tiny_clip: Clip, texts: Texts, without: str) -> None:
+def test_a_weight_of_zero_leaves_its_term_out(tiny_clip: Clip, texts: Words, without: str) -> None:
     """Out of the loss, and out of what moves."""
     weights = {"matching": -0.7, "separation": -1.3, "entropy": 0.4, without: 0.0}
     learned, numbers = proposed(tiny_clip, texts, replace(ONCE, **{without: 0.0}))
     expected = numbers["anchor"] + sum(weight * numbers[name] for name, weight in weights.items())
     assert numbers["loss"] == pytest.approx(expected, rel=1e-5)
-    assert learned.adapter.digest != proposed(tiny_clip, texts, ONCE)[0].adapter.digest
+    assert learned.digest != proposed(tiny_clip, texts, ONCE)[0].digest
 
 
-def test_with_the_anchor_alone_the_stream_is_not_looked_at(tiny_clip: Clip, texts: Texts) -> None:
+def test_with_the_anchor_alone_the_stream_is_not_looked_at(tiny_clip: Clip, texts: Words) -> None:
     """Rehearsal of known parts needs no picture of the stream: none changes a bit of it."""
     learned, numbers = proposed(tiny_clip, texts, ALONE)
     other, _ = proposed(tiny_clip, texts, ALONE, stream=pictures([0] * 9, seed=8))
-    assert other.adapter.digest == learned.adapter.digest
+    assert other.digest == learned.digest
     assert numbers["loss"] == pytest.approx(numbers["anchor"])
     assert not {"matching", "separation", "entropy"} & set(numbers)
 
 
-def test_learning_on_known_parts_tells_them_apart(tiny_clip: Clip, texts: Texts) -> None:
+def test_learning_on_known_parts_tells_them_apart(tiny_clip: Clip, texts: Words) -> None:
     """The anchor's loss falls from step to step, with the other terms beside it and without."""
     for update in (ALONE, ONCE):
         losses = [proposed(tiny_clip, texts, replace(update, steps=n))[1]["anchor"] for n in (1, 8, 24)]
         assert losses[0] > losses[1] > losses[2]
 
 
-def test_a_proposal_leaves_its_arguments_as_they_were(tiny_clip: Clip, texts: Texts) -> None:
+def test_a_proposal_leaves_its_arguments_as_they_were(tiny_clip: Clip, texts: Words) -> None:
     """State, pictures, words and the model itself: a refused proposal is simply forgotten."""
-    state, _ = proposed(tiny_clip, texts, ONCE)
-    digest, memory = state.adapter.digest, {k: v.clone() for k, v in state.memory.items()}
+    start, _ = proposed(tiny_clip, texts, ONCE)
+    numbers = {name: tensor.copy() for name, tensor in start.tensors.items()}
     weights = {name: tensor.clone() for name, tensor in tiny_clip.model.state_dict().items()}
     known, stream = tuple(a.copy() for a in KNOWN), tuple(a.copy() for a in STREAM)
-    frozen = texts.frozen.clone()
-    ONCE.propose(tiny_clip, texts, state, KNOWN, STREAM, 0)
-    assert state.adapter.digest == digest
-    assert all(torch.equal(state.memory[name], tensor) for name, tensor in memory.items())
+    tokens = texts.tokens.copy()
+    ONCE.propose(TorchTowers(tiny_clip), texts, start, KNOWN, STREAM, 0)
+    assert all(np.array_equal(start.tensors[name], tensor) for name, tensor in numbers.items())
     assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_clip.model.state_dict().items())
     assert all(np.array_equal(a, b) for a, b in zip(KNOWN + STREAM, known + stream, strict=True))
-    assert torch.equal(texts.frozen, frozen)
+    assert np.array_equal(texts.tokens, tokens)
 
 
-def test_one_seed_gives_one_proposal_to_the_last_bit(tiny_clip: Clip, texts: Texts) -> None:
+def test_one_seed_gives_one_proposal_to_the_last_bit(tiny_clip: Clip, texts: Words) -> None:
     """Whatever came between; another seed draws other parts."""
     few = replace(ONCE, steps=3, anchors=6, pictures=3)
     once, numbers = proposed(tiny_clip, texts, few, seed=1)
     other, _ = proposed(tiny_clip, texts, few, seed=2)
     again, same = proposed(tiny_clip, texts, few, seed=1)
-    assert (again.adapter.digest, same) == (once.adapter.digest, numbers)
-    assert other.adapter.digest != once.adapter.digest
+    assert (again.digest, same) == (once.digest, numbers)
+    assert other.digest != once.digest
 
 
 def test_only_layer_norms_move_and_the_proposal_knows_where_it_comes_from(
-    tiny_clip: Clip, texts: Texts
+    tiny_clip: Clip, texts: Words
 ) -> None:
-    """Names and shapes are the source's, every tensor has moved, each step is a generation."""
-    adapter = proposed(tiny_clip, texts, replace(ONCE, steps=3))[0].adapter
+    """Names and shapes are the source's, every tensor has moved, its parent is what it was made from."""
+    adapter = proposed(tiny_clip, texts, replace(ONCE, steps=3))[0]
     source = tiny_clip.source
     adapter.require_shapes_of(source)
     assert all(".ln_" in f".{name}" for name in adapter.tensors)
@@ -155,29 +155,28 @@ def test_only_layer_norms_move_and_the_proposal_knows_where_it_comes_from(
         name for name in source.tensors if not np.array_equal(source.tensors[name], adapter.tensors[name])
     ]
     assert moved == list(source.tensors)
-    assert adapter.number == 3
-    assert adapter.parent not in (None, source.digest)
+    assert (adapter.number, adapter.parent) == (1, source.digest)
 
 
-def test_a_step_may_read_only_some_of_a_recipes_texts(tiny_clip: Clip, texts: Texts) -> None:
+def test_a_step_may_read_only_some_of_a_recipes_texts(tiny_clip: Clip, texts: Words) -> None:
     """More than there are is all of them, to the last bit; fewer still leave every class its words."""
     whole, numbers = proposed(tiny_clip, texts, replace(ONCE, texts=4))
-    assert proposed(tiny_clip, texts, replace(ONCE, texts=99))[0].adapter.digest == whole.adapter.digest
+    assert proposed(tiny_clip, texts, replace(ONCE, texts=99))[0].digest == whole.digest
     some, others = proposed(tiny_clip, texts, replace(ONCE, texts=1))
-    assert some.adapter.digest != whole.adapter.digest
+    assert some.digest != whole.digest
     assert others["matching"] == pytest.approx(numbers["matching"], abs=0.3)
 
 
-def test_pictures_that_are_no_numbers_move_nothing_and_say_so(tiny_clip: Clip, texts: Texts) -> None:
+def test_pictures_that_are_no_numbers_move_nothing_and_say_so(tiny_clip: Clip, texts: Words) -> None:
     """A loss that is not finite takes no step; the guard is shown that loss."""
     broken = (np.full_like(KNOWN[0], np.nan), KNOWN[1])
     learned, numbers = proposed(tiny_clip, texts, replace(ONCE, steps=2), known=broken)
-    assert learned.adapter.digest == tiny_clip.source.digest
+    assert learned.digest == tiny_clip.source.digest
     assert not np.isfinite(numbers["loss"])
     assert numbers["skipped"] == 1
 
 
-def test_every_class_that_is_known_is_rehearsed_alike(tiny_clip: Clip, texts: Texts) -> None:
+def test_every_class_that_is_known_is_rehearsed_alike(tiny_clip: Clip, texts: Words) -> None:
     """Forty good parts beside four of each defect weigh no more in the loss than those do.
 
     The parts of a class are all one picture here, so that what is drawn does not matter.
@@ -193,11 +192,11 @@ def test_every_class_that_is_known_is_rehearsed_alike(tiny_clip: Clip, texts: Te
     assert together == pytest.approx(np.mean(loss), rel=1e-5)
 
 
-def test_the_learners_update_is_the_same_from_an_adapter_to_an_adapter(tiny_clip: Clip, texts: Texts) -> None:
-    """`TorchUpdate` starts from whatever adapter it is given, with no memory of its own."""
-    update = TorchUpdate(tiny_clip, PROMPTS, ONCE)
+def test_the_learners_update_is_the_same_from_an_adapter_to_an_adapter(tiny_clip: Clip, texts: Words) -> None:
+    """`Proposer` starts from whatever adapter it is given, with no memory of its own."""
+    update = Proposer(TorchTowers(tiny_clip), texts, ONCE)
     adapter, numbers = update(tiny_clip.source, KNOWN, STREAM, 0)
     learned, same = proposed(tiny_clip, texts, ONCE)
-    assert (adapter.digest, numbers) == (learned.adapter.digest, same)
+    assert (adapter.digest, numbers) == (learned.digest, same)
     update(adapter, KNOWN, STREAM, 5)
     assert update(tiny_clip.source, KNOWN, STREAM, 0)[0].digest == adapter.digest

@@ -18,7 +18,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from learning_site import TORCH, clean, site
+from learning_site import ONNX, TORCH, clean, site
 from test_learning import promote
 
 from agent.cli import main
@@ -110,9 +110,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_two_replays_are_equal_to_the_last_bit(long: Path, tmp_path: Path) -> None:
-    """Two processes give the same verdicts, adapters and audit trail; something was learned in them."""
-    loaded = site(tmp_path, model=TORCH, adaptation={"every_frames": 100})
+@pytest.mark.parametrize("model", [ONNX, TORCH], ids=["onnx", "torch"])
+def test_two_replays_are_equal_to_the_last_bit(long: Path, tmp_path: Path, model: dict) -> None:
+    """Two processes give the same verdicts, adapters and audit trail; LayerNorms were learned in them."""
+    loaded = site(tmp_path, model=model, adaptation={"every_frames": 100})
 
     (verdicts, once), (_, again) = (replayed(long, loaded) for _ in range(2))
 
@@ -124,6 +125,7 @@ def test_two_replays_are_equal_to_the_last_bit(long: Path, tmp_path: Path) -> No
     answered = {(v["provenance"]["adapter"], v["provenance"]["adapter_digest"]) for v in verdicts}
     assert {one for one in answered if one[0]} <= promoted
     assert len(answered) > 1
+    assert len({digest for _, digest in answered}) > 1
 
 
 def test_a_changed_picture_gives_another_digest(short: Path, tmp_path: Path, capsys) -> None:

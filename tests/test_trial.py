@@ -13,10 +13,11 @@ from adapters.adapter import Adapter  # noqa: E402
 from adapters.commissioning import Commissioning  # noqa: E402
 from adapters.eye import Eye  # noqa: E402
 from adapters.guard import Limits, judge  # noqa: E402
-from adapters.line_update import LineUpdate  # noqa: E402
+from adapters.line_update import LineUpdate, Proposer  # noqa: E402
+from adapters.objectives import Words  # noqa: E402
 from adapters.operating import soft_error  # noqa: E402
 from adapters.seen import Bytes, Seen, as_pixels  # noqa: E402
-from adapters.torch_update import TorchUpdate  # noqa: E402
+from adapters.torch_towers import TorchTowers  # noqa: E402
 from adapters.trial import Trial, distance  # noqa: E402
 from camera.parts import LABELS  # noqa: E402
 
@@ -60,7 +61,8 @@ def learned(eye: Eye, clean: Commissioning, recent: list[Seen], trial: Trial) ->
     shown = as_pixels(trial.condition.render(half.pictures, seed=4), spec)
     lower = sorted(recent, key=lambda one: one.score)[: len(recent) // 2]
     good = as_pixels(np.stack([one.picture for one in lower]), spec)
-    update = TorchUpdate(eye.engine.clip, eye.prompts, LineUpdate(steps=8))
+    words = Words.of(eye.engine, eye.prompts)
+    update = Proposer(TorchTowers(eye.engine.clip), words, LineUpdate(steps=8))
     return update(eye.source, (shown, half.classes), (good, np.zeros(len(good), np.int64)), 1)[0]
 
 

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Optimizer, Precision, Texts, entropy, forward
+from adapters.learning import Answer, Learned, Precision, Texts, entropy, forward, named, parameter
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Optimizer
 
 PAPER = Optimizer("SGD", 2.5e-4)
 
@@ -77,8 +78,8 @@ class RDumb:
         if state.steps == self.reset_every:
             state = Period(Learned.start(clip, self.precision), resets=state.resets + 1)
         norms = NormVector(clip.source, clip.norm_names("image"))
-        vector = norms.read(state.learned.adapter, clip.device).requires_grad_()
-        outputs = forward(clip, norms.named(vector), images, texts.frozen, self.precision)
+        vector = parameter(norms, state.learned.adapter, clip.device)
+        outputs = forward(clip, named(norms, vector), images, texts.frozen, self.precision)
 
         limit = self.margin * math.log(len(texts.frozen))
         uncertainty = entropy(outputs.logits)  # (B,)

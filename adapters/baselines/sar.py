@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Optimizer, Precision, Texts, entropy, forward
+from adapters.learning import Answer, Learned, Precision, Texts, entropy, forward, named, parameter
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Optimizer
 
 PAPER = Optimizer("SGD", 1e-3)
 
@@ -77,10 +78,10 @@ class Sar:
     def step(self, clip: Clip, state: Watched, images: Tensor, texts: Texts) -> tuple[Watched, Answer]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once, or recover."""
         norms = NormVector(clip.source, lower_norms(clip))
-        vector = norms.read(state.learned.adapter, clip.device).requires_grad_()
+        vector = parameter(norms, state.learned.adapter, clip.device)
         limit = self.margin * math.log(len(texts.frozen))
 
-        outputs = forward(clip, norms.named(vector), images, texts.frozen, self.precision)
+        outputs = forward(clip, named(norms, vector), images, texts.frozen, self.precision)
         uncertainty = entropy(outputs.logits)  # (B,)
         sure = uncertainty < limit
         if sure.any():
@@ -88,7 +89,7 @@ class Sar:
             (gradient,) = torch.autograd.grad(uncertainty[sure].mean() * scale, vector)
             climb = self.radius * gradient / (gradient.norm() + 1e-12 * scale)
             # `climb` is a constant: the gradient at the worst point moves the vector from where it was.
-            worst = forward(clip, norms.named(vector + climb), images, texts.frozen, self.precision)
+            worst = forward(clip, named(norms, vector + climb), images, texts.frozen, self.precision)
             uncertainty = entropy(worst.logits)
             # Not "< limit": NaN stays in, and `descend` then takes no step and lowers the loss scale of fp16.
             sure = sure & ~(uncertainty >= limit)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Optimizer, Precision, Texts, entropy, forward
+from adapters.learning import Answer, Learned, Precision, Texts, entropy, forward, named, parameter
 from adapters.norm_vector import NormVector
+from adapters.optimizer import Optimizer
 
 PAPER = Optimizer("Adam", 1e-3)
 
@@ -40,8 +41,8 @@ class Tent:
     def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, Answer]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once."""
         norms = NormVector(clip.source, clip.norm_names("image"))
-        vector = norms.read(state.adapter, clip.device).requires_grad_()
-        outputs = forward(clip, norms.named(vector), images, texts.frozen, self.precision)
+        vector = parameter(norms, state.adapter, clip.device)
+        outputs = forward(clip, named(norms, vector), images, texts.frozen, self.precision)
         loss = entropy(outputs.logits).mean()
         learned, numbers = state.descend(norms, vector, loss, self.optimizer)
         return learned, Answer(outputs.logits.detach(), numbers)

@@ -1,0 +1,238 @@
+"""What a learner needs of a tower as two ONNX files: forward, and back to the LayerNorms. With torch.
+
+torch differentiates the tower once, here, with weights as constants. The graph of both passes is cut where
+the features come out: ``forward`` also returns what ``backward`` will need, and between the two any loss can
+be computed in whatever language. ``backward`` is a vector-Jacobian product: it takes the gradient by the
+features and returns that by every LayerNorm gain and bias.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch._decomp import core_aten_decompositions, get_decompositions
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adapters.export import forget_origins
+from adapters.export_weights import Weights
+from adapters.onnx_towers import FEATURES, GRADIENT, SAVED
+
+aten = torch.ops.aten
+
+
+def export_step(
+    tower: nn.Module,
+    norms: Sequence[str],
+    example: Tensor,
+    name: str,
+    free: int,
+    forward: Path,
+    backward: Path,
+    weights: Weights,
+) -> None:
+    """Write both passes of a tower.
+
+    Args:
+        tower: ``(N, ...)`` inputs to ``(N, D)`` features; its parameters are constants.
+        norms: names of the LayerNorm tensors; the tower's parameters have ``clip.`` before them.
+        example: an input; two or more along each free dimension.
+        name: of the input.
+        free: how many leading dimensions of the input may have any length.
+        forward, backward: files to write.
+        weights: where the constants go.
+    """
+    program = _differentiated(tower, norms, example, free)
+    names = [name, GRADIENT, *norms]
+    with contextlib.redirect_stdout(io.StringIO()):
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=names,
+            output_names=[FEATURES, *(f"{GRADIENT}/{norm}" for norm in norms)],
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model
+    forget_origins(model)
+    ahead = _ancestors(model.graph.outputs[0])
+    first = [node in ahead for node in model.graph]
+    for file in (forward, backward):
+        part = _part(model.clone(), first, forward=file is forward)
+        weights.move_out(part.graph)
+        ir.save(part, file)
+
+
+def _differentiated(
+    tower: nn.Module, norms: Sequence[str], example: Tensor, free: int
+) -> torch.export.ExportedProgram:
+    """Return (input, gradient, LayerNorms) -> (features, gradient of each LayerNorm)."""
+    parameters = {**dict(tower.named_parameters()), **dict(tower.named_buffers())}
+    gains = [f"clip.{norm}" for norm in norms]
+    constants = {name: tensor.detach() for name, tensor in parameters.items() if name not in gains}
+    count = len(norms)
+
+    def both(argument: Tensor, gradient: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        moved = [tensor.detach().requires_grad_() for tensor in tensors[:count]]
+        named = dict(zip([*gains, *constants], [*moved, *tensors[count:]], strict=True))
+        features = functional_call(tower, named, (argument,))
+        return features.detach(), *torch.autograd.grad(features, moved, gradient)
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
+    sizes = [DimDynamic.DYNAMIC] * free + [DimDynamic.STATIC] * (example.dim() - free)
+    argument = mode.from_tensor(example, symbolic_context=StatelessSymbolicContext(sizes))
+    fixed = [parameters[name].detach() for name in gains], list(constants.values())
+    fakes: list[Tensor] = [mode.from_tensor(tensor, static_shapes=True) for part in fixed for tensor in part]
+    with mode, torch.no_grad():
+        named = dict(zip([*gains, *constants], fakes, strict=True))
+        gradient = torch.empty_like(functional_call(tower, named, (argument,)))
+    # Attention written out: what a fused kernel saves for its own backward pass no other engine can read.
+    with mode, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        graph = make_fx(both, _decompositions())(argument, gradient, *fakes)
+    graph.graph.eliminate_dead_code()
+    with torch.no_grad():
+        width = tower(example).shape[1]
+        inputs = (example, torch.zeros(len(example), width), *(part.clone() for part in fixed[0]))
+        shapes = (dict.fromkeys(range(free), torch.export.Dim.DYNAMIC), {0: torch.export.Dim.DYNAMIC})
+        return torch.export.export(
+            _Bound(graph, fixed[1]), inputs, dynamic_shapes=((*shapes, *({} for _ in norms)),)
+        )
+
+
+class _Bound(nn.Module):
+    """A graph whose last arguments are constants."""
+
+    def __init__(self, graph: nn.Module, constants: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.graph = graph
+        for number, tensor in enumerate(constants):
+            self.register_buffer(f"constant_{number}", tensor)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.graph(*inputs, *self.buffers())
+
+
+def _decompositions() -> dict[Any, Any]:
+    """Return how operators are taken apart: LayerNorms and GELUs stay whole, weights get no gradient."""
+    table = dict(core_aten_decompositions())
+    for whole in (aten.native_layer_norm.default, aten.gelu.default):
+        table.pop(whole, None)
+    table |= get_decompositions([aten.native_layer_norm_backward])
+    table[aten.gelu_backward.default] = _gelu_backward
+    table[aten.convolution_backward.default] = _convolution_backward
+    # No row of an attention map is masked as a whole: torch's guard against that would stay in the graph.
+    table[aten._safe_softmax.default] = lambda x, dim, dtype=None: torch.softmax(x, dim, dtype)
+    return table
+
+
+def _gelu_backward(gradient: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+    """Return what torch's own decomposition does, in fewer passes over the largest maps there are."""
+    if approximate != "none":
+        raise NotImplementedError(f"GELU approximated by {approximate}")
+    scaled = x * math.sqrt(0.5)
+    slope = 0.5 * torch.erf(scaled) + scaled * (math.sqrt(1 / math.pi) * torch.exp(-scaled * scaled))
+    return gradient * (slope + 0.5)
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    argument: Tensor,
+    weight: Tensor,
+    bias: list[int] | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor | None, None, None]:
+    """Return the gradient by the input alone: weights are constants."""
+    if transposed or wanted[1] or wanted[2]:
+        raise NotImplementedError("a transposed convolution, or one whose weights learn")
+    if not wanted[0]:
+        return None, None, None
+    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    if groups == 1 and all(s == 1 for s in stride):
+        # An ordinary convolution, for which engines have their fastest kernels.
+        turned = weight.transpose(0, 1).flip([2, 3])
+        around = [r - p for r, p in zip(reach, padding, strict=True)]
+        answer = aten.convolution(gradient, turned, None, [1, 1], around, dilation, False, [0, 0], 1)
+        return answer, None, None
+    rest = [
+        size - ((out - 1) * s - 2 * p + r + 1)
+        for size, out, s, p, r in zip(
+            argument.shape[2:], gradient.shape[2:], stride, padding, reach, strict=True
+        )
+    ]
+    answer = aten.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
+    return answer, None, None
+
+
+def _ancestors(value: ir.Value) -> set[ir.Node]:
+    """Return the nodes that a value is computed by."""
+    found: set[ir.Node] = set()
+    waiting = [value.producer()]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [source.producer() for source in node.inputs if source is not None]
+    return found
+
+
+def _part(model: ir.Model, first: Sequence[bool], *, forward: bool) -> ir.Model:
+    """Return one of the two passes; the first hands the second what it needs.
+
+    Args:
+        model: both; changed in place.
+        first: which nodes are of the first pass.
+        forward: whether the first pass is wanted.
+    """
+    graph = model.graph
+    nodes = list(graph)
+    ahead = {node for node, is_first in zip(nodes, first, strict=True) if is_first}
+    mine = ahead if forward else set(nodes) - ahead
+    features, *gradients = graph.outputs
+    handed = [value for value in _handed(nodes, ahead) if value is not features]
+    for number, value in enumerate(handed):
+        value.name = f"{SAVED}{number}"
+    inputs = list(graph.inputs)
+    if not forward:
+        for value in (features, *handed):
+            given = ir.Value(name=value.name, type=value.type, shape=value.shape)
+            inputs.append(given)
+            for user, index in list(value.uses()):
+                if user in mine:
+                    user.replace_input_with(index, given)
+    graph.outputs[:] = [features, *handed] if forward else gradients
+    graph.remove([node for node in nodes if node not in mine])
+    used = {value for node in graph for value in node.inputs}
+    graph.inputs[:] = [value for value in inputs if value in used]
+    for name, value in list(graph.initializers.items()):
+        if value not in used:
+            del graph.initializers[name]
+    return model
+
+
+def _handed(nodes: Sequence[ir.Node], ahead: set[ir.Node]) -> Iterator[ir.Value]:
+    """Yield each value that a node of `ahead` makes and another one needs, once."""
+    seen = set()
+    for node in nodes:
+        if node in ahead:
+            continue
+        for value in node.inputs:
+            if value is not None and value.producer() in ahead and value not in seen:
+                seen.add(value)
+                yield value

@@ -1,0 +1,70 @@
+"""A session of ONNX Runtime as a line PC wants it: no spinning threads, no surprises about the provider."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from adapters.engine import ModelError
+from adapters.runtime import runtime_problem
+
+logger = logging.getLogger(__name__)
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+
+def open_session(file: Path, device: str, threads: int | None) -> Any:
+    """Open a graph.
+
+    Its threads are as urgent as the one that calls this.
+
+    Args:
+        file: the graph.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads; None leaves it to ONNX Runtime.
+
+    Raises:
+        ModelError: ONNX Runtime is missing, cannot run the graph, or finds no card where one was asked for.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise ModelError(runtime_problem() or f"ONNX Runtime cannot be loaded: {error}") from error
+
+    providers: list[Any] = [CPU]
+    if device != "cpu" and CUDA in ort.get_available_providers():
+        # The CUDA and cuDNN wheels are not on the loader's path; without them this finds the system's.
+        ort.preload_dlls()
+        # TF32 keeps 10 bits of a float32's 23: too few for the tolerance that a bundle is built to.
+        providers.insert(0, (CUDA, {"use_tf32": "0"}))
+    options = ort.SessionOptions()
+    # It warns once for every LayerNorm that can be overridden: that is the plan.
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    # Spinning threads take the cores from the cameras and, when the machine is busy, make the model itself
+    # two to three times slower.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    errors = _session_errors()
+    try:
+        session = ort.InferenceSession(str(file), options, providers=providers)
+    except errors as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"{file}: onnxruntime {ort.__version__} cannot run it: {reason}") from error
+    running = session.get_providers()[0]
+    if device == "cuda" and running != CUDA:
+        raise ModelError(
+            f"device cuda: ONNX Runtime runs on {running}; install 'mekiki[gpu]', check the driver"
+        )
+    if len(providers) > 1 and running != CUDA:
+        logger.warning("ONNX Runtime found no usable CUDA card, the model runs on %s", running)
+    return session
+
+
+def _session_errors() -> tuple[type[Exception], ...]:
+    """Return what a session raises for a file that it cannot run; the only common base is Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+    return tuple(getattr(state, name) for name in names)

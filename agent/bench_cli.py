@@ -1,0 +1,83 @@
+"""`mekiki bench engines`: which engine runs the model fastest here, and why `engine: auto` takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from adapters.bundle import bundle_path
+from adapters.bundle_engine import BundleModel
+from adapters.engine_choice import Measured, measure
+from adapters.engine_trial import BATCHES, NEARLY
+from adapters.open import ModelSettings, default_threads
+from agent.configfile import load
+from agent.errors import EXIT_OK, UsageError
+from agent.store import require_owner
+
+
+def bench_engines(config: str, *, as_json: bool) -> int:
+    """Measure every engine on the config's bundle, keep the choice for ``engine: auto``, and print why.
+
+    Raises:
+        UsageError: the config names a checkpoint, or another user owns the data folder.
+        ModelError: the bundle is no good, or nothing here can run it.
+    """
+    loaded = load(Path(config)).config
+    settings, data = loaded.model, Path(loaded.agent.data_dir)
+    if settings.engine == "torch":
+        raise UsageError(f"{config}: engine: torch runs a checkpoint: a bundle has engines to choose from")
+    require_owner(data, "bench engines")
+    folder, threads = bundle_path(settings.bundle), settings.threads or default_threads()
+    measured = measure(BundleModel(folder, settings.sha256, settings.device, threads), data)
+    if as_json:
+        _print(json.dumps(_facts(measured), ensure_ascii=False))
+    else:
+        for line in _sentences(measured, settings):
+            _print(line)
+    return EXIT_OK
+
+
+def _facts(measured: Measured) -> dict[str, object]:
+    choice = measured.choice
+    return {
+        "chosen": {"engine": choice.engine, "precision": choice.precision},
+        "engines": [
+            {
+                "engine": trial.kind.engine,
+                "precision": trial.kind.precision,
+                "ms": dict(zip(map(str, BATCHES), (round(ms, 3) for ms in trial.ms), strict=False)),
+                "agreement": trial.agreement,
+                "problem": trial.problem,
+            }
+            for trial in measured.trials
+        ],
+        "circumstances": choice.circumstances.model_dump(),
+        "measured_at": choice.measured_at,
+        "kept": None if measured.kept is None else str(measured.kept),
+    }
+
+
+def _sentences(measured: Measured, settings: ModelSettings) -> Iterator[str]:
+    choice = measured.choice
+    here = choice.circumstances
+    yield f"{settings.bundle} on {here.processor.rpartition(' ')[0]}, {here.threads} of {here.cores} cores"
+    heads = [f"{batch} picture{'s' if batch > 1 else ''}" for batch in BATCHES]
+    yield f"  {'engine':<15}{heads[0]:>12}{heads[1]:>13}  against torch"
+    for trial in measured.trials:
+        if trial.problem is not None:
+            yield f"  {trial.kind!s:<15}{'-':>12}{'-':>13}  {trial.problem}"
+            continue
+        times = f"{trial.ms[0]:>9.1f} ms{trial.ms[1]:>10.1f} ms"
+        chosen = "; chosen" if trial.kind == choice.kind else ""
+        yield f"  {trial.kind!s:<15}{times}  {trial.agreement}{chosen}"
+    yield (
+        f"{choice.kind} is the fastest for one picture, or within {NEARLY - 1:.0%} of it and the most exact;"
+        f" {'kept in ' + str(measured.kept) if measured.kept else 'it could not be kept'}"
+    )
+    if settings.engine != "auto":
+        yield f"the config says engine: {settings.engine}; engine: auto would take {choice.kind}"
+
+
+def _print(line: str) -> None:
+    print(line)  # noqa: T201 - stdout is the product here

@@ -1,0 +1,193 @@
+"""How cost grows with stations, classes, resolution and stored verdicts: ``python -m benchmarks.growth``.
+
+Writes ``results/growth.json``, ``.md`` and docs/img/growth.png. The exponent is the slope of the logarithm of the
+cost over the logarithm of the size, by least squares over the upper half of the sizes: 0 is constant, 1 is in
+proportion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from adapters.adapter import Adapter
+from adapters.engine import Engine
+from adapters.open import ModelSettings, open_engine
+from adapters.prompts import probabilities
+from agent.ids import ulid
+from agent.store import Store
+from agent.verdict import Decision, Outcome, Provenance, Verdict
+from benchmarks.machine import describe, in_words, table, write
+from camera.frame import Quality
+from camera.images import read_image
+from camera.preprocess import Preprocess, prepare
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from PIL import Image
+
+PLOT = Path(__file__).parent.parent / "docs" / "img" / "growth.png"
+STATIONS = (1, 2, 4, 8, 16, 32, 64)
+CLASSES = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
+RESOLUTIONS = {
+    "VGA": (640, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "4K": (3840, 2160),
+}
+GROUP = 16
+STORED = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+
+
+def main() -> None:
+    """Measure all four."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--most-stored", type=int, default=STORED[-1])
+    arguments = parser.parse_args()
+    engine = open_engine(ModelSettings(threads=1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        grown = {
+            "stations: a part, each with an adapter of its own, ms": _stations(engine),
+            "classes: from feature to probabilities, ms": _classes(),
+            "resolution (pixels): JPEG to model input, ms": _resolutions(folder, engine),
+        }
+        adding, opening = _stored(folder, [n for n in STORED if n <= arguments.most_stored])
+        grown["stored verdicts: one more on disk, in groups of 16, ms"] = adding
+        grown["stored verdicts: opening the store, ms"] = opening
+    figures = {"machine": describe("onnxruntime", "pillow"), "model": engine.info.name, "ms": grown}
+    figures["exponents"] = {name: round(_exponent(costs), 2) for name, costs in grown.items()}
+    _plot(grown)
+    rows = [
+        [name, f"{figures['exponents'][name]:.2f}", ", ".join(f"{n:,}: {ms:.3g}" for n, ms in costs.items())]
+        for name, costs in grown.items()
+    ]
+    write(
+        "growth",
+        figures,
+        "# How cost grows\n\nWritten by `python -m benchmarks.growth`."
+        f" Model {engine.info.name}, one thread. Machine: {in_words(figures['machine'])}.\n\n"
+        + table(["what", "exponent", "size: cost"], rows)
+        + "\n![growth](../../docs/img/growth.png)\n",
+    )
+
+
+def _stations(engine: Engine) -> dict[int, float]:
+    rng, side = np.random.default_rng(0), engine.info.preprocess.size
+    adapters = [
+        Adapter({name: t * np.float32(rng.uniform(0.9, 1.1)) for name, t in engine.source.tensors.items()}, n)
+        for n in range(1, STATIONS[-1] + 1)
+    ]
+    pictures = rng.standard_normal((STATIONS[-1], 3, side, side), dtype=np.float32)
+    return {n: _ms(lambda n=n: engine.encode_image(pictures[:n], adapters[:n]), 5) / n for n in STATIONS}
+
+
+def _classes() -> dict[int, float]:
+    rng = np.random.default_rng(0)
+    feature = rng.standard_normal((1, 512), dtype=np.float32)
+    found = {}
+    for count in CLASSES:
+        words = rng.standard_normal((count, 512), dtype=np.float32)
+        words /= np.linalg.norm(words, axis=1, keepdims=True)
+        found[count] = _ms(lambda words=words: probabilities(feature, words, 100.0), 50)
+    return found
+
+
+def _resolutions(folder: Path, engine: Engine) -> dict[int, float]:
+    spec = Preprocess(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
+    rng, found = np.random.default_rng(0), {}
+    for name, (width, height) in RESOLUTIONS.items():
+        coarse = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
+        path = folder / f"{name}.jpg"
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
+        found[width * height] = _ms(lambda path=path: prepare(read_image(path), spec), 5)
+    return found
+
+
+def _stored(folder: Path, sizes: list[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Return what one more verdict costs, and what opening the store does."""
+    adding, opening, stored = {}, {}, 0
+    for size in sizes:
+        _fill(folder / "store", size - stored, stored)
+        stored = size
+        began = time.perf_counter()
+        store = _open(folder / "store", sizes[-1])
+        opening[size] = 1e3 * (time.perf_counter() - began)
+        try:
+            adding[size] = (
+                _ms(lambda store=store: store.commit([_verdict() for _ in range(GROUP)]), 30) / GROUP
+            )
+        finally:
+            store.close()
+    return adding, opening
+
+
+def _open(folder: Path, most: int) -> Store:
+    return Store(folder, keep_results=10 * most, max_waiting=10 * most, outbox=False)
+
+
+def _fill(folder: Path, count: int, stored: int) -> None:
+    """Copy one verdict of another station until `count` more are there: to decide each would take hours."""
+    store = _open(folder, count)
+    store.commit([_verdict()])
+    store.close()
+    db = sqlite3.connect(folder / "mekiki.db", isolation_level=None, timeout=60)
+    for first in range(stored, stored + count, 100_000):
+        last = min(first + 100_000, stored + count)
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            " INSERT INTO verdict SELECT 'other', i, hex(randomblob(13)), decided_at, verdict, payload"
+            " FROM n, (SELECT * FROM verdict WHERE station = 'station' LIMIT 1)",
+            (first + 1, last),
+        )
+    db.close()
+
+
+def _verdict() -> Verdict:
+    now, digest = datetime.now(UTC), "sha256:" + 64 * "0"
+    labels = ("ok", "scratch", "dent", "stain", "missing_hole", "chipped_edge")
+    decision = Decision(Outcome.PASS, "class", "ok", None, 0.9, 0.4, dict.fromkeys(labels, 1 / 6))
+    provenance = Provenance("none", digest, 0, digest, digest, digest, "0")
+    return Verdict(
+        ulid(), "bench", "station", now, now, None, "line", decision, decision, provenance, Quality(), 0, 0
+    )
+
+
+def _ms(call: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(times[1:]))
+
+
+def _exponent(costs: Mapping[int, float]) -> float:
+    sizes = list(costs)
+    upper = sizes[len(sizes) // 2 :] if len(sizes) > 3 else sizes
+    return float(np.polyfit(np.log([float(n) for n in upper]), np.log([costs[n] for n in upper]), 1)[0])
+
+
+def _plot(grown: dict[str, dict[int, float]]) -> None:
+    figure, axes = plt.subplots(1, len(grown), figsize=(3.2 * len(grown), 3))
+    for axis, (name, costs) in zip(axes, grown.items(), strict=True):
+        axis.loglog(list(costs), list(costs.values()), marker="o")
+        axis.set_title(name.partition(":")[0], fontsize=9)
+        axis.set_ylabel("ms")
+        axis.set_ylim(0.3 * min(costs.values()), 3 * max(costs.values()))
+        axis.grid(visible=True, which="both", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(PLOT, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
