@@ -21,7 +21,7 @@ class LearnerModel:
     """The model of all learners of a process, beside the one that inspects: neither waits for the other.
 
     Opened by the first thread that asks, and as urgent as that; the others share it. It computes in fp32,
-    whatever inspects: what is learned is told apart by less than a lower precision rounds away.
+    whatever inspects: what it looks with is the same model as what it learns with.
 
     Args:
         settings: of the model that inspects.
@@ -50,16 +50,30 @@ class LearnerModel:
         Raises:
             AdapterError: the model's file is missing or altered by now.
         """
+        engine, opened = self.load(full=full)
+        proposer = None
+        if full and opened is not None:
+            proposer = Proposer(HaltingTowers(opened, halt), Words.of(engine, prompts))
+        return HaltingEngine(engine, halt), proposer
+
+    def load(self, *, full: bool) -> tuple[Engine, Towers | None]:
+        """Open what is not open yet; better before inspection starts.
+
+        ONNX Runtime holds Python's lock while it opens a graph, a tenth of a second each for `mekiki-line`:
+        so long no part would be judged.
+
+        Args:
+            full: LayerNorms are to move.
+
+        Raises:
+            AdapterError: the model's file is missing or altered by now.
+        """
         with self._opening:
             if self._engine is None:
                 self._engine = open_plain(self._settings, THREADS)
             if full and self._towers is None:
                 self._towers = self._open_towers()
-        proposer = None
-        if full and self._towers is not None:
-            towers = HaltingTowers(self._towers, halt)
-            proposer = Proposer(towers, Words.of(self._engine, prompts))
-        return HaltingEngine(self._engine, halt), proposer
+            return self._engine, self._towers
 
     def _open_towers(self) -> Towers:
         settings = self._settings

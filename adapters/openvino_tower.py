@@ -43,6 +43,7 @@ class OpenVinoTower:
         threads: int | None,
     ) -> None:
         openvino = load_openvino()
+        version = openvino.__version__.partition("-")[0]
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelError(
@@ -60,15 +61,13 @@ class OpenVinoTower:
             model = core.read_model(str(file))
             self.shapes = _take_out(openvino, model, norms, each=each)
             if missing := sorted(set(norms) - self.shapes.keys()):
-                raise ModelError(f"{file}: openvino {openvino.__version__} finds no {missing[0]} in it")
+                raise ModelError(f"{file}: openvino {version} finds no {missing[0]} in it")
             compiled = core.compile_model(model, "CPU", options)
             self._request = compiled.create_infer_request()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             hint = " (a service with MemoryDenyWriteExecute?)" if "protect" in reason else ""
-            raise ModelError(
-                f"{file}: openvino {openvino.__version__} cannot run it: {reason}{hint}"
-            ) from error
+            raise ModelError(f"{file}: openvino {version} cannot run it: {reason}{hint}") from error
         self._argument = model.input(0).get_any_name()
         self._tensor = openvino.Tensor
         self._turn = threading.Lock()

@@ -95,6 +95,8 @@ def station_plans(
             witness=learning.handover.put if learning else None,
             shadow=found.settings.shadow_share,
         )
+    if learners:
+        model.load(full=any(found.level == "full" for found in stations.values()))
     return plans, learners
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import open_clip
 import torch
 from safetensors.torch import save_file
 
 from adapters.bundle_build import build_bundle
 from adapters.bundle_engine import KINDS, BundleModel, open_kind
-from adapters.clip import Clip, load_clip
+from adapters.clip import Clip, fresh_model, load_clip
 from adapters.engine import Engine, ModelError
 from adapters.torch_engine import TorchEngine
 from benchmarks.build_line_bundle import NAME, WEIGHTS
@@ -32,13 +31,13 @@ def random_clip(name: str) -> Clip:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
-        save_file(open_clip.create_model(name, load_weights=False).state_dict(), file)
+        save_file(fresh_model(name).state_dict(), file)
         return load_clip(name, checkpoint=file, device="cpu")
 
 
 @contextmanager
-def engines_of(clip: Clip, threads: int) -> Iterator[dict[str, Engine]]:
-    """Yield every engine that runs here by its name, torch first; the bundle lives as long."""
+def engines_of(clip: Clip, threads: int) -> Iterator[tuple[dict[str, Engine], Path]]:
+    """Yield every engine that runs here by its name, torch first, and the bundle, which lives as long."""
     engines: dict[str, Engine] = {
         TORCH: TorchEngine(clip, threads),
         "torch bf16": TorchEngine(clip, threads, "bf16"),
@@ -50,4 +49,4 @@ def engines_of(clip: Clip, threads: int) -> Iterator[dict[str, Engine]]:
                 engines[str(kind)], _ = open_kind(kind, BundleModel(built.folder, None, "cpu", threads))
             except ModelError as error:
                 print(f"{kind}: {error}", flush=True)
-        yield engines
+        yield engines, built.folder

@@ -7,14 +7,16 @@ in the same run; CPU time, so that a busy machine counts less.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adapters.bundle import VECTORS, vector_answers
 from adapters.bundle_build import other_adapter
 from adapters.clip import Clip
 from adapters.engine import Engine
-from benchmarks.engine_bundles import TORCH, engines_of, line_clip, random_clip
+from benchmarks.engine_bundles import engines_of, line_clip, random_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 
 BATCHES = (1, 8)
@@ -34,9 +36,9 @@ def main() -> None:
             ratios = [
                 f"{found['onnx fp32'][f'batch_{batch}'] / of[f'batch_{batch}']:.2f}" for batch in BATCHES
             ]
-            times = [f"{of[key]:.1f}" for key in ("batch_1", "batch_8", "batch_1_adapted")]
+            times = [f"{of[key]:.1f}" for key in ("batch_1", "batch_8", "batch_1_adapted", "check")]
             rows.append([clip.info.name, name, *times, *ratios])
-    heads = ["model", "engine", "1 picture, CPU ms", "8 pictures, CPU ms", "1 picture with an adapter and without, CPU ms", "faster than onnx fp32: 1", "8"]  # fmt: skip
+    heads = ["model", "engine", "1 picture, CPU ms", "8 pictures, CPU ms", "1 picture with an adapter and without, CPU ms", "check at start, CPU ms", "faster than onnx fp32: 1", "8"]  # fmt: skip
     write(
         "engine_speed",
         figures,
@@ -51,7 +53,7 @@ def _measured(clip: Clip, rounds: int) -> dict[str, dict[str, float]]:
     side, other = clip.info.preprocess.size, other_adapter(clip.source)
     pictures = np.random.default_rng(0).standard_normal((max(BATCHES), 3, side, side), dtype=np.float32)
     found: dict[str, dict[str, float]] = {}
-    with engines_of(clip, threads=1) as engines:
+    with engines_of(clip, threads=1) as (engines, folder):
         for batch in BATCHES:
             calls = {
                 name: _call(engine, pictures[:batch], [clip.source] * batch)
@@ -63,8 +65,14 @@ def _measured(clip: Clip, rounds: int) -> dict[str, dict[str, float]]:
         calls = {name: _call(engine, twice, [other, clip.source]) for name, engine in engines.items()}
         for name, seconds in in_turn(calls, rounds).items():
             found[name]["batch_1_adapted"] = round(1e3 * float(np.median(seconds)), 2)
-    assert TORCH in found
+        calls = {name: _check(engine, folder / VECTORS) for name, engine in engines.items()}
+        for name, seconds in in_turn(calls, 3).items():
+            found[name]["check"] = round(1e3 * float(np.median(seconds)), 2)
     return found
+
+
+def _check(engine: Engine, vectors: Path) -> Any:
+    return lambda: list(vector_answers(engine, vectors, few=True))
 
 
 def _call(engine: Engine, pictures: Any, adapters: Any) -> Any:

@@ -53,7 +53,7 @@ def mekiki(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     # Opening the model takes most of a command's time; that commands can do it, the last test shows.
-    monkeypatch.setattr("adapters.open.open_engine", lambda _: engine)
+    monkeypatch.setattr("adapters.open.open_plain", lambda _: engine)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         try:

@@ -220,6 +220,32 @@ open_engine(ModelSettings(engine="openvino", bundle={str(tiny_bundle)!r}, device
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_where_nothing_new_may_be_executed_another_engine_is_taken(tiny_bundle: Path) -> None:
+    """A hardened service, systemd's MemoryDenyWriteExecute: OpenVINO says so, and auto does without it."""
+    code = f"""
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE
+    sys.exit(77)
+from adapters import engine_trial
+from adapters.engine import ModelError
+from adapters.open import ModelSettings, open_engine
+engine_trial.MOST_ROUNDS = 1
+bundle = {str(tiny_bundle)!r}
+try:
+    open_engine(ModelSettings(engine="openvino", bundle=bundle))
+except ModelError as error:
+    assert "MemoryDenyWriteExecute" in str(error), error
+else:
+    raise SystemExit("it ran")
+engine = open_engine(ModelSettings(engine="auto", bundle=bundle, device="cpu"))
+assert engine.info.provider.startswith("onnx:")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    if ran.returncode == 77:
+        pytest.skip("this kernel cannot deny it")
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_without_openvino_the_remedy_is_said(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra."""
     monkeypatch.setitem(sys.modules, "openvino", None)
