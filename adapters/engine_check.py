@@ -42,7 +42,7 @@ class Agreement:
         difference, cosine, adapted = 0.0, 1.0, True
         for found, expected, otherwise in answers:
             if not np.isfinite(found).all():
-                return cls(float("inf"), -1.0, adapted=False)
+                return cls(float("inf"), -1.0)
             difference = max(difference, float(np.abs(found - expected).max() / np.abs(expected).max()))
             lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
             cosine = min(cosine, float(((found * expected).sum(1) / np.maximum(lengths, 1e-12)).min()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ class OpenVinoTower:
     ) -> None:
         openvino = load_openvino()
         version = openvino.__version__.partition("-")[0]
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelError(
                 "precision bf16: this processor has neither AVX-512-BF16 nor AMX: leave precision out"
@@ -101,6 +102,16 @@ def load_openvino() -> Any:
             f"OpenVINO cannot be loaded ({error}): pip install 'mekiki[openvino]', or set engine: onnx"
         ) from error
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """Return OpenVINO's core, one for the life of the process.
+
+    Its plug-in takes over SIGINT and hands it on to Python. With the last core it would be unloaded,
+    and the next Ctrl-C would jump to where it was.
+    """
+    return load_openvino().Core()
 
 
 def _take_out(openvino: Any, model: Any, norms: Collection[str], *, each: bool) -> dict[str, tuple[int, ...]]:

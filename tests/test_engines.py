@@ -26,7 +26,7 @@ from adapters.onnx_engine import OnnxEngine
 from adapters.open import ModelSettings, open_engine, open_plain
 from adapters.open_learner import LearnerModel
 from adapters.openvino_engine import OpenVinoEngine, open_openvino
-from adapters.openvino_tower import OpenVinoTower
+from adapters.openvino_tower import OpenVinoTower, openvino_core
 from adapters.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def opened(tiny_int8_bundle: Path) -> dict[Kind, Engine]:
 def runs_here(kind: Kind) -> bool:
     if kind.precision != "bf16":
         return True
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def model(folder: Path, **other: Any) -> BundleModel:
@@ -410,3 +408,20 @@ def test_a_check_costs_four_pictures(tiny_bundle: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(OnnxEngine, "encode_image", counted)
     list(vector_answers(engine, tiny_bundle / VECTORS, few=True))
     assert seen == [1, 1, 2]
+
+
+def test_ctrl_c_ends_a_process_in_order_after_openvino_was_used(tiny_bundle: Path) -> None:
+    """OpenVINO's plug-in takes SIGINT over; unloaded with its last model, it left the next Ctrl-C a crash."""
+    code = f"""
+import gc, os, signal
+from pathlib import Path
+from adapters.openvino_engine import open_openvino
+pressed = []
+signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+engine = open_openvino(Path({str(tiny_bundle)!r}), threads=1)
+del engine
+gc.collect()
+os.kill(os.getpid(), signal.SIGINT)
+assert pressed
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
