@@ -33,10 +33,15 @@ class FoldedAttention(nn.MultiheadAttention):
         if not known or not self.plain:
             return super().forward(query, key, value, *args, **kwargs)
         batch, length, width = query.shape
-        packed = F.linear(query, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3 D)
+        packed = self.project(query, slice(None))  # (B, L, 3 D)
         q, k, v = packed.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, L, d)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(seen.transpose(1, 2).reshape(batch, length, width)), None
+
+    def project(self, x: Tensor, rows: slice) -> Tensor:
+        """Return queries, keys and values side by side, as far as they are in `rows` of 3 D."""
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        return F.linear(x, self.in_proj_weight[rows], bias)
 
     @property
     def plain(self) -> bool:

@@ -112,8 +112,8 @@ def open_towers(
     bundle = read_bundle(folder, sha256)
     image, text = (
         OnnxTower(
-            open_session(folder / graph(tower, "forward"), device, threads),
-            open_session(folder / graph(tower, "backward"), device, threads),
+            open_session(folder / graph(tower, "forward"), device, threads, takes_turns=True),
+            open_session(folder / graph(tower, "backward"), device, threads, takes_turns=True),
         )
         for tower in (IMAGE, TEXT)
     )

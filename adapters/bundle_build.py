@@ -158,7 +158,7 @@ def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
     """Write what a tower infers and learns with; its graphs share their numbers."""
     images = torch.zeros(2, 3, clip.info.preprocess.size, clip.info.preprocess.size)
     towers: tuple[tuple[str, nn.Module, Tensor, int], ...] = (
-        (IMAGE, ImageTower(clip.model), images, 1),
+        (IMAGE, ImageTower(clip.short), images, 1),
         (TEXT, ShortTextTower(clip), example_tokens(clip), 2 if clip.causal else 1),
     )
     for name, tower, example, free in towers:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +29,14 @@ from adapters.checkpoint import (
     verified_digest,
     warn_of_other_preprocess,
 )
+from adapters.class_token import read_class_token
 from adapters.engine import ModelError, ModelInfo, Preprocess
+from adapters.low_products import lower_products
 from adapters.open_tokenizer import open_tokenizer
 from adapters.row_norm import allow_rows
 from adapters.tokenizer import ClipTokenizer
+
+Form = Literal["model", "short", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +61,35 @@ class Clip:
     device: torch.device
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def encode_image(self, images: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
+    @cached_property
+    def short(self) -> Any:
+        """The same module and tensors without what nobody reads; equal to `model` to rounding."""
+        return read_class_token(self.model)
+
+    @cached_property
+    def bf16(self) -> Any:
+        """`short` with products in bf16."""
+        return lower_products(self.short, torch.bfloat16)
+
+    @cached_property
+    def fp16(self) -> Any:
+        """`short` with products in fp16."""
+        return lower_products(self.short, torch.float16)
+
+    def encode_image(self, images: Tensor, norms: Mapping[str, Tensor], form: Form = "model") -> Tensor:
         """Return ``(B, D)`` features of ``(B, 3, S, S)``.
 
         Args:
             images: preprocessed.
             norms: replace LayerNorm tensors by name; ``(C,)`` for all pictures, or ``(B, C)``.
+            form: which of the modules; `model` answers as open_clip does, to the last bit.
         """
-        return _call(ImageTower(self.model), norms, images)
+        return _call(ImageTower(getattr(self, form)), norms, images)
 
-    def encode_text(self, tokens: Tensor, norms: Mapping[str, Tensor]) -> Tensor:
+    def encode_text(self, tokens: Tensor, norms: Mapping[str, Tensor], form: Form = "model") -> Tensor:
         """Return ``(N, D)`` features of ``(N, L)``; L is the context unless `causal`, then at most."""
-        return _call(TextTower(self.model), {**norms, **shortened_tables(self, tokens.shape[1])}, tokens)
+        tables = shortened_tables(self, tokens.shape[1])
+        return _call(TextTower(getattr(self, form)), {**norms, **tables}, tokens)
 
     def norm_names(self, tower: Literal["image", "text"]) -> list[str]:
         """Names of the LayerNorm tensors of one tower."""

@@ -37,7 +37,7 @@ def export_image(clip: Clip, file: Path, weights: Weights, *, int8: Path | None 
     """
     side = clip.info.preprocess.size
     example = torch.zeros(2, 3, side, side, device=clip.device)
-    model = _exported(clip, ImageTower(clip.model), example, IMAGES, {0: torch.export.Dim.DYNAMIC})
+    model = _exported(clip, ImageTower(clip.short), example, IMAGES, {0: torch.export.Dim.DYNAMIC})
     _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("image")}, each=True)
     if int8 is not None:
         export_int8(model, int8, weights)

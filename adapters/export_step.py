@@ -66,10 +66,9 @@ def export_step(
     assert exported is not None
     model = exported.model
     forget_origins(model)
-    ahead = _ancestors(model.graph.outputs[0])
-    first = [node in ahead for node in model.graph]
-    for file in (forward, backward):
-        part = _part(model.clone(), first, forward=file is forward)
+    ahead, behind = _passes(model.graph)
+    for file, chosen in ((forward, ahead), (backward, behind)):
+        part = _part(model.clone(), behind, chosen)
         weights.move_out(part.graph)
         ir.save(part, file)
 
@@ -180,10 +179,52 @@ def _convolution_backward(
     return answer, None, None
 
 
-def _ancestors(value: ir.Value) -> set[ir.Node]:
-    """Return the nodes that a value is computed by."""
+def _passes(graph: ir.Graph) -> tuple[list[bool], list[bool]]:
+    """Return which nodes the way there consists of, and which the way back; some views are in both.
+
+    On the way back is what needs the gradient. What can be had without it, such as the slope of a GELU, is
+    made on the way there: an engine, which orders nodes as it likes, would otherwise make it for all layers
+    first, and keep it. What is the same for all pictures, such as a turned weight, an engine makes once.
+    """
+    features = graph.outputs[0]
+    (gradient,) = (value for value in graph.inputs if value.name == GRADIENT)
+    nodes = list(graph)
+    behind = _descendants(gradient)
+    fixed = set(nodes).difference(*(_descendants(value) for value in graph.inputs))
+    while more := {
+        node
+        for value in _handed(nodes, behind)
+        if (node := value.producer()) and (node in fixed or _waits(node, behind))
+    }:
+        behind |= more
+    ahead = _ancestors([features, *_handed(nodes, behind)])
+    return [node in ahead for node in nodes], [node in behind for node in nodes]
+
+
+def _waits(node: ir.Node, behind: set[ir.Node]) -> bool:
+    """Tell whether the way back had better have what a node takes than what it gives."""
+    if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+        return True  # a view; as an output of its own it would be a copy
+    # Engines make one operation of a matrix product and what turned its arguments.
+    return node.op_type == "Transpose" and all(user in behind for user, _ in node.outputs[0].uses())
+
+
+def _descendants(value: ir.Value) -> set[ir.Node]:
+    """Return the nodes that are computed by a value."""
     found: set[ir.Node] = set()
-    waiting = [value.producer()]
+    waiting = [value]
+    while waiting:
+        for node, _ in waiting.pop().uses():
+            if node not in found:
+                found.add(node)
+                waiting += node.outputs
+    return found
+
+
+def _ancestors(values: Sequence[ir.Value]) -> set[ir.Node]:
+    """Return the nodes that values are computed by."""
+    found: set[ir.Node] = set()
+    waiting = [value.producer() for value in values]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:
@@ -192,31 +233,31 @@ def _ancestors(value: ir.Value) -> set[ir.Node]:
     return found
 
 
-def _part(model: ir.Model, first: Sequence[bool], *, forward: bool) -> ir.Model:
+def _part(model: ir.Model, behind: Sequence[bool], chosen: Sequence[bool]) -> ir.Model:
     """Return one of the two passes; the first hands the second what it needs.
 
     Args:
         model: both; changed in place.
-        first: which nodes are of the first pass.
-        forward: whether the first pass is wanted.
+        behind: which nodes are of the second pass.
+        chosen: which are of the wanted one; `behind`, or the first.
     """
     graph = model.graph
     nodes = list(graph)
-    ahead = {node for node, is_first in zip(nodes, first, strict=True) if is_first}
-    mine = ahead if forward else set(nodes) - ahead
+    back = {node for node, is_back in zip(nodes, behind, strict=True) if is_back}
+    mine = {node for node, is_mine in zip(nodes, chosen, strict=True) if is_mine}
     features, *gradients = graph.outputs
-    handed = [value for value in _handed(nodes, ahead) if value is not features]
+    handed = [value for value in _handed(nodes, back) if value is not features]
     for number, value in enumerate(handed):
         value.name = f"{SAVED}{number}"
     inputs = list(graph.inputs)
-    if not forward:
+    if chosen is behind:
         for value in (features, *handed):
             given = ir.Value(name=value.name, type=value.type, shape=value.shape)
             inputs.append(given)
             for user, index in list(value.uses()):
                 if user in mine:
                     user.replace_input_with(index, given)
-    graph.outputs[:] = [features, *handed] if forward else gradients
+    graph.outputs[:] = gradients if chosen is behind else [features, *handed]
     graph.remove([node for node in nodes if node not in mine])
     used = {value for node in graph for value in node.inputs}
     graph.inputs[:] = [value for value in inputs if value in used]
@@ -226,13 +267,14 @@ def _part(model: ir.Model, first: Sequence[bool], *, forward: bool) -> ir.Model:
     return model
 
 
-def _handed(nodes: Sequence[ir.Node], ahead: set[ir.Node]) -> Iterator[ir.Value]:
-    """Yield each value that a node of `ahead` makes and another one needs, once."""
+def _handed(nodes: Sequence[ir.Node], behind: set[ir.Node]) -> Iterator[ir.Value]:
+    """Yield each value that a node of `behind` needs and none of them makes, once; in order."""
     seen = set()
     for node in nodes:
-        if node in ahead:
+        if node not in behind:
             continue
         for value in node.inputs:
-            if value is not None and value.producer() in ahead and value not in seen:
+            producer = None if value is None else value.producer()
+            if value is not None and producer is not None and producer not in behind and value not in seen:
                 seen.add(value)
                 yield value

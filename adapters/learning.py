@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.adapter import Adapter
-from adapters.clip import Clip
+from adapters.clip import Clip, Form
 from adapters.norm_vector import NormVector
 from adapters.optimizer import Moments, Optimizer
 from adapters.prompts import Prompts
@@ -175,7 +175,7 @@ def forward(
         norms: LayerNorm tensors by name; what is missing is as trained.
         images: preprocessed, on the model's device.
         texts: texts to encode with `norms`, or class features to take as they are.
-        precision: of the encoders; everything after them is fp32. bf16 and fp16 are torch's autocast.
+        precision: of the encoders' products, see `adapters.low_products`; everything else is fp32.
 
     Raises:
         ValueError: no pictures.
@@ -202,14 +202,13 @@ def encode(
     """Return ``(B, D)`` and ``(N, D)`` features, fp32, differentiable by `norms` alone; see `forward`."""
     if not len(images):
         raise ValueError("a step needs at least one picture")
+    form: Form = "short" if precision == "fp32" else precision
     # Weights that ask for a gradient would have torch keep what theirs needs: twice the memory.
     constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
     tensors = {**constants, **norms}
-    kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    with torch.autocast(clip.device.type, kind, enabled=precision != "fp32"):
-        chunks = [clip.encode_image(chunk, tensors) for chunk in torch.split(images, CHUNK)]
-        encoded = None if tokens is None else clip.encode_text(tokens, tensors).float()
-    return torch.cat(chunks).float(), encoded
+    chunks = [clip.encode_image(chunk, tensors, form) for chunk in torch.split(images, CHUNK)]
+    encoded = None if tokens is None else clip.encode_text(tokens, tensors, form)
+    return torch.cat(chunks), encoded
 
 
 def parameter(norms: NormVector, adapter: Adapter, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ def lowered(clip: Clip, dtype: torch.dtype) -> Clip:
     model = copy.copy(clip.model)
     # A copied module shares its registry of parts with the original.
     model._modules = dict(clip.model._modules)
-    model.visual = copy.deepcopy(clip.model.visual).to(dtype)
+    model.visual = copy.deepcopy(clip.short.visual).to(dtype)
     for module in model.visual.modules():
         if isinstance(module, nn.LayerNorm):
             module.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 
-def open_session(file: Path, device: str, threads: int | None) -> Any:
+def open_session(file: Path, device: str, threads: int | None, *, takes_turns: bool = False) -> Any:
     """Open a graph.
 
     Its threads are as urgent as the one that calls this.
@@ -24,6 +25,8 @@ def open_session(file: Path, device: str, threads: int | None) -> Any:
         file: the graph.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads; None leaves it to ONNX Runtime.
+        takes_turns: it never runs at the same time as others of this kind, and has working memory in common
+            with them.
 
     Raises:
         ModelError: ONNX Runtime is missing, cannot run the graph, or finds no card where one was asked for.
@@ -46,6 +49,11 @@ def open_session(file: Path, device: str, threads: int | None) -> Any:
     # Spinning threads take the cores from the cameras and, when the machine is busy, make the model itself
     # two to three times slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if takes_turns:
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # A pattern is one block for everything of a pass, kept for each size of batch: nobody else fits in.
+        options.enable_mem_pattern = False
     errors = _session_errors()
     try:
         session = ort.InferenceSession(str(file), options, providers=providers)
@@ -60,6 +68,18 @@ def open_session(file: Path, device: str, threads: int | None) -> Any:
     if len(providers) > 1 and running != CUDA:
         logger.warning("ONNX Runtime found no usable CUDA card, the model runs on %s", running)
     return session
+
+
+@cache
+def _share_memory() -> None:
+    """Make the memory that sessions have in common; a process has it once."""
+    import onnxruntime as ort
+
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # Grows by what is asked for, not to the next power of two.
+    sizes = {"arena_extend_strategy": 1, "max_mem": 0, "initial_chunk_size_bytes": -1}
+    arena = ort.OrtArenaCfg({**sizes, "max_dead_bytes_per_chunk": -1})
+    ort.create_and_register_allocator(place, arena)
 
 
 def _session_errors() -> tuple[type[Exception], ...]:

@@ -56,7 +56,7 @@ def gflop_of_a_picture(clip: Clip) -> float:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            clip.encode_image(torch.zeros(1, 3, side, side), {})
+            clip.encode_image(torch.zeros(1, 3, side, side), {}, "short")
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return float(counter.get_total_flops()) / 1e9
