@@ -24,6 +24,7 @@ from agent.learning import Learning
 from agent.opening import open_feed, open_model, open_sources, open_stations
 from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
+from agent.priority import SERVING, step_back
 from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
@@ -149,7 +150,7 @@ class Daemon:
 
         for feed in feeds:
             mailbox.open(feed.station)  # all of them first, or a short file could end the run alone
-        self._start("publisher", publisher.run)
+        self._start("publisher", publisher.run, SERVING)
         self._start("inspector", lambda: inspector.run(self._stop))
         for learning in learners:
             self._start(f"learner-{learning.station}", learning.run)
@@ -214,9 +215,11 @@ class Daemon:
 
         return show
 
-    def _start(self, name: str, body: Callable[[], None]) -> None:
+    def _start(self, name: str, body: Callable[[], None], nice: int = 0) -> None:
         def run() -> None:
             try:
+                if nice:
+                    step_back(nice)
                 body()
             except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
                 self._crashed(error)

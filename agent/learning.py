@@ -26,7 +26,7 @@ from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.payloads import JSON
 from agent.predictor import Predictor
-from agent.priority import step_back
+from agent.priority import LEARNING, step_back
 from agent.requests import Request, finish, take
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Learning:
     def run(self) -> None:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
         _running.add(self)
-        step_back()
+        step_back(LEARNING)
         try:
             self._run()
         except Halted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from adapters.engine import Engine, Preprocess
@@ -13,6 +14,7 @@ from agent.config import Config, Station
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.plans import used_recipes
+from agent.priority import SERVING, step_back
 from camera import preprocess
 from camera.feed import Feed
 from camera.frame import CameraError
@@ -106,4 +108,5 @@ def open_feed(
         limits=station.quality,
         every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
         on_crash=on_crash,
+        prelude=partial(step_back, SERVING),
     )

@@ -1,4 +1,4 @@
-"""Who gives way where threads want the same core."""
+"""Who gives way where threads want the same core: inspection comes first, learning last."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import os
 import sys
 import threading
 
-NICE = 10
-"""Of 19. Inspection and cameras have 0: of a contested core they get nine tenths."""
+SERVING = 5
+"""Of 19: cameras and the publisher. The inspector has 0, and gets three quarters of a core that both want."""
+
+LEARNING = 10
+"""Of a core that the inspector wants too, a learner gets a tenth."""
 
 
-def step_back() -> None:
+def step_back(nice: int) -> None:
     """Make the calling thread less urgent than the process's other ones, for good.
 
-    Threads that it starts are as little urgent. On systems where a thread has no priority of its own,
+    Threads that it starts from then on are as little urgent. On systems where a thread has no priority of its own,
     nothing changes.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        thread = threading.get_native_id()
+        # From where it is: a process may be less urgent as a whole, and nobody but root may go back up.
+        as_it_is = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, as_it_is + nice))

@@ -64,6 +64,7 @@ class Feed:
 
     Args:
         every_s: let through one picture per interval; None lets all through.
+        prelude: called in the thread before anything else.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Feed:
         limits: QualityLimits,
         every_s: float | None = None,
         on_crash: Callable[[BaseException], None],
+        prelude: Callable[[], None] = lambda: None,
     ) -> None:
         self.station = station
         self._source = source
@@ -90,6 +92,7 @@ class Feed:
         self._due_ns = 0
         self._ended = False
         self._on_crash = on_crash
+        self._prelude = prelude
         self._stop = Event()
         # A daemon, so that a camera that hangs in its driver cannot keep the process from exiting.
         self._thread = Thread(target=self._run, name=f"camera-{station}", daemon=True)
@@ -138,6 +141,7 @@ class Feed:
 
     def _run(self) -> None:
         try:
+            self._prelude()
             for capture in self._source.captures(self._stop):
                 if self._stop.is_set():
                     break

@@ -23,6 +23,7 @@ from PIL import Image
 from agent.configfile import Loaded, load
 from agent.daemon import Daemon, Summary
 from agent.errors import ConfigError, StoreError
+from agent.priority import SERVING
 
 RECIPE = {
     "templates": ["a photo of {}"],
@@ -200,6 +201,26 @@ def test_an_interval_trigger_inspects_one_picture_per_interval(tiny_bundle: Path
     summary = Daemon(load(write_config(tmp_path, tiny_bundle, stations))).run()
 
     assert 4 <= summary.inspected <= 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_cameras_and_the_publisher_give_way_to_the_inspector(tiny_bundle: Path, tmp_path: Path) -> None:
+    camera = {
+        "kind": "folder",
+        "path": str(write_pictures(tmp_path / "pictures", 3)),
+        "loop": True,
+        "fps": 20,
+    }
+    with running(load(write_config(tmp_path, tiny_bundle, {"line": {"camera": camera}}))):
+        wanted = ("camera-line", "publisher", "inspector")
+
+        def urgencies() -> dict[str, int]:
+            alive = [thread for thread in threading.enumerate() if thread.name in wanted]
+            return {one.name: os.getpriority(os.PRIO_PROCESS, one.native_id or 0) for one in alive}
+
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        later = min(19, ours + SERVING)
+        wait_until(lambda: urgencies() == {"camera-line": later, "publisher": later, "inspector": ours})
 
 
 def test_unexpected_trouble_in_a_thread_ends_the_agent(
