@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test check bench bench-streams photo-models bundle clean
+.PHONY: demo test check bench bench-gpu bench-streams photo-models bundle clean
 
 demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
@@ -20,7 +20,7 @@ check: .venv/full
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/full
+bench: .venv/full out/peers
 	tests/setup-mosquitto.sh
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.pipeline
@@ -31,6 +31,16 @@ bench: .venv/full
 	$(BIN)/python -m benchmarks.prompt_length
 	$(BIN)/python -m benchmarks.diff_attention
 	$(BIN)/python -m benchmarks.bench_batclip --severity $(or $(SEVERITY),5)
+
+# The figures of an NVIDIA card; OFFICIAL=<checkout of sarthaxxxxx/BATCLIP> adds the authors' update step.
+bench-gpu: .venv/full
+	$(BIN)/python -m benchmarks.gpu $(if $(OFFICIAL),--official $(OFFICIAL))
+
+# What benchmarks.peers measures beside us, apart from our own; what cannot be had is left out there.
+out/peers: benchmarks/peers.txt
+	mkdir -p $@
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $@ --upgrade --no-deps -r $<
+	touch $@
 
 # The learner and its rivals on streams as a line makes them: hours for all of it. What is there stays in
 # out/streams and is not run again; e.g. make bench-streams STREAMS="--streams S3 --seeds 1".

@@ -1,21 +1,29 @@
 """The same picture through neighbours' code: ``python -m benchmarks.peers`` writes ``results/peers.json``, ``.md``.
 
 ViT-B-32 shapes with random weights, six classes of one sentence, one thread, a 1280x720 picture in memory to class
-probabilities: ours on the line PC's engine and on torch, open_clip as its README has it, and, where they are
-installed (`pip install transformers supervision`; this project does not need them), the zero-shot pipeline of
-transformers, and the frame loop of Roboflow's supervision around our engine beside our own camera loop.
+probabilities: ours on the line PC's engine and on torch, open_clip as its README has it, and, where it is
+installed, the zero-shot pipeline of transformers. Then the frame loops of Roboflow's supervision around our engine
+beside our own camera loop, over the same clip.
+
+This project needs neither; `make bench` puts them into a folder of their own::
+
+    python -m pip install --target out/peers --no-deps -r benchmarks/peers.txt
+
+``--peers`` names that folder. It is searched last, so that numpy, OpenCV and torch are this project's; what is
+not there is left out, saying so.
 """
 
 from __future__ import annotations
 
 import argparse
+import site
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import open_clip
 import torch
@@ -29,22 +37,25 @@ from adapters.engine import Engine
 from adapters.prompts import Prompts, class_features, probabilities
 from adapters.torch_engine import TorchEngine
 from benchmarks.machine import describe, in_turn, in_words, table, write
+from benchmarks.peer_loops import HEIGHT, OURS, WIDTH, loops
 from benchmarks.step_time import MODEL, NAMES, TEMPLATE
 from camera.frame import Image as Picture
 from camera.preprocess import Preprocess, prepare
-from camera.region import Region
-from camera.settings import RegionOfInterest
 
-WIDTH, HEIGHT = 1280, 720
-FRAMES = 40
+FRAMES = 150
+"""Of the clip."""
 
 
 def main() -> None:
     """Measure whatever is there, in turn."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("out/step_time/bundle"), help="made if absent")
+    parser.add_argument(
+        "--peers", type=Path, default=Path("out/peers"), help="where neighbours are installed"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
+    site.addsitedir(str(arguments.peers.absolute()))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model, _, transform = open_clip.create_model_and_transforms(MODEL)
@@ -68,22 +79,44 @@ def main() -> None:
         for way, seconds in times.items()
     ]
     figures: dict[str, Any] = {
-        "machine": describe("torch", "open_clip_torch", "onnxruntime"),
+        "machine": describe(
+            "torch", "open_clip_torch", "onnxruntime", *_installed("transformers", "supervision")
+        ),
         "ms": {way: round(1e3 * float(np.median(seconds)), 2) for way, seconds in times.items()},
-        "loop": _loops(picture),
+        "loops": loops(FRAMES, max(1, arguments.rounds // 3)),
     }
+    _write(figures, rows, arguments.rounds)
+
+
+def _write(figures: dict[str, Any], rows: list[list[str]], rounds: int) -> None:
+    loop_rows = [
+        [model, way, f"{one['wall_ms']:.2f}", _spread(one["wall of ours"]), f"{one['cpu_ms']:.2f}"]
+        for model, of_model in figures["loops"].items()
+        for way, one in of_model.items()
+    ]
     write(
         "peers",
         figures,
         "# Neighbours on the same picture\n\nWritten by `python -m benchmarks.peers`."
         f" {MODEL} shapes, random weights, {len(NAMES)} classes, one thread, CPU time, median of"
-        f" {arguments.rounds} rounds in turn. Machine: {in_words(figures['machine'])}.\n\n"
+        f" {rounds} rounds in turn. Machine: {in_words(figures['machine'])}.\n\n"
         + table(["from a 1280x720 picture to probabilities", "ms", "of ours"], rows)
         + "\nopen_clip's README and the pipeline encode the six sentences with every picture; a class's features are"
-        " cached here per adapter.\n\nThe frame loop alone, without a model, ms a frame: "
-        + ", ".join(f"{way} {ms:.2f}" for way, ms in figures["loop"].items())
-        + ".\n",
+        " cached here per adapter.\n\n## The frame loop\n\n"
+        f"{FRAMES} frames of {WIDTH}x{HEIGHT} from a clip through the same engine on one thread, ms a frame, median of"
+        f" {max(1, rounds // 3)} rounds in turn. {OURS}: every frame is also assessed for quality and compared with the"
+        " one before. supervision reads ahead in a thread of its own too; process_video always writes a clip.\n\n"
+        + table(["model", "loop", "wall ms", "of ours (range)", "CPU ms"], loop_rows),
     )
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{np.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def _installed(*packages: str) -> list[str]:
+    found = {(distribution.name or "").lower() for distribution in metadata.distributions()}
+    return [package for package in packages if package in found]
 
 
 def _ours(engine: Engine, picture: Picture) -> Callable[[], Any]:
@@ -135,41 +168,6 @@ def _transformers(tokenizer_file: Path, picture: Picture) -> dict[str, Callable[
     )
     image = Image.fromarray(picture)
     return {"transformers, pipeline": lambda: pipe(image, candidate_labels=NAMES)}
-
-
-def _loops(picture: Picture) -> dict[str, float]:
-    """Return ms a frame of reading a clip and handing frames on, without a model."""
-    found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name:
-        clip = Path(name) / "clip.mp4"
-        writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 25, (WIDTH, HEIGHT))
-        for _ in range(FRAMES):
-            writer.write(picture)
-        writer.release()
-        ways: dict[str, Callable[[], Any]] = {"Mekiki (read, region, model input)": lambda: _our_loop(clip)}
-        try:
-            import supervision
-        except ImportError as error:
-            print(f"supervision is left out: {error}")
-        else:
-            target = str(Path(name) / "out.mp4")
-            ways["supervision process_video (read, write)"] = lambda: supervision.process_video(
-                source_path=str(clip), target_path=target, callback=lambda frame, _: frame
-            )
-        for way, seconds in in_turn(ways, 3).items():
-            found[way] = round(1e3 * float(np.median(seconds)) / FRAMES, 2)
-    return found
-
-
-def _our_loop(clip: Path) -> None:
-    spec = Preprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    region, capture = Region(RegionOfInterest()), cv2.VideoCapture(str(clip))
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        image, _ = region.cut(np.ascontiguousarray(frame[:, :, ::-1]))
-        prepare(image, spec)
 
 
 if __name__ == "__main__":

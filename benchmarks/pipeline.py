@@ -4,6 +4,9 @@
 Pictures of the simulated line lie in a folder as JPEGs and are read as fast as they are inspected; the
 subscriber sits in a process of its own, as the plant's would. The bare model is called with one picture after
 the other; the agent with up to `BATCH` together where so many stations wait, one where there is one station.
+CPU seconds are those of all threads of the process with the agent, without its start and end: reading the JPEGs,
+the model, the store and MQTT's client. Energy, where the machine tells, is that of all processors, broker
+and subscriber included.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
 from agent.verdict import Decision, Outcome, Provenance, Verdict
+from benchmarks.effort import Effort, effort_of, per_part
 from benchmarks.line_run import config, mosquitto, run, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
 from camera.folder import picture_files
@@ -76,22 +80,29 @@ def _rates(engine: Engine, folder: Path, port: int, frames: int, rounds: int) ->
     pixels = [prepare(read_image(path), spec)[np.newaxis] for path in picture_files(folder / "pictures")]
     ratios: dict[int, list[float]] = {stations: [] for stations in STATIONS}
     whole: dict[int, list[float]] = {stations: [] for stations in STATIONS}
-    bare = [_bare(engine, pixels, frames)]
+    spent: dict[int, list[Effort]] = {stations: [] for stations in STATIONS}
+    first = effort_of(lambda: _bare(engine, pixels, frames))
+    bare, bare_spent = [first[0]], [first[1]]
     for _ in range(rounds):
         for stations in STATIONS:
-            fps = _whole(engine, folder, port, frames, stations)
-            bare.append(_bare(engine, pixels, frames))
+            fps, effort = _whole(engine, folder, port, frames, stations)
+            spent[stations].append(effort)
+            alone, effort = effort_of(lambda: _bare(engine, pixels, frames))
+            bare.append(alone)
+            bare_spent.append(effort)
             whole[stations].append(fps)
             ratios[stations].append(fps / (0.5 * (bare[-2] + bare[-1])))
     return {
         "frames": frames,
         "rounds": rounds,
         "bare_fps": [round(fps, 1) for fps in bare],
+        "bare_per_part": per_part(bare_spent, frames),
         **{
             f"{stations}_stations": {
                 "fps": [round(fps, 1) for fps in whole[stations]],
                 "ratio": [round(ratio, 3) for ratio in ratios[stations]],
                 "median_ratio": round(float(np.median(ratios[stations])), 3),
+                "per_part": per_part(spent[stations], frames - frames // 10),
             }
             for stations in whole
         },
@@ -106,18 +117,22 @@ def _bare(engine: Engine, pixels: list[Any], frames: int) -> float:
     return frames / (time.perf_counter() - started)
 
 
-def _whole(engine: Engine, folder: Path, port: int, frames: int, stations: int) -> float:
-    """Return frames a second between the first and the last decision, as a subscriber sees them."""
+def _whole(engine: Engine, folder: Path, port: int, frames: int, stations: int) -> tuple[float, Effort]:
+    """Return frames a second between the first and the last decision, as a subscriber sees them.
+
+    And the effort of all parts but a tenth: a short run before costs the start, the end and that tenth.
+    """
+    _, short = effort_of(lambda: run(engine, folder, port, frames // 10, stations, batch=BATCH))
     with subscriber(port) as seen:
-        run(engine, folder, port, frames, stations, batch=BATCH)
+        _, effort = effort_of(lambda: run(engine, folder, port, frames, stations, batch=BATCH))
         rows = seen(frames)
     decided = sorted(row["decided"] for row in rows)
-    return (len(decided) - 1) / (decided[-1] - decided[0])
+    return (len(decided) - 1) / (decided[-1] - decided[0]), effort - short
 
 
 def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, Any]:
     """Capture to arrival, split by stage, at half of the rate that one station reaches."""
-    half = 0.5 * _whole(engine, folder, port, min(frames, 500), 1)
+    half = 0.5 * _whole(engine, folder, port, min(frames, 500), 1)[0]
     with subscriber(port) as seen:
         run(engine, folder, port, frames, 1, fps=half)
         rows = seen(frames)[50:]
@@ -234,6 +249,16 @@ def _markdown(figures: dict[str, Any]) -> str:
         ]
         for n in STATIONS
     ]
+    efforts = [("bare model", rate["bare_per_part"])]
+    efforts += [(rates[row][0], rate[f"{n}_stations"]["per_part"]) for row, n in enumerate(STATIONS)]
+    costs = [
+        [
+            what,
+            f"{one['cpu_ms']:.2f}",
+            "this machine does not tell" if one["joules"] is None else f"{one['joules']:.3f}",
+        ]
+        for what, one in efforts
+    ]
     stages = [
         [stage, f"{values['p50']:.1f}", f"{values['p99']:.1f}"]
         for stage, values in latency.items()
@@ -247,6 +272,8 @@ def _markdown(figures: dict[str, Any]) -> str:
         f"## Rate\n\nFrames a second, decision to decision, beside the bare model call on the same pictures in the"
         f" same run; {rate['frames']} frames each, {rate['rounds']} rounds in turn.\n\n"
         + table(["", "agent", "bare model", "ratio (median)", "each round"], rates)
+        + "\n## Effort\n\nPer part, median of the rounds; the agent's with decoding and delivery, without its start.\n\n"
+        + table(["", "CPU ms", "J of the processors"], costs)
         + f"\n## Latency\n\nMilliseconds, one station at {latency['fps']} pictures a second, half of what it can.\n\n"
         + table(["stage", "p50", "p99"], stages)
         + f"\nVerdicts alone, {figures['verdicts_per_s']['count']} at once:"
