@@ -20,8 +20,8 @@ THREADS = 1
 class LearnerModel:
     """The model of all learners of a process, beside the one that inspects: neither waits for the other.
 
-    Opened by the first thread that asks, and as urgent as that; the others share it. It computes in fp32,
-    whatever inspects: what it looks with is the same model as what it learns with.
+    Opened by the first thread that asks, and as urgent as that; the others share it. It looks in fp32,
+    whatever inspects, and learns in fp32; on torch with bf16 products where bf16 was asked for.
 
     Args:
         settings: of the model that inspects.
@@ -86,4 +86,4 @@ class LearnerModel:
         from adapters.torch_towers import TorchTowers
 
         assert isinstance(self._engine, TorchEngine)
-        return TorchTowers(self._engine.clip)
+        return TorchTowers(self._engine.clip, "bf16" if settings.precision == "bf16" else "fp32")

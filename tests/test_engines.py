@@ -22,6 +22,8 @@ from adapters.engine import Engine, ModelError, Precision
 from adapters.engine_check import Agreement
 from adapters.export import export_image
 from adapters.export_weights import Weights
+from adapters.norm_vector import NormVector
+from adapters.objectives import Words
 from adapters.onnx_engine import OnnxEngine
 from adapters.open import ModelSettings, open_engine, open_plain
 from adapters.open_learner import LearnerModel
@@ -388,6 +390,29 @@ def test_what_learns_stays_fp32(tiny_bundle: Path) -> None:
         assert open_plain(settings).info.provider == "onnx:CPUExecutionProvider"
         looks, _ = LearnerModel(settings).open(words(), full=True, halt=lambda: False)
         assert looks.info.provider == "onnx:CPUExecutionProvider"
+
+
+def test_torch_learns_in_bf16_where_bf16_was_asked_for(checkpoints: dict[str, Path]) -> None:
+    """The learner looks in fp32; the way back has its products in bf16."""
+    texts = words()
+    grown = []
+    for precision in ("fp32", "bf16"):
+        settings = ModelSettings(
+            engine="torch",
+            precision=precision,
+            name="tiny",
+            checkpoint=str(checkpoints["tiny"]),
+            device="cpu",
+        )
+        looks, towers = LearnerModel(settings).load(full=True)
+        assert looks.info.provider == "torch:cpu"
+        assert towers is not None
+        images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+        vector = NormVector(towers.source).read(towers.source)
+        encoded = towers.encode(vector, images, Words.of(looks, texts).tokens)
+        grown.append(encoded.pull(encoded.images, encoded.texts))
+    assert not np.array_equal(*grown)
+    assert np.dot(*grown) > 0.999 * np.linalg.norm(grown[0]) * np.linalg.norm(grown[1])
 
 
 def words() -> Any:

@@ -44,6 +44,7 @@ PROMPTS = Prompts(
 )
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1])
 SMOOTHING = 0.1
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 LOSSES = ("exact", "line", "tent", "anchor")
 
 ASTRAY = 2e-5
@@ -251,6 +252,20 @@ def test_a_proposal_is_the_one_that_torch_makes(model: Model, steps: int) -> Non
     assert (ours.number, ours.parent) == (theirs.number, theirs.parent) == (1, clip.source.digest)
 
 
+@pytest.mark.slow
+def test_a_proposal_in_bf16_ends_near_that_in_fp32(model: Model) -> None:
+    """After all steps of an update they are apart by a small part of how far they came."""
+    clip, words = model.clip, Words.of(TorchEngine(model.clip), PROMPTS)
+    known = model.pictures(), LABELS
+    stream = model.pictures(np.zeros(6, np.int64), seed=3), np.zeros(6, np.int64)
+    fine, coarse = (
+        LineUpdate().propose(TorchTowers(clip, precision), words, clip.source, known, stream, 0)[0]
+        for precision in PRECISIONS
+    )
+    start, here, there = (model.norms.read(adapter) for adapter in (clip.source, coarse, fine))
+    assert 0 < np.linalg.norm(here - there) < 0.1 * np.linalg.norm(there - start)
+
+
 def test_a_thread_that_is_to_end_ends_at_its_next_pass(tiny_clip: Clip, tiny_bundle: Path) -> None:
     """Until then the towers answer as they are; the proposal that is half done is left."""
     towers, asked = open_towers(tiny_bundle, device="cpu", threads=1), []
@@ -303,8 +318,7 @@ def test_products_in_bf16_point_the_same_way(model: Model) -> None:
     """The gradient's cosine to fp32 is 0.999 and more, in each tower."""
     images, words = model.pictures(), Words.of(TorchEngine(model.clip), PROMPTS)
     vector, found = model.norms.read(model.moved()), []
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    for precision in precisions:
+    for precision in PRECISIONS:
         encoded = TorchTowers(model.clip, precision).encode(vector, images, words.tokens)
         scale = model.clip.info.logit_scale
         _, *pulled = objectives.gradients(our_loss("exact", words, scale), encoded.images, encoded.texts)
