@@ -59,6 +59,9 @@ class Adapter:
             frozen[name] = array
         object.__setattr__(self, "tensors", MappingProxyType(frozen))
 
+    def __reduce__(self) -> tuple[type[Adapter], tuple[dict[str, Tensor], int, str | None]]:
+        return Adapter, (dict(self.tensors), self.number, self.parent)
+
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of names, shapes and numbers; equal digests give equal answers."""

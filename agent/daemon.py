@@ -20,7 +20,7 @@ from agent.configfile import Loaded
 from agent.errors import AgentError
 from agent.health import LearnerStats
 from agent.inspector import Inspector
-from agent.learning import Learning
+from agent.learners import Learners
 from agent.opening import open_feed, open_model, open_sources, open_stations
 from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
@@ -58,9 +58,9 @@ class Summary:
 class Daemon:
     """Owns every thread. `run` is called once, from the main thread.
 
-    Threads: one ``camera-<station>`` each, ``inspector``, one ``learner-<station>`` per commissioned station,
-    ``publisher``, paho's own, and this one, which watches. Nothing restarts a thread: unexpected trouble in
-    any of them ends the process with its traceback, and systemd starts it again.
+    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, paho's own, those of `Learners`, and
+    this one, which watches. Nothing restarts a thread: unexpected trouble in any of them ends the process
+    with its traceback, and systemd starts it again. What learns is a process of its own, which is restarted.
 
     Args:
         frames: end after so many frames.
@@ -121,9 +121,9 @@ class Daemon:
             open_feed(name, config.stations[name], source, mailbox, engine.info.preprocess, self._crashed)
             for name, source in sources.items()
         ]
-        learners: list[Learning] = []
         status = Status(config, engine.info, feeds, lambda: _learner_stats(stations, learners))
         board = Board(status.state_topic)
+        learners = Learners(self._loaded, _teller(board, status))
         publisher = Publisher(
             store,
             config.mqtt if config.mqtt.enabled else None,
@@ -132,8 +132,7 @@ class Daemon:
             board=board,
             will=status.availability(payloads.OFFLINE),
         )
-        plans, started = station_plans(self._loaded, engine, sources, stations, _teller(board, status))
-        learners += started
+        plans = station_plans(self._loaded, engine, sources, stations, learners)
         inspector = Inspector(
             config.agent.id,
             engine,
@@ -152,8 +151,8 @@ class Daemon:
             mailbox.open(feed.station)  # all of them first, or a short file could end the run alone
         self._start("publisher", publisher.run, SERVING)
         self._start("inspector", lambda: inspector.run(self._stop))
-        for learning in learners:
-            self._start(f"learner-{learning.station}", learning.run)
+        if learners:
+            self._start("learners", learners.run)
         for feed in feeds:
             feed.start()
         log.info("inspecting %s with %s on %s", ", ".join(sources), engine.info.name, engine.info.provider)
@@ -179,20 +178,19 @@ class Daemon:
         mailbox: Mailbox,
         publisher: Publisher,
         status: Status,
-        learners: list[Learning],
+        learners: Learners,
     ) -> None:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
         self._stop.set()
         learners_until = time.monotonic() + _LEARNER_S
-        for learning in learners:
-            learning.stop()
+        learners.stop()
         for feed in feeds:
             feed.stop()
         mailbox.close()
         self._join("inspector", _INSPECTOR_S)
-        for learning in learners:  # before the publisher ends: what they did last is to be told
-            if not learning.wait(max(0.0, learners_until - time.monotonic())):
-                log.warning("learner %s: does not end, it is left behind", learning.station)
+        # Before the publisher ends: what they did last is to be told.
+        if learners and not learners.wait(max(0.0, learners_until - time.monotonic())):
+            log.error("learners: do not end, they are left behind")
         publisher.stop(_DRAIN_S, status.availability(payloads.OFFLINE if self._crashes else payloads.STOPPED))
         self._join("publisher", _PUBLISHER_S)
         until = time.monotonic() + _CAMERAS_S
@@ -242,7 +240,7 @@ def _teller(board: Board, status: Status) -> Callable[[str, str, JSON], None]:
 
 
 def _learner_stats(
-    stations: dict[str, Commissioned | Uncommissioned], learners: list[Learning]
+    stations: dict[str, Commissioned | Uncommissioned], learners: Learners
 ) -> list[LearnerStats]:
     """Return how all learners are doing, those that cannot start included."""
     off = [
@@ -250,4 +248,4 @@ def _learner_stats(
         for found in stations.values()
         if isinstance(found, Uncommissioned) and found.unusable
     ]
-    return [*off, *(learning.stats() for learning in learners)]
+    return [*off, *learners.stats()]

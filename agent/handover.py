@@ -34,7 +34,7 @@ class Witnessed:
 class HandOver:
     """When it is full, the oldest is lost first, and counted.
 
-    Owns what waits. The inspector puts and never waits; the learner's thread takes.
+    Owns what waits. Who puts never waits; one thread takes.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -47,6 +47,11 @@ class HandOver:
     def lost(self) -> int:
         """How many parts the learner never saw."""
         return self._lost
+
+    def lose(self, count: int) -> None:
+        """Count parts that were lost on the way here."""
+        with self._changed:
+            self._lost += count
 
     def put(self, witnessed: Witnessed) -> None:
         """Leave one part."""

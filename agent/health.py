@@ -19,7 +19,7 @@ class Condition:
     Attributes:
         code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
             ``results_lost``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
-            ``too_many_rejects``, ``learning_disk``.
+            ``too_many_rejects``, ``learning_disk``, ``learning_away``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
@@ -39,6 +39,7 @@ class LearnerStats:
         tripped: the guard has stopped learning for a while.
         too_many_rejects: more parts are rejected than at commissioning.
         disk: what could not be written; None while all is well.
+        away: why there is no process that learns, in words that follow its name; None while there is one.
     """
 
     station: str
@@ -47,6 +48,7 @@ class LearnerStats:
     tripped: bool = False
     too_many_rejects: bool = False
     disk: str | None = None
+    away: str | None = None
 
 
 def conditions(
@@ -109,5 +111,10 @@ def _of_learner(learner: LearnerStats) -> list[Condition]:
             "more parts are rejected than at commissioning: look at the parts, then at lamp and lens",
         ),
         (bool(learner.disk), "learning_disk", f"nothing can be learned: {learner.disk}"),
+        (
+            bool(learner.away),
+            "learning_away",
+            f"the process that learns {learner.away}; it is started again, what answered last goes on",
+        ),
     )
     return [Condition(code, learner.station, message) for wrong, code, message in told if wrong]

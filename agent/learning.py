@@ -26,7 +26,6 @@ from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.payloads import JSON
 from agent.predictor import Predictor
-from agent.priority import LEARNING, step_back
 from agent.requests import Request, finish, take
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Learning:
 
     The inspector never waits for it: `answering` gives what is complete, and `handover` takes what it saw.
     After work of t seconds it rests, so that it computes no more than its share of the time, and it works
-    only while no other station's learner does; it goes on observing meanwhile. Its thread gives way to all.
+    only while no other station's learner does; it goes on observing meanwhile.
 
     Args:
         station: as it was found at start.
@@ -56,6 +55,7 @@ class Learning:
         frozen: the model as it was trained, at the commissioned operating point.
         agent: id of the agent, for what is published.
         tell: publishes; called in this thread.
+        changed: told where `answering` or `stats` has changed, and once at first; called in this thread.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class Learning:
         frozen: Predictor,
         agent: str,
         tell: Tell,
+        changed: Callable[[Learning], None] = lambda learning: None,
     ) -> None:
         self.station = station.station
         self.handover = HandOver()
         self._found = station
         self._model, self._prompts = model, prompts
         self._predictor, self._frozen = first, frozen
-        self._agent, self._tell = agent, tell
+        self._agent, self._tell, self._changed = agent, tell, changed
         self._halt = Event()
         self._ended = Event()
         self._stats = LearnerStats(self.station)
@@ -101,7 +102,6 @@ class Learning:
     def run(self) -> None:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
         _running.add(self)
-        step_back(LEARNING)
         try:
             self._run()
         except Halted:
@@ -116,6 +116,7 @@ class Learning:
     def _run(self) -> None:
         learner = self._open()
         self._answers = learner.answering
+        self._changed(self)
         self._show(learner)
         self._tell("drift", payloads.drift(self._agent, self.station, learner.drift, None, 0))
         while not self._halt.is_set():
@@ -213,6 +214,7 @@ class Learning:
         # What answers may be another one also where its record could not be written.
         if learner.answering is not self._answers:
             self._predictor = self._complete(learner.answering)
+            self._changed(self)
 
     def _disk_trouble(self, error: OSError) -> None:
         if self._disk is None:
@@ -257,13 +259,16 @@ class Learning:
         active, answering = self._found.store.active(), learner.answering
         version = active.version
         phase = "off" if learner.why_off is not None else str(learner.state.phase)
-        self._stats = LearnerStats(
+        stats = LearnerStats(
             self.station,
             at_bound=answering.at_bound,
             tripped=phase == "tripped",
             too_many_rejects=learner.rate.raised,
             disk=self._disk,
         )
+        if stats != self._stats:
+            self._stats = stats
+            self._changed(self)
         shown = payloads.adapter(
             self._agent,
             self.station,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.engine import Engine, PromptError
-from adapters.open_learner import LearnerModel
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import __version__
@@ -18,8 +17,7 @@ from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.inspector import StationPlan
-from agent.learning import Learning
-from agent.payloads import JSON
+from agent.learners import Learners
 from agent.predictor import Predictor
 from agent.recipes import find_recipe
 from agent.verdict import Provenance
@@ -60,44 +58,37 @@ def station_plans(
     engine: Engine,
     sources: Mapping[str, Source],
     stations: Mapping[str, Commissioned | Uncommissioned],
-    tell: Callable[[str, str, JSON], None],
-) -> tuple[dict[str, StationPlan], list[Learning]]:
-    """Return the plan of every station that has a source, and a learner for every one that is commissioned.
+    learners: Learners,
+) -> dict[str, StationPlan]:
+    """Return the plan of every station that has a source; the commissioned ones join the learners.
 
     Args:
         loaded: the config.
         engine: that inspects.
         sources: of the stations' pictures.
         stations: as they were found at start.
-        tell: publishes a station's topic: its name, the topic's name, the payload.
+        learners: of the agent.
     """
     recipes = used_recipes(loaded.config)
-    plans, learners = {}, []
-    model = LearnerModel(loaded.config.model)
+    plans = {}
     for name, source in sources.items():
         recipe = recipes[loaded.config.stations[name].recipe]
-        found, words = stations[name], prompts(recipe)
+        found = stations[name]
         frozen, first = predictors(engine, recipe, found)
-        learning = None
-        if isinstance(found, Commissioned):
-            learning = Learning(
-                found, model, words, first, frozen, loaded.config.agent.id,
-                partial(tell, name),
-            )  # fmt: skip
-            learners.append(learning)
+        learns = isinstance(found, Commissioned)
+        if learns:
+            learners.add(name, frozen, first)
         plans[name] = StationPlan(
             recipe_name=loaded.config.stations[name].recipe,
             recipe=recipe,
             provenance=provenance(loaded, engine, recipe, found),
             limits=limits_of(loaded.config.stations[name].quality, source),
             frozen=frozen,
-            answering=learning.answering if learning else partial(_always, frozen),
-            witness=learning.handover.put if learning else None,
+            answering=partial(learners.answering, name) if learns else partial(_always, frozen),
+            witness=partial(learners.put, name) if learns else None,
             shadow=found.settings.shadow_share,
         )
-    if learners:
-        model.load(full=any(found.level == "full" for found in stations.values()))
-    return plans, learners
+    return plans
 
 
 def predictors(

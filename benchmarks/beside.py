@@ -1,19 +1,25 @@
 """What learning costs inspection: ``python -m benchmarks.beside`` writes ``results/beside.json`` and ``.md``.
 
-The same station with the same learned version and the same pictures, at 80 % of what it can inspect, with
-learning off (`mode: frozen`) and on, in turn. `every_frames: 2` makes the learner look and learn all the time that
-its duty allows; a line in good order has it look once in some hundred parts.
+One station at 80 % of what it can inspect just then, whose learner is stopped (SIGSTOP) and goes on again in
+turn, some seconds each: whatever else the machine does meets both alike. `every_frames: 2` makes the learner
+look and learn all the time that its duty allows; a line in good order has it look once in some hundred parts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,34 +43,47 @@ PICTURES = 150
 WORSE = ("contrast", 4.0)
 LOAD = 0.8
 WARM_UP = 100
-WAYS: dict[str, dict[str, Any]] = {
-    "off": {"mode": "frozen"},
-    "duty 0.25": {"mode": "adaptive", "every_frames": 2, "duty": 0.25},
-    "duty 1": {"mode": "adaptive", "every_frames": 2, "duty": 1.0},
-}
+TOP_FRAMES = 600
+WINDOW_S = 4.0
+SETTLE_S = 0.5
+"""Of a window: what waited for a learner that was stopped, or for cores that it had, is neither's."""
+
+DUTIES = (0.25, 1.0)
 
 
 def main() -> None:
     """Commission, learn one version, then measure in turn."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--frames", type=int, default=1500)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of one duty in one round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--foreign", type=int, default=0, help="processes of others that never rest")
     arguments = parser.parse_args()
     sys.setswitchinterval(0.0005)  # as `mekiki run` does
     engine = open_engine(ModelSettings())
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, _others(arguments.foreign):
         folder = Path(name)
         _write_pictures(folder / "pictures")
         start = _learned(engine, folder)
-        top = _run(engine, folder, start, {"mode": "frozen"}, None, arguments.frames // 3)["fps"]
-        rows: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+        rows: dict[str, list[dict[str, Any]]] = {str(duty): [] for duty in DUTIES}
         for _ in range(arguments.rounds):
-            for way, adaptation in WAYS.items():
-                row = _run(engine, folder, start, adaptation, LOAD * top, arguments.frames)
-                rows[way].append(row)
-                print(way, row, flush=True)
-    figures = {"machine": describe("onnxruntime"), "model": engine.info.name, "top_fps": top, "rounds": rows}
-    _write(figures, arguments.frames)
+            for duty in DUTIES:
+                row = _round(engine, folder, start, duty, arguments.seconds)
+                rows[str(duty)].append(row)
+                print(duty, row, flush=True)
+    figures = {"machine": describe("onnxruntime"), "model": engine.info.name, "rounds": rows}
+    _write(figures | {"seconds": arguments.seconds, "foreign": arguments.foreign})
+
+
+@contextmanager
+def _others(count: int) -> Iterator[None]:
+    """Keep cores busy with what is none of ours."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def _learned(engine: Engine, folder: Path) -> Path:
@@ -77,30 +96,102 @@ def _learned(engine: Engine, folder: Path) -> Path:
     return folder / "start" / "stations"
 
 
-def _run(
+def _round(engine: Engine, folder: Path, start: Path, duty: float, seconds: float) -> dict[str, Any]:
+    """Return latency of inspection in ms while the learner works, and while it is stopped."""
+    top = _rate(_inspect(engine, folder, start, {"mode": "frozen"}, None, TOP_FRAMES))
+    adaptation = {"mode": "adaptive", "every_frames": 2, "duty": duty}
+    stopper = _Stopper()
+    stopper.start()
+    found = _inspect(engine, folder, start, adaptation, LOAD * top, int(seconds * LOAD * top))
+    stopper.join()
+    row: dict[str, Any] = {"top_fps": round(top, 1), "fps": round(_rate(found), 1)}
+    for way in ("stopped", "learning"):
+        spans = stopper.spans[way]
+        latency = [
+            one["latency_ms"]["total"]
+            for one in found[WARM_UP:]
+            if any(since <= _seconds(one["captured_at"]) < until for since, until in spans)
+        ]
+        row[way] = {
+            "parts": len(latency),
+            "p50": round(float(np.percentile(latency, 50)), 2),
+            "p99": round(float(np.percentile(latency, 99)), 2),
+            "max": round(max(latency), 1),
+        }
+    return row | {"learner_cores": round(stopper.cores, 2)}
+
+
+class _Stopper(threading.Thread):
+    """Stops the learners' process and lets it go on in turn, from when it is there until it is gone.
+
+    Attributes:
+        spans: when it was what, in seconds of the clock of verdicts.
+        cores: that it used while it worked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="stopper", daemon=True)
+        self.spans: dict[str, list[tuple[float, float]]] = {"stopped": [], "learning": []}
+        self.cores = 0.0
+
+    def run(self) -> None:
+        """See the class."""
+        found = _wait_for_learners()
+        try:
+            time.sleep(WINDOW_S)  # it opens its model
+            used, worked = _cpu_s(found), 0.0
+            while True:
+                for way, what in (("stopped", signal.SIGSTOP), ("learning", signal.SIGCONT)):
+                    os.kill(found, what)
+                    since = time.time()
+                    time.sleep(WINDOW_S)
+                    self.spans[way].append((since + SETTLE_S, time.time()))
+                worked += WINDOW_S
+                self.cores = (_cpu_s(found) - used) / worked
+        except (ProcessLookupError, FileNotFoundError):
+            return
+
+
+def _wait_for_learners() -> int:
+    """Return the process id of this process's learners."""
+    while True:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                parent = stat.read_text().rpartition(")")[2].split()[1]
+                if (
+                    int(parent) == os.getpid()
+                    and b"learner_process" in (stat.parent / "cmdline").read_bytes()
+                ):
+                    return int(stat.parent.name)
+        time.sleep(0.05)
+
+
+def _cpu_s(process: int) -> float:
+    """Return the CPU seconds of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _inspect(
     engine: Engine, folder: Path, start: Path, adaptation: dict[str, Any], fps: float | None, frames: int
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """Return the verdicts of a run."""
     name = f"run-{time.monotonic_ns()}"
     shutil.copytree(start, folder / name / "stations")
-    began, cpu = time.monotonic(), time.process_time()
     Daemon(_config(folder, name, _camera(folder, fps), adaptation), frames=frames, engine=engine).run()
-    cores = (time.process_time() - cpu) / (time.monotonic() - began)
     with sqlite3.connect(folder / name / "mekiki.db") as db:
-        found = [json.loads(row[0]) for row in db.execute("SELECT payload FROM verdict ORDER BY seq")][
-            WARM_UP:
-        ]
-    latency = [row["latency_ms"]["total"] for row in found]
-    decided = [datetime.fromisoformat(row["decided_at"]).timestamp() for row in found]
-    learned = (folder / name / "stations" / STATION / "audit.jsonl").read_text().count("\n")
+        found = [json.loads(row[0]) for row in db.execute("SELECT payload FROM verdict ORDER BY seq")]
     shutil.rmtree(folder / name)
-    return {
-        "fps": round((len(found) - 1) / (decided[-1] - decided[0]), 1),
-        "p50": round(float(np.percentile(latency, 50)), 2),
-        "p99": round(float(np.percentile(latency, 99)), 2),
-        "cores": round(cores, 2),
-        "versions": sorted({row["provenance"]["adapter"] for row in found}),
-        "audit_lines": learned,
-    }
+    return found
+
+
+def _rate(found: list[dict[str, Any]]) -> float:
+    first, last = (_seconds(one["decided_at"]) for one in (found[WARM_UP], found[-1]))
+    return (len(found) - WARM_UP - 1) / (last - first)
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def _camera(folder: Path, fps: float | None) -> dict[str, Any]:
@@ -130,29 +221,34 @@ def _write_pictures(folder: Path) -> None:
         Image.fromarray(picture).save(folder / f"{number:04}.jpg", quality=92)
 
 
-def _write(figures: dict[str, Any], frames: int) -> None:
-    rounds = figures["rounds"]
+def _write(figures: dict[str, Any]) -> None:
     rows = []
-    for way in WAYS:
-        p99 = [row["p99"] for row in rounds[way]]
-        ratios = [ours / off["p99"] for ours, off in zip(p99, rounds["off"], strict=True)]
+    for duty, rounds in figures["rounds"].items():
+        stopped, learning = ([row[way] for row in rounds] for way in ("stopped", "learning"))
+        ratios = [on["p99"] / off["p99"] for on, off in zip(learning, stopped, strict=True)]
         rows.append(
             [
-                way,
-                f"{np.median([row['p50'] for row in rounds[way]]):.1f}",
-                f"{np.median(p99):.1f}",
+                duty,
+                *(
+                    f"{np.median([row[key] for row in way]):.1f}"
+                    for key in ("p50", "p99")
+                    for way in (stopped, learning)
+                ),
                 f"{np.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
-                f"{np.median([row['cores'] for row in rounds[way]]):.2f}",
+                f"{np.median([row['learner_cores'] for row in rounds]):.2f}",
             ]
         )
-    heads = ["learning", "p50, ms", "p99, ms", "p99 / p99 without (range)", "cores busy"]
+    heads = ["duty", "p50 without, ms", "p50 learning", "p99 without", "p99 learning"]
+    heads += ["p99, learning / without (range)", "cores of the learner"]
+    foreign = figures["foreign"]
     write(
-        "beside",
+        "beside" + (f"-foreign-{foreign}" if foreign else ""),
         figures,
-        f"# Latency while a station learns\n\nWritten by `python -m benchmarks.beside`. Model {figures['model']},"
-        f" {frames} parts each at {LOAD:.0%} of the {figures['top_fps']} parts a second that it can inspect where"
-        f" the frozen model sees each part too; capture to verdict. Machine: {in_words(figures['machine'])}.\n\n"
-        + table(heads, rows),
+        f"# Latency while a station learns\n\nWritten by `python -m benchmarks.beside`. Model {figures['model']}, at"
+        f" {LOAD:.0%} of the parts that it can inspect where the frozen model sees each part too, measured before"
+        f" each round; capture to verdict. In a round of {figures['seconds']:.0f} s the learner is stopped and goes"
+        f" on in turn, {WINDOW_S:.0f} s each. Processes of others that never rest: {foreign}."
+        f" Machine: {in_words(figures['machine'])}.\n\n" + table(heads, rows),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from adapters.engine import Engine
-from agent.priority import use_leftovers
+from agent.priority import LEARNING, step_back
 from benchmarks.step_time import Stepper
 
 LOAD = 0.8
@@ -123,7 +123,7 @@ def _inspect(look: Callable[[], None], period_s: float, seconds: float) -> tuple
 
 def _learn(learner: Stepper, pictures: torch.Tensor, duty: float, stop: Event) -> int:
     """Take steps until `stop`; return how many."""
-    use_leftovers()
+    step_back(LEARNING)
     steps = 0
     while not stop.is_set():
         began = time.perf_counter()

@@ -1,0 +1,124 @@
+"""The process in which all stations learn: ``python -P -m agent.learner_process FD``, started by the agent.
+
+Apart from inspection, because threads share Python's lock: one that holds it while more urgent ones have its
+core keeps inspection waiting. And what runs out of memory here, or crashes, ends nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+
+from adapters.adapter import AdapterError
+from adapters.open_learner import LearnerModel
+from agent import logs
+from agent.commissioned import Commissioned, open_station
+from agent.errors import EXIT_UNEXPECTED, AgentError
+from agent.learner_link import Answers, Begin, Doing, Link, Parts, Told
+from agent.learning import Learning
+from agent.payloads import JSON
+from agent.plans import predictors, prompts, used_recipes
+from agent.predictor import Predictor
+from agent.priority import LEARNING, step_back
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Learn until the agent has nothing more to say."""
+    _belong_to_the_agent()
+    step_back(LEARNING)
+    link = Link(int(sys.argv[1]))
+    begin = link.receive()
+    if not isinstance(begin, Begin):
+        return
+    logs.set_up(begin.loaded.config.log.level, begin.loaded.config.log.format)
+    try:
+        learners = _open(begin, link)
+    except (AgentError, AdapterError) as error:
+        log.error("learners: %s", error)
+        sys.exit(EXIT_UNEXPECTED)
+    threads = [_start(learning) for learning in learners.values()]
+    while isinstance(message := link.receive(), Parts):
+        handover = learners[message.station].handover
+        handover.lose(message.lost)
+        for one in message.seen:
+            handover.put(one)
+    for learning in learners.values():
+        learning.stop()
+    for thread in threads:
+        thread.join()
+
+
+def _belong_to_the_agent() -> None:
+    """Leave signals to the agent, and die with it, whatever it dies of: the next one is to write alone."""
+    # systemd sends them to all of a service; the agent ends its learners in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _open(begin: Begin, link: Link) -> dict[str, Learning]:
+    """Return a learner of each station; its model is not yet open for learning."""
+    loaded = begin.loaded
+    model = LearnerModel(loaded.config.model)
+    engine, _ = model.load(full=False)
+    recipes = used_recipes(loaded.config)
+    learners = {}
+    for station in begin.stations:
+        recipe = recipes[loaded.config.stations[station].recipe]
+        found = open_station(loaded, station, recipe, engine)
+        if not isinstance(found, Commissioned):
+            raise AgentError(f"station {station}: {found.why}")
+        frozen, first = predictors(engine, recipe, found)
+        learners[station] = Learning(
+            found, model, prompts(recipe), first, frozen, loaded.config.agent.id,
+            partial(_tell, link, station), _Changes(link),
+        )  # fmt: skip
+    return learners
+
+
+def _tell(link: Link, station: str, topic: str, payload: JSON) -> None:
+    link.send(Told(station, topic, payload))
+
+
+class _Changes:
+    """Sends what answers and how a learner is doing, each where it has changed."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._answers: Predictor | None = None
+
+    def __call__(self, learning: Learning) -> None:
+        if learning.answering() is not self._answers:
+            self._answers = learning.answering()
+            self._link.send(Answers(learning.station, self._answers))
+        self._link.send(Doing(learning.stats()))
+
+
+def _start(learning: Learning) -> threading.Thread:
+    name = f"learner-{learning.station}"
+    thread = threading.Thread(target=_run, args=(learning,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(learning: Learning) -> None:
+    try:
+        learning.run()
+    except BaseException:
+        # A thread never dies alone, whatever it was: the agent starts the process again.
+        log.exception("learner %s", learning.station)
+        os._exit(EXIT_UNEXPECTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The process that learns, beside the one that inspects: neither death nor silence of it is felt there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from learning_site import engine, site, stream
+from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
+from test_daemon import at, running
+from test_learning import line_folder, promote
+
+from agent.commissioned import open_station
+from agent.configfile import Loaded
+from agent.handover import Witnessed
+from agent.health import LearnerStats
+from agent.learners import Learners
+from agent.payloads import JSON
+from agent.plans import predictors
+from agent.priority import LEARNING
+from agent.recipes import shipped
+from agent.requests import Request, ask
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+PATIENCE_S = 60.0
+
+
+def children(of: int) -> list[int]:
+    """Return the process ids of a process's learners."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if (
+                int(parent) == of
+                and state != "Z"
+                and b"learner_process" in (stat.parent / "cmdline").read_bytes()
+            ):
+                found.append(int(stat.parent.name))
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def stored(folder: Path) -> int:
+    with sqlite3.connect(folder / "data" / "mekiki.db") as db:
+        return int(db.execute("SELECT count(*) FROM verdict").fetchone()[0])
+
+
+@pytest.mark.broker
+def test_a_learner_that_is_killed_is_started_again_and_no_part_is_missed(tmp_path: Path) -> None:
+    """Health says so meanwhile, and the parts that it never saw are counted."""
+    (tmp_path / "broker").mkdir()
+    camera = {"kind": "simulated", "seed": 5, "fps": 20}
+    with mosquitto(tmp_path / "broker") as broker:
+        loaded = site(tmp_path, camera=camera, mqtt=at(broker), adaptation={"mode": "frozen"})
+        subscriber = Subscriber(broker.port)
+        with running(loaded):
+            wait_until(lambda: (subscriber.last("drift") or {}).get("block", 0) >= 1, PATIENCE_S)
+            first = children(os.getpid())
+            os.kill(first[0], signal.SIGKILL)
+            wait_until(lambda: conditions(subscriber) == ["learning_away"], PATIENCE_S)
+            wait_until(lambda: conditions(subscriber) == [], PATIENCE_S)
+            assert children(os.getpid()) != first
+            wait_until(lambda: (subscriber.last("drift") or {}).get("unseen", 0) > 0, PATIENCE_S)
+        results = subscriber.results()
+        assert subscriber.invalid == []
+        subscriber.close()
+    assert check_complete(results, results[-1]["seq"]) == []
+    missing = [r["verdict"] for r in results if r["verdict"] == "not_inspected"]
+    assert missing == []
+    assert children(os.getpid()) == []
+
+
+def conditions(subscriber: Subscriber) -> list[str] | None:
+    health = subscriber.last("health")
+    return None if health is None else [one["code"] for one in health["conditions"]]
+
+
+def test_a_learner_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    loaded = site(tmp_path, camera={"kind": "simulated", "seed": 5, "fps": 20})
+    with running(loaded) as (daemon, summaries):
+        wait_until(lambda: children(os.getpid()) != [], PATIENCE_S)
+        hanging = children(os.getpid())[0]
+        wait_until(lambda: stored(tmp_path) > 5, PATIENCE_S)
+        os.kill(hanging, signal.SIGSTOP)
+        daemon.stop()
+        wait_until(lambda: summaries != [], PATIENCE_S)
+    assert not alive(hanging)
+
+
+@contextmanager
+def learning(loaded: Loaded, told: list[tuple[str, JSON]]) -> Iterator[Learners]:
+    """Run the process of the station `line`; the test is the inspector."""
+    recipe = shipped("line")
+    found = open_station(loaded, "line", recipe, engine())
+    learners = Learners(loaded, lambda station, topic, payload: told.append((topic, payload)))
+    learners.add("line", *predictors(engine(), recipe, found))
+    thread = threading.Thread(target=learners.run)
+    thread.start()
+    try:
+        yield learners
+    finally:
+        learners.stop()
+        assert learners.wait(PATIENCE_S)
+        thread.join(PATIENCE_S)
+        assert children(os.getpid()) == []
+
+
+def blocks(told: list[tuple[str, JSON]]) -> list[int]:
+    return [payload["block"] for topic, payload in told if topic == "drift"]
+
+
+def feed(learners: Learners, count: int, first: int = 1) -> None:
+    for seen in stream(count, first=first):
+        learners.put("line", Witnessed(seen, rejected=False, rejected_frozen=False))
+
+
+def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> None:
+    """Systemd sends them to every process of a service."""
+    told: list[tuple[str, JSON]] = []
+    with learning(site(tmp_path), told) as learners:
+        wait_until(lambda: blocks(told) == [0], PATIENCE_S)
+        (process,) = children(os.getpid())
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, process) == min(19, ours + LEARNING)
+        os.kill(process, signal.SIGTERM)
+        os.kill(process, signal.SIGINT)
+        feed(learners, 50)
+        wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
+        assert children(os.getpid()) == [process]
+
+
+def test_what_is_promoted_answers_here(tmp_path: Path) -> None:
+    """Complete and as it lies on disk; the model as it was trained is our own again after a rollback."""
+    loaded = site(tmp_path)
+    version = promote(loaded, 1.5)
+    told: list[tuple[str, JSON]] = []
+    with learning(loaded, told) as learners:
+        frozen_first = learners.answering("line")
+        assert frozen_first.number == version.number
+        wait_until(lambda: blocks(told) == [0], PATIENCE_S)
+        now = learners.answering("line")
+        assert now is not frozen_first, "the learner says at first what answers"
+        assert (now.adapter.digest, now.offset) == (version.digest, version.offset)
+        np.testing.assert_allclose(now.class_features, frozen_first.class_features, atol=1e-5)
+        ask(line_folder(loaded) / "requests", Request(kind="rollback", actor="ada", at="now", number=0))
+        wait_until(lambda: learners.answering("line").number == 0, PATIENCE_S)
+
+
+def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a process can be had: that is health's business, and it is tried again."""
+    monkeypatch.setattr("agent.learners._PAUSE_S", 0.3)
+    loaded = site(tmp_path)
+    told: list[tuple[str, JSON]] = []
+    real = subprocess.Popen
+    tries: list[object] = []
+
+    def refused(*arguments: Any, **options: Any) -> Any:
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise OSError(12, "Cannot allocate memory")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with learning(loaded, told) as learners:
+        feed(learners, 10)
+        wait_until(lambda: "Cannot allocate memory" in (learners.stats()[0].away or ""), PATIENCE_S)
+        assert learners.answering("line").number == 0
+        wait_until(lambda: blocks(told) == [0], PATIENCE_S)
+        assert learners.stats() == [LearnerStats("line")]
+        feed(learners, 50, first=11)
+        wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
+    unseen = [payload["unseen"] for topic, payload in told if topic == "drift"]
+    assert unseen == [0, 10]
+
+
+@pytest.mark.slow
+def test_learners_die_with_the_agent(tmp_path: Path) -> None:
+    """Killed without a word: two writers would share a data folder otherwise."""
+    loaded = site(tmp_path, camera={"kind": "simulated", "seed": 5, "fps": 20})
+    with subprocess.Popen([sys.executable, "-m", "agent", "run", "-c", str(loaded.path)]) as agent:
+        wait_until(lambda: children(agent.pid) != [], PATIENCE_S)
+        (process,) = children(agent.pid)
+        os.kill(process, signal.SIGSTOP)  # nor does it need to notice
+        agent.kill()
+    wait_until(lambda: not alive(process), PATIENCE_S)
