@@ -57,10 +57,7 @@ class LearnerModel:
         return HaltingEngine(engine, halt), proposer
 
     def load(self, *, full: bool) -> tuple[Engine, Towers | None]:
-        """Open what is not open yet; better before inspection starts.
-
-        ONNX Runtime holds Python's lock while it opens a graph, a tenth of a second each for `mekiki-line`:
-        so long no part would be judged.
+        """Open what is not open yet.
 
         Args:
             full: LayerNorms are to move.

@@ -3,7 +3,7 @@
 Writes ``results/gpu.json`` and ``.md`` with the card's name: ViT-B-16 (random weights, time does not depend on
 them) on torch in fp16 and bf16 beside the roofline of this card, sixteen adapters in a batch beside one, the update
 step beside the authors' (``--official CHECKOUT`` of sarthaxxxxx/BATCLIP; ViT-B-32 as in `step_time`), latency of
-inspection while a second thread learns, and ONNX Runtime's CUDA provider where onnxruntime-gpu is installed.
+inspection while another process learns, and ONNX Runtime's CUDA provider where onnxruntime-gpu is installed.
 
 The project had no card while this was written: the script has run on a processor only, with ``--device cpu
 --small``, a tiny model and few rounds, which says that it runs and nothing about speed.
@@ -206,9 +206,14 @@ def _steps(device: torch.device, size: Size, official: Path | None) -> list[dict
 def _beside(clip: Clip, device: torch.device, size: Size) -> dict[str, Any]:
     """Inspect in fp16 while a model of its own learns in fp32, as in the agent."""
     engine = TorchEngine(clip, None, "fp16")
-    learner = _opened(size.model, device.type)
-    stepper = step_time.Stepper(TorchTowers(learner), Words.of(TorchEngine(learner), step_time.PROMPTS))
-    return beside(engine, stepper, device, size.beside_batch, size.beside_s, min(3, size.rounds))
+    make = partial(_stepper, size.model, device.type)
+    rounds = min(3, size.rounds)
+    return beside(engine, make, size.beside_batch, size.beside_s, rounds, cuda=device.type == "cuda")
+
+
+def _stepper(model: str, device: str) -> step_time.Stepper:
+    clip = _opened(model, device)
+    return step_time.Stepper(TorchTowers(clip), Words.of(TorchEngine(clip), step_time.PROMPTS))
 
 
 def _onnx(bundle: Path, device: torch.device, size: Size) -> dict[str, Any] | str:
