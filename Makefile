@@ -11,7 +11,7 @@ demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
 
 test: .venv/full .venv-bare/ready
-	tests/setup-mosquitto.sh
+	tests/setup-services.sh
 	$(BIN)/python -m pytest $(TESTS)
 
 check: .venv/full
@@ -21,7 +21,7 @@ check: .venv/full
 	$(BIN)/lint-imports
 
 bench: .venv/full out/peers
-	tests/setup-mosquitto.sh
+	tests/setup-services.sh
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.load

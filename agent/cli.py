@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
     logs.set_up(loaded.config.log.level, loaded.config.log.format)
     daemon = Daemon(loaded, frames=arguments.frames)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
+        signal.signal(number, lambda got, _: daemon.stop(f"stopped by {signal.Signals(got).name}"))
     summary = daemon.run()
     log.info(
         "%d frames inspected, %d verdicts stored, %d published, %d wait for the broker, %d lost",

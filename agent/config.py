@@ -21,7 +21,7 @@ RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
 """Topics of the agent itself, beside which the stations' topics stand."""
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-_LOOPBACK = ("localhost", "127.0.0.1")
+LOOPBACK = ("localhost", "127.0.0.1")
 
 
 def _name(name: str) -> str:
@@ -118,8 +118,8 @@ class MqttSettings(Settings):
             raise ValueError("password without username: give both")
         if self.embedded_broker and not self.enabled:
             raise ValueError("embedded_broker with enabled: false: nobody would use it")
-        if self.embedded_broker and self.host not in _LOOPBACK:
-            raise ValueError(f"embedded_broker serves on loopback only: set host to {_LOOPBACK[0]}")
+        if self.embedded_broker and self.host not in LOOPBACK:
+            raise ValueError(f"embedded_broker serves on loopback only: set host to {LOOPBACK[0]}")
         if self.embedded_broker and self.tls is not None:
             raise ValueError("embedded_broker speaks no TLS: remove tls")
         return self
@@ -230,6 +230,27 @@ class InspectorSettings(Settings):
     batch: int = Field(default=8, ge=1, le=256, description="pictures that the model may look at together")
 
 
+class MetricsSettings(Settings):
+    """The stats over HTTP, for Prometheus."""
+
+    enabled: bool = False
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address to serve on; any but the loopback needs a token",
+    )
+    port: int = Field(default=9464, ge=0, le=65535, description="0: any free one")
+    token: SecretStr | None = Field(
+        default=None, min_length=16, description="who asks shows it: Authorization: Bearer <token>"
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.host not in LOOPBACK and self.token is None:
+            raise ValueError("any host but the loopback needs a token: set token: ${file:...}")
+        return self
+
+
 class LogSettings(Settings):
     """What is written to standard error."""
 
@@ -248,6 +269,7 @@ class Config(Settings):
     stations: dict[StationName, Station] = Field(min_length=1, description="name: station")
     inspector: InspectorSettings = InspectorSettings()
     storage: StorageSettings = StorageSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     def __repr__(self) -> str:

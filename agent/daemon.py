@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from agent.board import Board
 from agent.broker import embedded_broker
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.configfile import Loaded
-from agent.errors import AgentError
 from agent.health import LearnerStats
 from agent.inspector import Inspector
+from agent.last_exit import LastExit, RunRecord
 from agent.learners import Learners
+from agent.metrics import metrics_server
 from agent.opening import open_feed, open_model, open_sources, open_stations
 from agent.payloads import JSON
 from agent.plans import check_prompts, station_plans
@@ -28,6 +29,10 @@ from agent.priority import SERVING, step_back
 from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
+from agent.systemd import READY, STOPPING, notify, watchdog_s
+from agent.tally import Tally
+from agent.verdict import Verdict
+from agent.watchdog import Watchdog
 from camera.feed import Feed
 from camera.frame import Frame
 from camera.mailbox import Mailbox
@@ -72,11 +77,18 @@ class Daemon:
         self._frames = frames
         self._engine = engine
         self._stop = threading.Event()
+        self._reason = "nothing more to inspect"
         self._crashes: list[BaseException] = []
         self._threads: list[threading.Thread] = []
 
-    def stop(self) -> None:
-        """Ask `run` to end in order; from any thread or signal handler."""
+    def stop(self, reason: str = "stopped") -> None:
+        """Ask `run` to end in order; from any thread or signal handler.
+
+        Args:
+            reason: kept, and told by the next run.
+        """
+        if not self._stop.is_set():
+            self._reason = reason
         self._stop.set()
 
     def run(self) -> Summary:
@@ -101,12 +113,18 @@ class Daemon:
                 min_free_mb=config.storage.min_free_mb,
                 outbox=config.mqtt.enabled,
             )
+            record = RunRecord(Path(config.agent.data_dir))
+            last = record.begin()
             try:
                 stations = open_stations(self._loaded, engine, sources)
-            except AgentError:
-                store.close()
+                summary = self._run(engine, sources, store, stations, last, stack)
+            except BaseException as error:
+                if not self._threads:  # otherwise the publisher closes it
+                    store.close()
+                record.end(f"{type(error).__name__}: {error}", orderly=False)
                 raise
-            return self._run(engine, sources, store, stations)
+            record.end(self._reason, orderly=True)
+            return summary
 
     def _run(
         self,
@@ -114,6 +132,8 @@ class Daemon:
         sources: dict[str, Source],
         store: Store,
         stations: dict[str, Commissioned | Uncommissioned],
+        last: LastExit | None,
+        stack: ExitStack,
     ) -> Summary:
         config = self._loaded.config
         mailbox = Mailbox()
@@ -121,7 +141,8 @@ class Daemon:
             open_feed(name, config.stations[name], source, mailbox, engine.info.preprocess, self._crashed)
             for name, source in sources.items()
         ]
-        status = Status(config, engine.info, feeds, lambda: _learner_stats(stations, learners))
+        tally = Tally(sources)
+        status = Status(config, engine.info, feeds, tally, lambda: _learner_stats(stations, learners))
         board = Board(status.state_topic)
         learners = Learners(self._loaded, _teller(board, status))
         publisher = Publisher(
@@ -132,19 +153,26 @@ class Daemon:
             board=board,
             will=status.availability(payloads.OFFLINE),
         )
+        if config.metrics.enabled:
+            stack.enter_context(metrics_server(config.metrics, lambda: status.stats(publisher.stats())))
+
+        def deliver(verdicts: Sequence[Verdict]) -> None:
+            tally.add(verdicts)
+            publisher.put(verdicts)
+
         plans = station_plans(self._loaded, engine, sources, stations, learners)
         inspector = Inspector(
             config.agent.id,
             engine,
             plans,
             mailbox,
-            publisher.put,
+            deliver,
             batch=config.inspector.batch,
             on_fail=self._show_fail(board, status),
             limit=self._frames,
         )
         inspector.warm_up()
-        for message in [*status.birth(), *status.unlearned(stations.values())]:
+        for message in [*status.birth(last), *status.unlearned(stations.values())]:
             board.set(message)
 
         for feed in feeds:
@@ -156,8 +184,12 @@ class Daemon:
         for feed in feeds:
             feed.start()
         log.info("inspecting %s with %s on %s", ", ".join(sources), engine.info.name, engine.info.provider)
+        notify(READY)
+        watchdog = Watchdog(
+            watchdog_s(), lambda: {"inspector": inspector.turned_at, "publisher": publisher.turned_at}
+        )
         try:
-            self._watch(publisher, board, status)
+            self._watch(publisher, board, status, watchdog)
         finally:
             self._end(feeds, mailbox, publisher, status, learners)
         if self._crashes:
@@ -165,12 +197,13 @@ class Daemon:
         stats = publisher.stats()
         return Summary(inspector.inspected, stats.stored, stats.published, stats.waiting, stats.lost)
 
-    def _watch(self, publisher: Publisher, board: Board, status: Status) -> None:
+    def _watch(self, publisher: Publisher, board: Board, status: Status, watchdog: Watchdog) -> None:
         """Show how the agent is doing until it is time to end."""
         inspector = next(thread for thread in self._threads if thread.name == "inspector")
         while not self._stop.wait(_TICK_S) and not self._crashes and inspector.is_alive():
             for message in status.look(publisher.stats(), time.monotonic()):
                 board.set(message)
+            watchdog.feed()
 
     def _end(
         self,
@@ -182,6 +215,7 @@ class Daemon:
     ) -> None:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
         self._stop.set()
+        notify(STOPPING)
         learners_until = time.monotonic() + _LEARNER_S
         learners.stop()
         for feed in feeds:

@@ -75,6 +75,10 @@ class Inspector:
         deliver: takes the verdicts of one batch, in order.
         on_fail: gets every frame whose part failed; called in the loop, so it must be quick.
         limit: end after so many frames; None for ever.
+
+    Attributes:
+        inspected: how many frames.
+        turned_at: when the loop last turned, by `time.monotonic`.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Inspector:
         limit: int | None = None,
     ) -> None:
         self.inspected = 0
+        self.turned_at = time.monotonic()
         self._agent_id = agent_id
         self._engine = engine
         self._plans = plans
@@ -110,6 +115,7 @@ class Inspector:
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop`, the limit, or the end of every station."""
         while not stop.is_set() and not self._mailbox.ended:
+            self.turned_at = time.monotonic()
             room = self._batch if self._limit is None else min(self._batch, self._limit - self.inspected)
             if room <= 0:
                 return

@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from adapters.adapter import AdapterError
 from adapters.open_learner import LearnerModel
@@ -63,6 +65,9 @@ def _belong_to_the_agent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            # Where memory runs out, it is to be had here.
+            Path("/proc/self/oom_score_adj").write_text("500")
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
 from agent.payloads import timestamp
 
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+
 
 def set_up(level: str, style: str) -> None:
-    """Send everything at `level` and above to standard error, as ``text`` or ``json``."""
+    """Send everything at `level` and above to standard error, as ``text`` or ``json``.
+
+    Where that is systemd's journal, which knows the time by itself, text lines begin with their priority
+    (sd-daemon(3)) instead of time and level: ``journalctl -p warning`` finds them.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JSONFormatter() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
-    )
+    if style == "json":
+        handler.setFormatter(_JSONFormatter())
+    elif _is_journal():
+        handler.setFormatter(_JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _is_journal() -> bool:
+    """Whether standard error is the stream to the journal that systemd names in the environment."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # it is no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        # Each line is an entry of its own there, also those of a traceback.
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 class _JSONFormatter(logging.Formatter):

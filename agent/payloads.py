@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,9 @@ def state(newest: Verdict, since: datetime, counts: Mapping[str, int]) -> JSON:
     }
 
 
-def info(agent: str, version: str, model: ModelInfo, stations: Sequence[str]) -> JSON:
+def info(
+    agent: str, version: str, model: ModelInfo, stations: Sequence[str], last_exit: JSON | None = None
+) -> JSON:
     """Who the agent is, `P/info`."""
     return {
         "schema": INFO_SCHEMA,
@@ -136,6 +138,7 @@ def info(agent: str, version: str, model: ModelInfo, stations: Sequence[str]) ->
             ADAPTER_EVENT_SCHEMA,
             DRIFT_SCHEMA,
         ],
+        "last_exit": last_exit,
     }
 
 
@@ -155,12 +158,25 @@ def camera(agent: str, feed: FeedStats) -> JSON:
     return {"schema": CAMERA_SCHEMA, "agent": agent, "station": feed.station, **_feed(feed)}
 
 
-def stats(agent: str, at: datetime, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> JSON:
-    """The agent's counters since its start, `P/stats`."""
+def stats(
+    agent: str,
+    at: datetime,
+    health: str,
+    publisher: PublisherStats,
+    feeds: Sequence[FeedStats],
+    tallied: Callable[[str], JSON],
+) -> JSON:
+    """The agent's counters since its start, `P/stats`.
+
+    Args:
+        health: ``ok``, ``degraded`` or ``down``.
+        tallied: station -> its verdicts and how long they took, as `agent.tally` shows them.
+    """
     return {
         "schema": STATS_SCHEMA,
         "agent": agent,
         "at": timestamp(at),
+        "health": health,
         "results": {
             "stored": publisher.stored,
             "published": publisher.published,
@@ -168,7 +184,7 @@ def stats(agent: str, at: datetime, publisher: PublisherStats, feeds: Sequence[F
             "lost": publisher.lost,
             "given_up": publisher.given_up,
         },
-        "stations": {feed.station: _feed(feed) for feed in feeds},
+        "stations": {feed.station: {**_feed(feed), **tallied(feed.station)} for feed in feeds},
     }
 
 

@@ -56,6 +56,9 @@ class Publisher:
         board: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
 
+    Attributes:
+        turned_at: when the loop last turned, by `time.monotonic`.
+
     Raises:
         ConfigError: the certificate files cannot be used.
     """
@@ -69,6 +72,7 @@ class Publisher:
         board: Board,
         will: Message,
     ) -> None:
+        self.turned_at = time.monotonic()
         self._store = store
         self._board = board
         self._wake = threading.Event()
@@ -118,7 +122,7 @@ class Publisher:
         while not self._finished():
             self._wake.wait(self._patience())
             self._wake.clear()
-            now = time.monotonic()
+            now = self.turned_at = time.monotonic()
             self._write(now)
             self._delivery.tend(now, ending=self._stop_at is not None)
             self._send(now)

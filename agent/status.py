@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from adapters.drift import DriftReport
@@ -12,8 +13,10 @@ from agent import __version__, payloads
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config
 from agent.health import Condition, LearnerStats, conditions, level
+from agent.last_exit import LastExit
 from agent.mqtt import Message
 from agent.publisher import PublisherStats
+from agent.tally import Tally
 from camera.feed import Feed, FeedStats
 from camera.frame import Frame
 from camera.images import encode_jpeg
@@ -28,6 +31,7 @@ class Status:
 
     Args:
         feeds: the cameras that are watched.
+        tally: of the verdicts.
         learners: asked how the stations' learners are doing.
     """
 
@@ -36,12 +40,15 @@ class Status:
         config: Config,
         model: ModelInfo,
         feeds: Sequence[Feed],
+        tally: Tally,
         learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
     ) -> None:
         self._config = config
         self._learners = learners
         self._model = model
         self._feeds = feeds
+        self._tally = tally
+        self._level = "ok"
         self._conditions: tuple[Condition, ...] | None = None
         self._since = datetime.now(UTC)
         self._cameras: dict[str, bool] = {}
@@ -76,10 +83,14 @@ class Status:
         jpeg = encode_jpeg(frame.image, max_width_px=images.max_width_px, quality=images.jpeg_quality)
         return Message(self.image_topic(frame.station), jpeg, 0, True)
 
-    def birth(self) -> list[Message]:
-        """Return what is shown from the start: that we are there, and who we are."""
+    def birth(self, last: LastExit | None = None) -> list[Message]:
+        """Return what is shown from the start: that we are there, who we are, how the last run ended."""
         info = payloads.info(
-            self._config.agent.id, __version__, self._model, [feed.station for feed in self._feeds]
+            self._config.agent.id,
+            __version__,
+            self._model,
+            [feed.station for feed in self._feeds],
+            None if last is None else asdict(last),
         )
         return [self.availability(payloads.ONLINE), self._shown("info", info)]
 
@@ -119,14 +130,19 @@ class Status:
             ]
         if now - self._stats_at >= self._config.mqtt.stats_interval_s:
             self._stats_at = now
-            stats = payloads.stats(self._config.agent.id, datetime.now(UTC), publisher, feeds)
-            messages.append(
-                Message(self._own("stats"), payloads.dumps(stats).encode(), 0, False, payloads.STATS_SCHEMA)
-            )
+            stats = payloads.dumps(self.stats(publisher)).encode()
+            messages.append(Message(self._own("stats"), stats, 0, False, payloads.STATS_SCHEMA))
         return messages
+
+    def stats(self, publisher: PublisherStats) -> payloads.JSON:
+        """Return the counters since the start; any thread may ask."""
+        feeds = [feed.snapshot() for feed in self._feeds]
+        now = datetime.now(UTC)
+        return payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
 
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
         found = conditions(publisher, feeds, self._learners())
+        self._level = level(found, feeds)
         if found == self._conditions:
             return []
         for condition in found:

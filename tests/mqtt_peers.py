@@ -68,7 +68,7 @@ class Mosquitto:
 @contextmanager
 def mosquitto(folder: Path, extra: str = "allow_anonymous true\n") -> Iterator[Mosquitto]:
     if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
-        pytest.skip("mosquitto is not installed: run tests/setup-mosquitto.sh as root")
+        pytest.skip("mosquitto is not installed: run tests/setup-services.sh as root")
     broker = Mosquitto(folder, extra)
     broker.start()
     try:

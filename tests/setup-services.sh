@@ -1,9 +1,12 @@
 #!/bin/sh
-# The tests talk to a real mosquitto. Install it where this user may; say so where not.
-if command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; then
-    exit 0
-fi
+# The tests talk to a real mosquitto and ask systemd what it thinks of the unit. Install both where this user
+# may; say so where not.
+missing=
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="mosquitto"
+command -v systemd-analyze >/dev/null || missing="$missing systemd"
+[ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends -y mosquitto >/dev/null && exit 0
+    # shellcheck disable=SC2086 # a list
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends -y $missing >/dev/null && exit 0
 fi
-echo "mosquitto is not installed and cannot be installed here: the tests marked broker will be skipped" >&2
+echo "not installed, and cannot be installed here: $missing: the tests that need it will be skipped" >&2

@@ -142,6 +142,7 @@ def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> 
         (process,) = children(os.getpid())
         ours = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, process) == min(19, ours + LEARNING)
+        assert Path(f"/proc/{process}/oom_score_adj").read_text().strip() == "500"
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGINT)
         feed(learners, 50)

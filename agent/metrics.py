@@ -1,0 +1,154 @@
+"""The agent's stats for Prometheus, over HTTP: the very numbers of ``P/stats``, in its text format."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from agent.config import LOOPBACK, MetricsSettings
+from agent.errors import ConfigError
+from agent.payloads import JSON
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 5.0
+"""With one client; requests are answered one after the other, so that nobody can open threads here."""
+
+_LEVELS = ("ok", "degraded", "down")
+
+
+class _Stats(Collector):
+    """Turns the stats into metric families each time it is asked. Labels: station, recipe, verdict, stage."""
+
+    def __init__(self, stats: Callable[[], JSON]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """Return what the stats say now."""
+        now = self._stats()
+        yield from _of_the_agent(now)
+        yield from _of_cameras(now["stations"])
+        yield from _of_verdicts(now["stations"])
+
+
+def _of_the_agent(now: JSON) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "mekiki_health", "0: ok, 1: degraded, 2: no station can inspect", _LEVELS.index(now["health"])
+    )
+    results = now["results"]
+    told = {
+        "stored": "Verdicts committed to disk.",
+        "published": "Verdicts that the broker has acknowledged.",
+        "lost": "Verdicts that never reached the disk.",
+        "given_up": "Verdicts on disk whose delivery was given up.",
+    }
+    for name, what in told.items():
+        yield CounterMetricFamily(f"mekiki_results_{name}", what, results[name])
+    yield GaugeMetricFamily("mekiki_results_waiting", "Verdicts not yet delivered.", results["waiting"])
+
+
+def _of_cameras(stations: JSON) -> Iterator[Metric]:
+    up = GaugeMetricFamily("mekiki_camera_connected", "Whether pictures are coming.", labels=["station"])
+    rate = GaugeMetricFamily("mekiki_camera_fps", "Captures a second over 10 s.", labels=["station"])
+    counters = {
+        "frames": "Captures, those without a picture included.",
+        "dropped": "Pictures that a newer one pushed out before they were inspected.",
+        "reconnects": "Times that the camera delivered again after it was offline.",
+        "stalls": "Times that it stayed silent for its read time-out.",
+    }
+    families = {
+        name: CounterMetricFamily(f"mekiki_camera_{name}", what, labels=["station"])
+        for name, what in counters.items()
+    }
+    for station, found in stations.items():
+        up.add_metric([station], float(found["connected"]))
+        rate.add_metric([station], found["fps"])
+        for name, family in families.items():
+            family.add_metric([station], found[name])
+    yield from (up, rate, *families.values())
+
+
+def _of_verdicts(stations: JSON) -> Iterator[Metric]:
+    verdicts = CounterMetricFamily(
+        "mekiki_verdicts", "Parts by what was decided.", labels=["station", "recipe", "verdict"]
+    )
+    latency = HistogramMetricFamily(
+        "mekiki_latency_seconds", "Of a part, by stage: wait, infer.", labels=["station", "stage"]
+    )
+    for station, found in stations.items():
+        for recipe, counts in found["verdicts"].items():
+            for verdict, count in counts.items():
+                verdicts.add_metric([station, recipe, verdict], count)
+        for stage, seen in found["latency"].items():
+            within = [(str(float(ms) / 1e3), float(count)) for ms, count in seen["within_ms"].items()]
+            latency.add_metric([station, stage], [*within, ("+Inf", seen["count"])], seen["sum_ms"] / 1e3)
+    yield from (verdicts, latency)
+
+
+@contextmanager
+def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iterator[int]:
+    """Serve ``GET /metrics`` in a thread of its own; yields the port.
+
+    Args:
+        settings: where, and with which token.
+        stats: returns what ``P/stats`` says; called in that thread.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Stats(stats))
+    app = _guarded(make_wsgi_app(registry), settings)
+    try:
+        server = make_server(settings.host, settings.port, app, handler_class=_Handler)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise ConfigError([f"metrics: {where} cannot be served: {error.strerror or error}"]) from error
+    thread = threading.Thread(target=server.serve_forever, args=(0.2,), name="metrics", daemon=True)
+    thread.start()
+    log.info("metrics: http://%s:%d/metrics", settings.host, server.server_port)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE_S
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: a scrape is no fact worth a line."""
+
+
+def _guarded(app: Callable[..., Any], settings: MetricsSettings) -> Callable[..., Any]:
+    """Return the app for those who may ask: by its token, or else from this machine by its own name."""
+    token = None if settings.token is None else f"Bearer {settings.token.get_secret_value()}".encode()
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        def refuse(status: str) -> list[bytes]:
+            start(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store")])
+            return [status.encode() + b"\n"]
+
+        if token is not None:
+            # wsgi's texts are Latin-1 by definition
+            shown = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+            if not hmac.compare_digest(shown, token):
+                return refuse("401 Unauthorized")
+        elif environ.get("HTTP_HOST", "").partition(":")[0] not in LOOPBACK:
+            return refuse("403 Forbidden")  # a page of another host, by a name that points here
+        if environ["PATH_INFO"] != "/metrics":
+            return refuse("404 Not Found")
+        return app(environ, start)
+
+    return answer

@@ -1,0 +1,139 @@
+#!/bin/sh
+# Install, upgrade or roll back the Mekiki agent as a systemd service. Run as root:
+#
+#   deploy/install.sh                      install, or upgrade, from this checkout
+#   deploy/install.sh --profile gpu,torch  with other profiles of the README than `cpu`
+#   deploy/install.sh --rollback           back to the version that ran before
+#
+# Each version has an environment of its own in /opt/mekiki; the link `current` names the one that runs,
+# `previous` the one before. A version that does not accept the config is not switched to; one that does not
+# come up is switched back. Config, secrets and data are never touched by an upgrade.
+#
+#   --root DIR     install into DIR instead of /, to try it: there is no user and nothing is started
+#   --python FILE  the interpreter, 3.11 or newer
+
+set -eu
+
+profile=cpu
+root=
+python=${PYTHON:-python3}
+rollback=no
+
+die() {
+    echo "install.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --rollback) rollback=yes ;;
+        --profile | --root | --python)
+            [ $# -ge 2 ] || die "$1 needs a value" 64
+            case $1 in
+                --profile) profile=$2 ;;
+                --root) root=${2%/} ;;
+                --python) python=$2 ;;
+            esac
+            shift
+            ;;
+        *) die "what is $1? See the first lines of this file" 64 ;;
+    esac
+    shift
+done
+
+source=$(cd "$(dirname "$0")/.." && pwd)
+opt=$root/opt/mekiki
+etc=$root/etc/mekiki
+live=no
+[ -z "$root" ] && [ -d /run/systemd/system ] && live=yes
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || die "run it as root, or with --root DIR" 77
+
+# In one step: whoever looks sees the old link or the new one.
+point() {
+    ln -s "$2" "$opt/.$1.new"
+    mv -T "$opt/.$1.new" "$opt/$1"
+}
+
+restart() {
+    [ $live = yes ] || return 0
+    systemctl daemon-reload
+    systemctl restart mekiki.service # Type=notify: waits until it inspects
+}
+
+exchange() {
+    now=$(readlink "$opt/current")
+    point current "$(readlink "$opt/previous")"
+    point previous "$now"
+}
+
+if [ $rollback = yes ]; then
+    [ -L "$opt/previous" ] || die "there is no version to go back to"
+    exchange
+    restart || die "the version before does not come up either: journalctl -u mekiki"
+    echo "mekiki: back to $(readlink "$opt/current")"
+    exit 0
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed: --python FILE"
+
+# The service: its user, its folders, its cameras.
+install -d -m 0755 "$opt" "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d" "$root/etc/udev/rules.d" \
+    "$root/etc/systemd/system"
+install -m 0644 "$source/deploy/mekiki.sysusers.conf" "$root/usr/lib/sysusers.d/mekiki.conf"
+install -m 0644 "$source/deploy/mekiki.tmpfiles.conf" "$root/usr/lib/tmpfiles.d/mekiki.conf"
+install -m 0644 "$source/deploy/70-mekiki-cameras.rules" "$root/etc/udev/rules.d/"
+if [ -z "$root" ]; then
+    systemd-sysusers mekiki.conf
+    systemd-tmpfiles --create mekiki.conf
+    udevadm control --reload 2>/dev/null || true # no udev in a container
+fi
+
+# The environment, beside the one that runs.
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$source/agent/__init__.py")
+name=$version-$(date -u +%Y%m%dT%H%M%SZ)
+new=$opt/$name
+trap 'rm -rf "$new"' EXIT
+trap 'exit 130' INT TERM
+"$python" -m venv "$new"
+"$new/bin/python" -m pip install --quiet --disable-pip-version-check -c "$source/constraints.txt" "${source}[$profile]"
+install -d "$new/share"
+install -m 0644 "$source/README.md" "$source/CHANGELOG.md" "$new/share/"
+
+if [ ! -e "$etc/config.yaml" ]; then
+    install -d -m 0750 "$etc"
+    sed 's|^  data_dir: data  |  data_dir: /var/lib/mekiki  |' "$source/config.yaml" > "$etc/config.yaml"
+    chmod 0640 "$etc/config.yaml"
+    [ -n "$root" ] || chown root:mekiki "$etc" "$etc/config.yaml"
+fi
+"$new/bin/mekiki" check --config "$etc/config.yaml" ||
+    die "version $version does not accept $etc/config.yaml; what ran goes on running" 78
+
+install -m 0644 "$source/deploy/mekiki.service" "$root/etc/systemd/system/"
+without_torch=$root/etc/systemd/system/mekiki.service.d/10-without-torch.conf
+case ,$profile, in
+    *,torch,* | *,gpu,* | *,openvino,*) rm -f "$without_torch" ;;
+    *) install -D -m 0644 "$source/deploy/10-without-torch.conf" "$without_torch" ;;
+esac
+
+old=
+before=
+[ -L "$opt/current" ] && old=$(readlink "$opt/current")
+[ -L "$opt/previous" ] && before=$(readlink "$opt/previous")
+trap - EXIT
+point current "$name"
+[ -z "$old" ] || point previous "$old"
+if [ $live = yes ] && ! { systemctl enable --quiet mekiki.service && restart; }; then
+    [ -n "$old" ] || die "it does not come up: journalctl -u mekiki"
+    point current "$old"
+    rm -f "$opt/previous"
+    [ -z "$before" ] || point previous "$before"
+    rm -rf "${opt:?}/$name"
+    restart || die "neither $name nor $old comes up: journalctl -u mekiki"
+    die "$name does not come up (journalctl -u mekiki): $old runs again"
+fi
+
+# Two versions are kept; what was before them goes.
+if [ -n "$old" ] && [ -n "$before" ] && [ "$before" != "$old" ]; then
+    rm -rf "${opt:?}/$before"
+fi
+echo "mekiki: $name is installed${old:+, $old is kept: install.sh --rollback}"
