@@ -1,4 +1,4 @@
-"""The process in which all stations learn: ``python -P -m agent.learner_process FD``, started by the agent.
+"""The process in which all stations learn: ``python -P -m agent.learner_process FD AGENT``.
 
 Apart from inspection, because threads share Python's lock: one that holds it while more urgent ones have its
 core keeps inspection waiting. And what runs out of memory here, or crashes, ends nothing else.
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Learn until the agent has nothing more to say."""
-    _belong_to_the_agent()
+    _belong_to_the_agent(int(sys.argv[2]))
     step_back(LEARNING)
     link = Link(int(sys.argv[1]))
     begin = link.receive()
@@ -59,7 +59,7 @@ def main() -> None:
         thread.join()
 
 
-def _belong_to_the_agent() -> None:
+def _belong_to_the_agent(agent: int) -> None:
     """Leave signals to the agent, and die with it, whatever it dies of: the next one is to write alone."""
     # systemd sends them to all of a service; the agent ends its learners in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,6 +69,8 @@ def _belong_to_the_agent() -> None:
             # Where memory runs out, it is to be had here.
             Path("/proc/self/oom_score_adj").write_text("500")
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != agent:
+        sys.exit("mekiki: the agent was gone before its learners had begun")
 
 
 def _open(begin: Begin, link: Link) -> dict[str, Learning]:

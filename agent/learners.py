@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -124,7 +125,8 @@ class Learners:
         """Start a process, hear what it says until it ends, and return why."""
         link, theirs = pair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "agent.learner_process", str(theirs.fileno())]
+            whose = [str(theirs.fileno()), str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "agent.learner_process", *whose]
             # A group of its own: what a terminal sends to ours is for the agent to act on.
             try:
                 process = subprocess.Popen(  # noqa: S603 - ourselves

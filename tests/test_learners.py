@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sqlite3
@@ -197,12 +198,32 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
 
 
 @pytest.mark.slow
-def test_learners_die_with_the_agent(tmp_path: Path) -> None:
-    """Killed without a word: two writers would share a data folder otherwise."""
+@pytest.mark.parametrize("parts", [0, 60])
+def test_learners_die_with_the_agent(parts: int, tmp_path: Path) -> None:
+    """Killed without a word, and without the end of their link: two writers would share a data folder."""
     loaded = site(tmp_path, camera={"kind": "simulated", "seed": 5, "fps": 20})
     with subprocess.Popen([sys.executable, "-m", "agent", "run", "-c", str(loaded.path)]) as agent:
-        wait_until(lambda: children(agent.pid) != [], PATIENCE_S)
+        wait_until(lambda: children(agent.pid) != [] and stored(tmp_path) >= parts, PATIENCE_S)
         (process,) = children(agent.pid)
-        os.kill(process, signal.SIGSTOP)  # nor does it need to notice
+        held = sockets_of(agent.pid)
         agent.kill()
-    wait_until(lambda: not alive(process), PATIENCE_S)
+    try:
+        wait_until(lambda: not alive(process), 10)
+    finally:
+        for file in held:
+            os.close(file)
+
+
+def sockets_of(process: int) -> list[int]:
+    """Return copies of a process's sockets: as long as they are open, nobody sees that it is gone."""
+    system, held = ctypes.CDLL(None, use_errno=True), []
+    pidfd = os.pidfd_open(process)
+    for name in Path(f"/proc/{process}/fd").iterdir():
+        if not str(name.readlink()).startswith("socket:"):
+            continue
+        copy = system.syscall(438, pidfd, int(name.name), 0)  # pidfd_getfd
+        if copy < 0:
+            pytest.skip(f"sockets of a child cannot be had here: {os.strerror(ctypes.get_errno())}")
+        held.append(copy)
+    os.close(pidfd)
+    return held
