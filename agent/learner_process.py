@@ -48,15 +48,18 @@ def main() -> None:
         log.error("learners: %s", error)
         sys.exit(EXIT_UNEXPECTED)
     threads = [_start(learning) for learning in learners.values()]
-    while isinstance(message := link.receive(), Parts):
-        handover = learners[message.station].handover
-        handover.lose(message.lost)
-        for one in message.seen:
-            handover.put(one)
-    for learning in learners.values():
-        learning.stop()
-    for thread in threads:
-        thread.join()
+    try:
+        while isinstance(message := link.receive(), Parts):
+            handover = learners[message.station].handover
+            handover.lose(message.lost)
+            for one in message.seen:
+                handover.put(one)
+    finally:
+        # A thread that comes back from native code while Python is shutting down aborts the process.
+        for learning in learners.values():
+            learning.stop()
+        for thread in threads:
+            thread.join()
 
 
 def _belong_to_the_agent(agent: int) -> None:
@@ -121,8 +124,7 @@ def _start(learning: Learning) -> threading.Thread:
 def _run(learning: Learning) -> None:
     try:
         learning.run()
-    except BaseException:
-        # A thread never dies alone, whatever it was: the agent starts the process again.
+    except BaseException:  # a thread never dies alone, whatever it was: the agent starts the process again
         log.exception("learner %s", learning.station)
         os._exit(EXIT_UNEXPECTED)
 

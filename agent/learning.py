@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
-from weakref import WeakSet
 
 from adapters.adapter import AdapterError
 from adapters.eye import Eye
@@ -30,7 +28,6 @@ from agent.requests import Request, finish, take
 
 log = logging.getLogger(__name__)
 
-LEAVE_S = 10.0
 _WAIT_S = 0.2
 _AT_ONCE = 32
 _ASK_S = 0.5
@@ -76,7 +73,6 @@ class Learning:
         self._predictor, self._frozen = first, frozen
         self._agent, self._tell, self._changed = agent, tell, changed
         self._halt = Event()
-        self._ended = Event()
         self._stats = LearnerStats(self.station)
         self._shown: JSON = {}
         self._disk: str | None = None
@@ -101,17 +97,10 @@ class Learning:
 
     def run(self) -> None:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
-        _running.add(self)
         try:
             self._run()
         except Halted:
             log.info("learner %s: ends in the middle of its work", self.station)
-        finally:
-            self._ended.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the end of `run`; False where it did not come in time."""
-        return self._ended.wait(timeout_s)
 
     def _run(self) -> None:
         learner = self._open()
@@ -292,19 +281,3 @@ class Learning:
 
 def _now() -> str:
     return payloads.timestamp(datetime.now(UTC))
-
-
-_running: WeakSet[Learning] = WeakSet()
-
-
-@atexit.register
-def _leave() -> None:
-    """End the threads of all learners, also where nobody stopped them because the process ends in an error.
-
-    A thread that comes back from torch or ONNX Runtime while Python is shutting down aborts the process.
-    """
-    until_s = time.monotonic() + LEAVE_S
-    for learning in list(_running):
-        learning.stop()
-    for learning in list(_running):
-        learning.wait(max(0.0, until_s - time.monotonic()))

@@ -13,7 +13,6 @@ SERVING = 5
 LEARNING = 10
 """Of a core that the inspector wants too, learning gets a tenth: what was learned is looked after always."""
 
-
 log = logging.getLogger(__name__)
 
 
