@@ -27,6 +27,7 @@ bench: .venv/full out/peers
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.beside
 	$(BIN)/python -m benchmarks.swap
+	$(BIN)/python -m benchmarks.reload
 	$(BIN)/python -m benchmarks.growth --most-stored 1000000
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.prompt_length

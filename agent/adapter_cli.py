@@ -231,7 +231,7 @@ def _import(arguments: argparse.Namespace) -> int:
     store = place.store()
     require_owner(place.data, "adapter")
     try:
-        version = store.add(arguments.file, recipe.digest, any_recipe=arguments.any_recipe)
+        version = store.add(arguments.file, recipe.words, any_recipe=arguments.any_recipe)
     except OtherRecipe as error:
         raise UsageError(f"{error}; --any-recipe takes it all the same") from error
     except AdapterFileError as error:

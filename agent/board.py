@@ -39,6 +39,7 @@ class Board:
         self._later: dict[str, Callable[[], Message]] = {}
         self._stations: dict[str, _StationState] = {}
         self._events: deque[Message] = deque()
+        self._gone: set[str] = set()
         self.lost_events = 0
 
     def tell(self, event: Message) -> None:
@@ -60,6 +61,16 @@ class Board:
             self._changed[message.topic] = message
         self.on_change()
 
+    def clear(self, station: str, topics: Iterable[str]) -> None:
+        """Forget a station that is gone, and have the broker forget what it keeps under these topics."""
+        with self._lock:
+            self._gone.add(station)
+            for topic in topics:
+                self._retained.pop(topic, None)
+                self._later.pop(topic, None)
+                self._changed[topic] = Message(topic, b"", 1, True)
+        self.on_change()
+
     def set_later(self, topic: str, compose: Callable[[], Message]) -> None:
         """Show under `topic` what `compose` returns once there is a connection; only the newest is asked."""
         with self._lock:
@@ -79,6 +90,10 @@ class Board:
                 yet, so that on a slow line the newest waits, not a queue of all of them.
         """
         now = time.monotonic()
+        with self._lock:
+            gone, self._gone = self._gone, set()
+        for station in gone:
+            self._stations.pop(station, None)
         for station, state in self._stations.items():
             if state.due(now):
                 self.set(

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.cli_parser import Command, build_parser
 from agent.errors import (
@@ -23,6 +24,9 @@ from agent.errors import (
     AgentError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from agent.configfile import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent import logs
-    from agent.configfile import load
-    from agent.daemon import Daemon
+    from agent.run_cli import run
 
-    loaded = load(Path(arguments.config))
-    logs.set_up(loaded.config.log.level, loaded.config.log.format)
-    daemon = Daemon(loaded, frames=arguments.frames)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _: daemon.stop(f"stopped by {signal.Signals(got).name}"))
-    summary = daemon.run()
+    summary = run(Path(arguments.config), frames=arguments.frames, strict=arguments.strict)
     log.info(
         "%d frames inspected, %d verdicts stored, %d published, %d wait for the broker, %d lost",
         summary.inspected,
@@ -127,8 +124,22 @@ def _check(arguments: argparse.Namespace) -> int:
     loaded = load(Path(arguments.config))
     if arguments.print:
         print(print_config(loaded), end="")  # noqa: T201 - stdout is the product here
+    if arguments.diff:
+        _print_differences(loaded)
     _say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
     return EXIT_OK
+
+
+def _print_differences(loaded: Loaded) -> None:
+    """Print what a reload would change, against the config that was in force last."""
+    from agent import last_good
+    from agent.changes import changes
+
+    found = last_good.find(loaded.path)
+    if found is None:
+        raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
+    for change in changes(found[0], loaded):
+        print(change)  # noqa: T201 - stdout is the product here
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,11 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     run = commands.add_parser("run", help="inspect, as config.yaml says")
     _with_config(run)
     run.add_argument("--frames", type=_positive, metavar="N", help="end after N frames")
+    run.add_argument(
+        "--strict",
+        action="store_true",
+        help="do not start with the config that was good last where the file is broken",
+    )
     run.set_defaults(command=commands_by_name["run"])
 
     record = commands.add_parser("record", help="keep what the camera of a station sees, to play it again")
@@ -115,6 +120,11 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     _with_config(check)
     check.add_argument(
         "--print", action="store_true", help="print what is in force, defaults included, no secrets"
+    )
+    check.add_argument(
+        "--diff",
+        action="store_true",
+        help="print what differs from the config that was in force last, and what that takes",
     )
     check.add_argument("--schema", action="store_true", help="print the JSON Schema for editors instead")
     check.set_defaults(command=commands_by_name["check"])

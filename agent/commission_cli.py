@@ -154,7 +154,7 @@ def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _
         golden_scores,
         station=wish.station,
         weights=engine.info.weights,
-        recipe=recipe.digest,
+        recipe=recipe.words,
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),

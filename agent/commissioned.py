@@ -85,12 +85,19 @@ def commissioning_file(config: Config, station: str) -> Path:
 
 
 def open_station(
-    loaded: Loaded, station: str, recipe: Recipe, engine: Engine
+    loaded: Loaded, station: str, recipe: Recipe, engine: Engine, *, reading: bool = False
 ) -> Commissioned | Uncommissioned:
     """Return what is there of a station's learning; nobody else may have the data folder.
 
     What was found damaged is in the audit trail and in the log. A commissioning that cannot be used is no
     reason to stand still: the station inspects with the model as it was trained.
+
+    Args:
+        loaded: the config.
+        station: its name.
+        recipe: of the station.
+        engine: that inspects.
+        reading: change nothing: our own learners may be at work there.
 
     Raises:
         ConfigError: something else is in force than the station's pins say.
@@ -104,12 +111,12 @@ def open_station(
     if file.exists():
         try:
             clean = Commissioning.load(file)
-            clean.require(engine.info.weights, recipe.digest)
+            clean.require(engine.info.weights, recipe.words)
         except AdapterError as error:
             why = str(error)
             log.error("station %s: %s; it inspects with the model as it was trained", station, error)
         else:
-            found = _opened(station, settings, level, clean, engine, file.parent)
+            found = _opened(station, settings, level, clean, engine, file.parent, reading)
     if found is None:
         source = Answering(SOURCE, engine.source, 0.0)
         found = Uncommissioned(station, settings, level, source, why, unusable=file.exists())
@@ -123,12 +130,19 @@ def level_of(settings: Adaptation) -> Level:
 
 
 def _opened(
-    station: str, settings: Adaptation, level: Level, clean: Commissioning, engine: Engine, folder: Path
+    station: str,
+    settings: Adaptation,
+    level: Level,
+    clean: Commissioning,
+    engine: Engine,
+    folder: Path,
+    reading: bool,
 ) -> Commissioned:
     try:
-        store = AdapterStore(folder / "adapters", engine.source, engine.info.weights, settings.keep)
-        audit = Audit(station, folder / "audit.jsonl")
-        for line in (*audit.found, *store.found):
+        adapters, weights = folder / "adapters", engine.info.weights
+        store = AdapterStore(adapters, engine.source, weights, settings.keep, reading=reading)
+        audit = Audit(station, None if reading else folder / "audit.jsonl")
+        for line in () if reading else (*audit.found, *store.found):
             log.error("station %s: %s", station, line)
             audit.append(timestamp(datetime.now(UTC)), "found", actor="agent", why=line)
     except OSError as error:

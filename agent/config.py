@@ -177,6 +177,16 @@ class Recipe(Settings):
         """
         return _digest(self.model_dump(mode="json"))
 
+    @property
+    def words(self) -> str:
+        """``sha256:...`` of what the model is asked, and which answers fail a part: the classes in words.
+
+        A commissioning and what was learned fit as long as this does. How sure the agent must be is not in
+        it: threshold, margin and votes may be moved on a running line.
+        """
+        classes = {label: (one.verdict, one.phrases) for label, one in self.classes.items()}
+        return _digest({"templates": self.templates, "classes": classes})
+
 
 class Continuous(Settings):
     """Every picture is inspected."""

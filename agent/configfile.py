@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import Field, JsonValue, ValidationError
 
-from agent import checks, yamltree
+from agent import checks, migrations, yamltree
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.problems import kind_of, problems_of, shown
@@ -50,14 +50,20 @@ class Loaded:
 
     Attributes:
         digest: ``sha256:...`` of the effective config, defaults included, secrets as their references.
+        text: the file, as it was read.
         effective: what `print_config` prints: no value of a reference, no secret.
     """
 
     config: Config
     digest: str
     path: Path
+    text: str = field(repr=False)
     effective: Data = field(repr=False)
     _tree: Node = field(repr=False)
+
+    def but(self, config: Config, effective: Data) -> Loaded:
+        """Return what is in force where that is not all that the file says."""
+        return replace(self, config=config, effective=effective, digest=_digest(effective))
 
     def problem(self, path: yamltree.Path, what: str) -> str:
         """Return ``file:line: key.path: what`` for something that came to light only after loading."""
@@ -70,25 +76,32 @@ def load(path: Path) -> Loaded:
     Raises:
         ConfigError: with all that is wrong; nothing of it was started.
     """
+    return load_text(read_text(path), path)
+
+
+def load_text(text: str, path: Path) -> Loaded:
+    """Check and resolve what stands, or stood, in the config file at `path`; see `load`."""
     folder = path.absolute().parent
     try:
-        tree, problems = yamltree.parse(_read(path))
+        tree, problems = yamltree.parse(text)
     except YamlError as error:
         raise ConfigError([_line(path, error.problem)]) from None
     if not isinstance(tree.value, dict):
         what = f"should be a mapping of settings, is {kind_of(tree.value)}"
         raise ConfigError([_line(path, Problem(tree.line, (), what))])
+    tree, migrated = migrations.up_to_date(tree)
+    problems += migrated
     tree, found = _with_station_defaults(tree)
     problems += found
 
-    def text(node: Node) -> str:
+    def resolved(node: Node) -> str:
         try:
             return resolve(str(node.value), folder)
         except UnresolvedError as error:
             problems.append(Problem(node.line, node.path, str(error)))
             return str(node.value)
 
-    data = tree.plain(text)
+    data = tree.plain(resolved)
     unresolved = {problem.path for problem in problems}
     try:
         config = Config.model_validate_json(json.dumps(data))
@@ -100,9 +113,7 @@ def load(path: Path) -> Loaded:
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())
-    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"))
-    digest = f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
-    return Loaded(checks.anchored(config, folder), digest, path, effective, tree)
+    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree)
 
 
 def print_config(loaded: Loaded) -> str:
@@ -146,7 +157,17 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _read(path: Path) -> str:
+def _digest(effective: Data) -> str:
+    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def read_text(path: Path) -> str:
+    """Return a config file as text.
+
+    Raises:
+        ConfigError: it cannot be read, is too large or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(yamltree.MAX_BYTES + 1)

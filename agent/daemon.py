@@ -8,35 +8,38 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from adapters.engine import Engine
 from adapters.runtime import runtime_problem
-from agent import payloads
+from agent import logs, overrides, payloads
 from agent.board import Board
 from agent.broker import embedded_broker
-from agent.commissioned import Commissioned, Uncommissioned
+from agent.changes import Change
+from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
-from agent.health import LearnerStats
+from agent.health import Condition
 from agent.inspector import Inspector
 from agent.last_exit import LastExit, RunRecord
 from agent.learners import Learners
 from agent.metrics import metrics_server
-from agent.opening import open_feed, open_model, open_sources, open_stations
+from agent.mqtt import tls_context
+from agent.opening import open_model
 from agent.payloads import JSON
-from agent.plans import check_prompts, station_plans
 from agent.priority import SERVING, step_back
 from agent.publisher import Publisher
+from agent.reload import Reloader
+from agent.stations import Stations
 from agent.status import Status
 from agent.store import Store
 from agent.systemd import READY, STOPPING, notify, watchdog_s
 from agent.tally import Tally
+from agent.trail import Trail
 from agent.verdict import Verdict
 from agent.watchdog import Watchdog
-from camera.feed import Feed
 from camera.frame import Frame
 from camera.mailbox import Mailbox
-from camera.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +66,41 @@ class Summary:
 class Daemon:
     """Owns every thread. `run` is called once, from the main thread.
 
-    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, paho's own, those of `Learners`, and
-    this one, which watches. Nothing restarts a thread: unexpected trouble in any of them ends the process
-    with its traceback, and systemd starts it again. What learns is a process of its own, which is restarted.
+    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, ``config-watch``, paho's own, those
+    of `Learners`, and this one, which watches. Nothing restarts a thread: unexpected trouble in any of them
+    ends the process with its traceback, and systemd starts it again. What learns is a process of its own,
+    which is restarted.
 
     Args:
+        loaded: the config to start with.
         frames: end after so many frames.
         engine: for a caller who has one already; otherwise the config's model is opened.
+        refused: what is wrong with the config file, where `loaded` is the one that was good last.
     """
 
-    def __init__(self, loaded: Loaded, *, frames: int | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        frames: int | None = None,
+        engine: Engine | None = None,
+        refused: Sequence[str] = (),
+    ) -> None:
         self._loaded = loaded
         self._frames = frames
         self._engine = engine
+        self._refused = refused
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._reason = "nothing more to inspect"
         self._crashes: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._reloader: Reloader | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether anything runs, or has."""
+        return bool(self._threads)
 
     def stop(self, reason: str = "stopped") -> None:
         """Ask `run` to end in order; from any thread or signal handler.
@@ -90,6 +111,16 @@ class Daemon:
         if not self._stop.is_set():
             self._reason = reason
         self._stop.set()
+        self._wake.set()
+
+    def reload(self, actor: str) -> None:
+        """Ask `run` to read the config file again; from any thread or signal handler.
+
+        Args:
+            actor: who asks.
+        """
+        if self._reloader is not None:  # otherwise it is just being read
+            self._reloader.ask(actor)
 
     def run(self) -> Summary:
         """Inspect until `stop`, until the frames are counted, or until every source has ended.
@@ -97,27 +128,26 @@ class Daemon:
         Raises:
             ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
         """
-        config = self._loaded.config
+        data = Path(self._loaded.config.agent.data_dir)
+        now, _ = overrides.applied(self._loaded, overrides.read(data))
+        config = now.config
         if config.model.engine != "torch" and (problem := runtime_problem()):
             log.error("%s", problem)
-        sources = open_sources(self._loaded)
         engine = self._engine or open_model(config, owner=True)
-        check_prompts(self._loaded, engine)
         with ExitStack() as stack:
             if config.mqtt.embedded_broker:
                 stack.enter_context(embedded_broker(config.mqtt.port))
             store = Store(
-                Path(config.agent.data_dir),
+                data,
                 keep_results=config.storage.keep_results,
                 max_waiting=config.storage.max_waiting,
                 min_free_mb=config.storage.min_free_mb,
                 outbox=config.mqtt.enabled,
             )
-            record = RunRecord(Path(config.agent.data_dir))
+            record = RunRecord(data)
             last = record.begin()
             try:
-                stations = open_stations(self._loaded, engine, sources)
-                summary = self._run(engine, sources, store, stations, last, stack)
+                summary = self._run(now, engine, store, Trail(data), last, stack)
             except BaseException as error:
                 if not self._threads:  # otherwise the publisher closes it
                     store.close()
@@ -127,24 +157,22 @@ class Daemon:
             return summary
 
     def _run(
-        self,
-        engine: Engine,
-        sources: dict[str, Source],
-        store: Store,
-        stations: dict[str, Commissioned | Uncommissioned],
-        last: LastExit | None,
-        stack: ExitStack,
+        self, now: Loaded, engine: Engine, store: Store, trail: Trail, last: LastExit | None, stack: ExitStack
     ) -> Summary:
-        config = self._loaded.config
-        mailbox = Mailbox()
-        feeds = [
-            open_feed(name, config.stations[name], source, mailbox, engine.info.preprocess, self._crashed)
-            for name, source in sources.items()
-        ]
-        tally = Tally(sources)
-        status = Status(config, engine.info, feeds, tally, lambda: _learner_stats(stations, learners))
+        config = now.config
+        mailbox, tally = Mailbox(), Tally()
+        learners = Learners(now, lambda *told: _tell(board, status, *told))
+        stations = Stations(engine, mailbox, learners, self._crashed)
+        status = Status(
+            config,
+            engine.info,
+            lambda: stations.feeds,
+            tally,
+            stations.learner_stats,
+            lambda: _more(self._reloader, watch, trail),
+        )
         board = Board(status.state_topic)
-        learners = Learners(self._loaded, _teller(board, status))
+        prepared = stations.prepare(now)
         publisher = Publisher(
             store,
             config.mqtt if config.mqtt.enabled else None,
@@ -160,54 +188,92 @@ class Daemon:
             tally.add(verdicts)
             publisher.put(verdicts)
 
-        plans = station_plans(self._loaded, engine, sources, stations, learners)
         inspector = Inspector(
             config.agent.id,
             engine,
-            plans,
+            prepared.plans,
             mailbox,
             deliver,
             batch=config.inspector.batch,
-            on_fail=self._show_fail(board, status),
+            on_fail=partial(_show_fail, board, status),
             limit=self._frames,
         )
         inspector.warm_up()
-        for message in [*status.birth(last), *status.unlearned(stations.values())]:
-            board.set(message)
 
-        for feed in feeds:
-            mailbox.open(feed.station)  # all of them first, or a short file could end the run alone
+        def apply(new: Loaded, found: Sequence[Change]) -> None:
+            anew = {str(change.path[1]) for change in found if change.effect == "station"}
+            ready = stations.prepare(new, anew)
+            tls = tls_context(new.config.mqtt)
+            # From here on nothing can fail: what was asked for comes into force as a whole.
+            if new.config.log != reloader.now.config.log:
+                logs.set_up(new.config.log.level, new.config.log.format)
+            status.use(new.config)
+            if new.config.mqtt.enabled:
+                publisher.use(new.config.mqtt, tls)
+            inspector.use(ready.plans, new.config.inspector.batch)
+            stations.use(ready)
+
+        reloader = Reloader(self._loaded, now, apply, trail, self._refused, self._wake.set)
+        watch = ConfigWatch(now.path, self._loaded.text, lambda: self.reload("file"))
+        board.set(status.birth())
+        board.set(status.info(reloader.shown(), last))
+        trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
+
         self._start("publisher", publisher.run, SERVING)
         self._start("inspector", lambda: inspector.run(self._stop))
-        if learners:
-            self._start("learners", learners.run)
-        for feed in feeds:
-            feed.start()
-        log.info("inspecting %s with %s on %s", ", ".join(sources), engine.info.name, engine.info.provider)
+        self._start("learners", learners.run)
+        stations.use(prepared)
+        log.info(
+            "inspecting %s with %s on %s", ", ".join(prepared.plans), engine.info.name, engine.info.provider
+        )
         notify(READY)
+        reloader.keep_last_good()
+        self._reloader = reloader
+        self._start("config-watch", watch.run, SERVING)
         watchdog = Watchdog(
             watchdog_s(), lambda: {"inspector": inspector.turned_at, "publisher": publisher.turned_at}
         )
         try:
-            self._watch(publisher, board, status, watchdog)
+            self._watch(publisher, board, status, watchdog, stations, reloader, last)
         finally:
-            self._end(feeds, mailbox, publisher, status, learners)
+            watch.stop()
+            self._end(stations, mailbox, publisher, status, learners)
+            why = f"{type(self._crashes[0]).__name__}" if self._crashes else self._reason
+            trail.record("stopped", "agent", why=why)
         if self._crashes:
             raise self._crashes[0]
         stats = publisher.stats()
         return Summary(inspector.inspected, stats.stored, stats.published, stats.waiting, stats.lost)
 
-    def _watch(self, publisher: Publisher, board: Board, status: Status, watchdog: Watchdog) -> None:
-        """Show how the agent is doing until it is time to end."""
+    def _watch(
+        self,
+        publisher: Publisher,
+        board: Board,
+        status: Status,
+        watchdog: Watchdog,
+        stations: Stations,
+        reloader: Reloader,
+        last: LastExit | None,
+    ) -> None:
+        """Do what is asked and show how the agent is doing, until it is time to end."""
         inspector = next(thread for thread in self._threads if thread.name == "inspector")
-        while not self._stop.wait(_TICK_S) and not self._crashes and inspector.is_alive():
-            for message in status.look(publisher.stats(), time.monotonic()):
+        while not self._stop.is_set() and not self._crashes and inspector.is_alive():
+            reloader.serve()
+            for station in stations.left():
+                board.clear(station, status.retained(station))
+            board.set(status.info(reloader.shown(), last))
+            for message in (
+                *status.unlearned(stations.uncommissioned),
+                *status.look(publisher.stats(), time.monotonic()),
+            ):
                 board.set(message)
             watchdog.feed()
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
 
     def _end(
         self,
-        feeds: list[Feed],
+        stations: Stations,
         mailbox: Mailbox,
         publisher: Publisher,
         status: Status,
@@ -218,34 +284,26 @@ class Daemon:
         notify(STOPPING)
         learners_until = time.monotonic() + _LEARNER_S
         learners.stop()
-        for feed in feeds:
-            feed.stop()
+        stations.stop()
         mailbox.close()
         self._join("inspector", _INSPECTOR_S)
         # Before the publisher ends: what they did last is to be told.
-        if learners and not learners.wait(max(0.0, learners_until - time.monotonic())):
+        if not learners.wait(max(0.0, learners_until - time.monotonic())):
             log.error("learners: do not end, they are left behind")
         publisher.stop(_DRAIN_S, status.availability(payloads.OFFLINE if self._crashes else payloads.STOPPED))
         self._join("publisher", _PUBLISHER_S)
-        until = time.monotonic() + _CAMERAS_S
-        for feed in feeds:
-            if not feed.join(max(0.0, until - time.monotonic())):
-                log.warning("camera %s: does not end, it is left behind", feed.station)
+        stations.join(_CAMERAS_S)
+
+    def _why(self, now: Loaded) -> str:
+        if self._refused:
+            return f"with the config that was good last, because of {self._refused[0]}"
+        return f"with {now.path}"
 
     def _join(self, name: str, limit_s: float) -> None:
         thread = next(thread for thread in self._threads if thread.name == name)
         thread.join(limit_s)
         if thread.is_alive():
             log.error("%s: does not end within %.0f s, it is left behind", name, limit_s)
-
-    def _show_fail(self, board: Board, status: Status) -> Callable[[Frame], None]:
-        wanted = {name for name, s in self._loaded.config.stations.items() if s.images.last_fail}
-
-        def show(frame: Frame) -> None:
-            if frame.station in wanted and frame.image is not None:
-                board.set_later(status.image_topic(frame.station), lambda: status.picture(frame))
-
-        return show
 
     def _start(self, name: str, body: Callable[[], None], nice: int = 0) -> None:
         def run() -> None:
@@ -264,22 +322,22 @@ class Daemon:
         self._crashes.append(error)
 
 
-def _teller(board: Board, status: Status) -> Callable[[str, str, JSON], None]:
-    def tell(station: str, name: str, payload: JSON) -> None:
-        event = name == "adapter/event"
-        message = status.station(station, name, payload, retain=not event)
-        (board.tell if event else board.set)(message)
-
-    return tell
+def _tell(board: Board, status: Status, station: str, name: str, payload: JSON) -> None:
+    event = name == "adapter/event"
+    message = status.station(station, name, payload, retain=not event)
+    (board.tell if event else board.set)(message)
 
 
-def _learner_stats(
-    stations: dict[str, Commissioned | Uncommissioned], learners: Learners
-) -> list[LearnerStats]:
-    """Return how all learners are doing, those that cannot start included."""
-    off = [
-        LearnerStats(found.station, unusable=found.why)
-        for found in stations.values()
-        if isinstance(found, Uncommissioned) and found.unusable
-    ]
-    return [*off, *learners.stats()]
+def _show_fail(board: Board, status: Status, frame: Frame) -> None:
+    if status.shows_fails(frame.station) and frame.image is not None:
+        board.set_later(status.image_topic(frame.station), lambda: status.picture(frame))
+
+
+def _more(reloader: Reloader | None, watch: ConfigWatch, trail: Trail) -> list[Condition]:
+    """Return what is wrong with the config and its trail."""
+    found = [] if reloader is None else reloader.conditions()
+    if watch.problem is not None:
+        found.append(Condition("config_unwatched", "config", watch.problem))
+    if trail.problem is not None:
+        found.append(Condition("audit", "audit", f"rows of the audit trail wait: {trail.problem}"))
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class Delivery:
         self._store = store
         self._mqtt = mqtt
         self._tls = None if mqtt is None else tls_context(mqtt)
+        self._wanted = (self._mqtt, self._tls)
         self._client_id = client_id
         self._result_topic = result_topic
         self._board = board
@@ -99,6 +101,17 @@ class Delivery:
         """Forget what was acknowledged: it has left the outbox."""
         self.acknowledged = set()
 
+    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+        """Deliver like this from now on, over a new connection where the broker is reached another way.
+
+        Any thread; not for a delivery that was made without a broker.
+
+        Args:
+            mqtt: the broker's settings.
+            tls: from `tls_context`.
+        """
+        self._wanted = (mqtt, tls)
+
     def collect(self) -> None:
         """Take note of what the broker has answered."""
         if self._link is None:
@@ -124,6 +137,7 @@ class Delivery:
         """
         if self._mqtt is None:
             return
+        self._adopt()
         if self._link is not None and self._silent(now):
             self._link.end("does not acknowledge")
         if self._link is not None and self._link.check() is LinkState.DOWN:
@@ -180,6 +194,19 @@ class Delivery:
                 time.sleep(0.005)
         self._link.close(_LEAVE_S)
 
+    def _adopt(self) -> None:
+        """Take over the settings that are wanted."""
+        mqtt, tls = self._wanted
+        if mqtt is self._mqtt:
+            return
+        assert mqtt is not None
+        assert self._mqtt is not None
+        if _way(mqtt) != _way(self._mqtt):
+            self._protocol, self._delay_s, self._retry_at = _first_protocol(mqtt), 0.0, 0.0
+            if self._link is not None:
+                self._link.end("the settings have changed")
+        self._mqtt, self._tls = mqtt, tls
+
     def _silent(self, now: float) -> bool:
         """Say whether a broker that seems well has acknowledged nothing for too long."""
         assert self._mqtt is not None
@@ -234,6 +261,11 @@ class Delivery:
     def _message(self, row: Outgoing) -> Message:
         text = payloads.replayed(row.payload) if row.id <= self._attempted_to else row.payload
         return Message(self._result_topic(row.station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
+
+
+def _way(mqtt: MqttSettings) -> dict[str, object]:
+    """Return what a connection is made with."""
+    return mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s"})
 
 
 def _first_protocol(mqtt: MqttSettings | None) -> Protocol:

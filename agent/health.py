@@ -19,7 +19,8 @@ class Condition:
     Attributes:
         code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
             ``results_lost``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
-            ``too_many_rejects``, ``learning_disk``, ``learning_away``.
+            ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``config_refused``,
+            ``config_unwatched``, ``audit``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """

@@ -97,13 +97,25 @@ class Inspector:
         self.turned_at = time.monotonic()
         self._agent_id = agent_id
         self._engine = engine
-        self._plans = plans
+        self._plans: dict[str, StationPlan] = {}
         self._mailbox = mailbox
         self._deliver = deliver
         self._on_fail = on_fail
         self._batch = batch
         self._limit = limit
-        self._history = {name: deque[Decision](maxlen=_votes(plan)) for name, plan in plans.items()}
+        self._history: dict[str, deque[Decision]] = {}
+        self._wanted = plans
+        self._adopted: Mapping[str, StationPlan] | None = None
+        self._adopt()
+
+    def use(self, plans: Mapping[str, StationPlan], batch: int) -> None:
+        """Judge by these plans from the next batch on; any thread.
+
+        Args:
+            plans: of all stations that run.
+            batch: frames that may go through the model together.
+        """
+        self._wanted, self._batch = plans, batch
 
     def warm_up(self) -> None:
         """Judge one grey picture per station, so that the first part waits for nothing."""
@@ -120,9 +132,22 @@ class Inspector:
             if room <= 0:
                 return
             frames = self._mailbox.take(room, _TAKE_S)
+            self._adopt()
             if frames:
                 self._deliver(self.judge(frames))
                 self.inspected += len(frames)
+
+    def _adopt(self) -> None:
+        """Take over the plans that are wanted; of stations that are gone the last ones stay."""
+        wanted = self._wanted
+        if wanted is self._adopted:
+            return
+        for name, plan in wanted.items():
+            before = self._plans.get(name)
+            if before is None or before.recipe.digest != plan.recipe.digest:
+                self._history[name] = deque(maxlen=_votes(plan))
+        self._plans = {**self._plans, **wanted}
+        self._adopted = wanted
 
     def judge(self, frames: Sequence[Frame]) -> list[Verdict]:
         """Return one verdict per frame, in order; all frames go through the model together."""

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from agent.config import LogSettings
 from agent.configfile import Loaded
 from agent.handover import Witnessed
 from agent.health import LearnerStats
@@ -63,7 +64,14 @@ class Told:
     payload: JSON
 
 
-Message = Begin | Parts | Answers | Doing | Told
+@dataclass(frozen=True, slots=True)
+class Say:
+    """To the learners: what is worth a line in the journal from now on."""
+
+    log: LogSettings
+
+
+Message = Begin | Parts | Say | Answers | Doing | Told
 
 
 class Link:

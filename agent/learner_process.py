@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from adapters.open_learner import LearnerModel
 from agent import logs
 from agent.commissioned import Commissioned, open_station
 from agent.errors import EXIT_UNEXPECTED, AgentError
-from agent.learner_link import Answers, Begin, Doing, Link, Parts, Told
+from agent.handover import HandOver, Witnessed
+from agent.learner_link import Answers, Begin, Doing, Link, Parts, Say, Told
 from agent.learning import Learning
 from agent.payloads import JSON
 from agent.plans import predictors, prompts, used_recipes
@@ -49,17 +51,26 @@ def main() -> None:
         sys.exit(EXIT_UNEXPECTED)
     threads = [_start(learning) for learning in learners.values()]
     try:
-        while isinstance(message := link.receive(), Parts):
-            handover = learners[message.station].handover
-            handover.lose(message.lost)
-            for one in message.seen:
-                handover.put(one)
+        while (message := link.receive()) is not None:
+            match message:
+                case Say(log_settings):
+                    logs.set_up(log_settings.level, log_settings.format)
+                case Parts(station, seen, lost):
+                    # Of a station that learned until a moment ago, and does not by this process's config.
+                    if station in learners:
+                        _hand_over(learners[station].handover, seen, lost)
     finally:
         # A thread that comes back from native code while Python is shutting down aborts the process.
         for learning in learners.values():
             learning.stop()
         for thread in threads:
             thread.join()
+
+
+def _hand_over(handover: HandOver, seen: Sequence[Witnessed], lost: int) -> None:
+    handover.lose(lost)
+    for one in seen:
+        handover.put(one)
 
 
 def _belong_to_the_agent(agent: int) -> None:

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from adapters.version import SOURCE
 from agent.configfile import Loaded
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
-from agent.learner_link import Answers, Begin, Doing, Link, Parts, Told, pair
+from agent.learner_link import Answers, Begin, Doing, Link, Parts, Say, Told, pair
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.priority import SERVING, step_back
@@ -31,19 +31,40 @@ _LONGEST_PAUSE_S = 60.0
 _WELL_S = 600.0
 
 
-@dataclass(slots=True, eq=False)
-class _Station:
-    frozen: Predictor
-    answering: Predictor
-    stats: LearnerStats
-    handover: HandOver = field(default_factory=HandOver)
+class Pupil:
+    """A commissioned station as inspection knows it: what answers there, and where its parts are handed over.
+
+    Args:
+        frozen: the model as it was trained, at the commissioned operating point.
+        first: what answers until its learner says otherwise.
+    """
+
+    def __init__(self, station: str, frozen: Predictor, first: Predictor) -> None:
+        self.station, self.frozen = station, frozen
+        self.stats = LearnerStats(station)
+        self.handover = HandOver()
+        self.gone = threading.Event()
+        self._answering = first
+
+    def answering(self) -> Predictor:
+        """Return what to judge with now; any thread may ask."""
+        return self._answering
+
+    def put(self, seen: Witnessed) -> None:
+        """Hand a part over; any thread, never waits."""
+        self.handover.put(seen)
+
+    def answer(self, predictor: Predictor) -> None:
+        """Judge with this from now on."""
+        # Its learner's own texts of the model as it was trained may be of another engine than ours.
+        self._answering = self.frozen if predictor.number == SOURCE else predictor
 
 
 class Learners:
     """Owns the process of `agent.learner_process` and what is known of it here.
 
-    Inspection never waits for it: `answering` gives what is complete, `put` takes what was seen. While there
-    is no process, what answered last goes on answering.
+    Inspection never waits for it: a `Pupil` gives what is complete and takes what was seen. While there is no
+    process, what answered last goes on answering.
 
     Args:
         loaded: the config.
@@ -52,56 +73,61 @@ class Learners:
 
     def __init__(self, loaded: Loaded, tell: Callable[[str, str, JSON], None]) -> None:
         self._loaded, self._tell = loaded, tell
-        self._stations: dict[str, _Station] = {}
+        self._pupils: dict[str, Pupil] = {}
         self._stop = threading.Event()
+        self._renewed = threading.Event()
         self._ended = threading.Event()
         self._changing = threading.Lock()
         self._link: Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._away: str | None = None
 
-    def add(self, station: str, frozen: Predictor, first: Predictor) -> None:
-        """Let a commissioned station learn; before `run`.
+    def use(self, loaded: Loaded, pupils: Mapping[str, Pupil]) -> None:
+        """Let these stations learn from now on, as the config says; any thread, also while `run` does.
 
-        Args:
-            station: its name.
-            frozen: the model as it was trained, at the commissioned operating point.
-            first: what answers until its learner says otherwise.
+        Where any of them is another one than before, the process that has learned until now ends, and the
+        next begins with what is stored.
         """
-        self._stations[station] = _Station(frozen, first, LearnerStats(station))
-
-    def __bool__(self) -> bool:
-        return bool(self._stations)
-
-    def answering(self, station: str) -> Predictor:
-        """Return what to judge with now; any thread may ask."""
-        return self._stations[station].answering
-
-    def put(self, station: str, seen: Witnessed) -> None:
-        """Hand a part over; any thread, never waits."""
-        self._stations[station].handover.put(seen)
+        with self._changing:
+            if dict(pupils) == self._pupils:
+                self._loaded = loaded
+                return
+            for station, pupil in self._pupils.items():
+                if pupils.get(station) is not pupil:
+                    pupil.gone.set()
+            new = [pupil for pupil in pupils.values() if pupil not in self._pupils.values()]
+            self._loaded, self._pupils = loaded, dict(pupils)
+            self._wake()
+        for pupil in new:
+            threading.Thread(
+                target=self._send, args=(pupil,), name=f"learner-{pupil.station}", daemon=True
+            ).start()
 
     def stats(self) -> list[LearnerStats]:
         """Return how each learner is doing; any thread may ask."""
-        return [replace(station.stats, away=self._away) for station in self._stations.values()]
+        return [replace(pupil.stats, away=self._away) for pupil in self._pupils.values()]
 
     def run(self) -> None:
-        """Have a process that learns, until `stop`."""
-        for name, station in self._stations.items():
-            threading.Thread(
-                target=self._send, args=(name, station.handover), name=f"learner-{name}", daemon=True
-            ).start()
+        """Have a process that learns while there is a station that does, until `stop`."""
         pause_s = _PAUSE_S
         while not self._stop.is_set():
-            began = time.monotonic()
-            why = self._live()
+            with self._changing:
+                self._renewed.clear()
+                loaded, pupils = self._loaded, self._pupils
             if self._stop.is_set():
                 break
+            if not pupils:
+                self._renewed.wait()
+                continue
+            began = time.monotonic()
+            why = self._live(loaded, pupils)
+            if self._renewed.is_set():
+                continue
             if time.monotonic() - began > _WELL_S:
                 pause_s = _PAUSE_S
             self._away = why
             log.error("learners: their process %s; inspection goes on, they start in %.0f s", why, pause_s)
-            self._stop.wait(pause_s)
+            self._renewed.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._ended.set()
 
@@ -109,8 +135,7 @@ class Learners:
         """Let the process end: at the next call of the model, also in the middle of an update."""
         with self._changing:
             self._stop.set()
-            if self._link is not None:
-                self._link.finish()
+            self._wake()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of `run`; one that takes longer is killed, which its files survive."""
@@ -121,7 +146,12 @@ class Learners:
             return self._ended.wait(_GO_S)
         return True
 
-    def _live(self) -> str:
+    def _wake(self) -> None:
+        self._renewed.set()
+        if self._link is not None:
+            self._link.finish()
+
+    def _live(self, loaded: Loaded, pupils: Mapping[str, Pupil]) -> str:
         """Start a process, hear what it says until it ends, and return why."""
         link, theirs = pair()
         with theirs:
@@ -135,43 +165,45 @@ class Learners:
             except OSError as error:  # out of memory, or of processes
                 link.close()
                 return f"cannot be started: {error}"
-        link.send(Begin(self._loaded, tuple(self._stations)))
+        link.send(Begin(loaded, tuple(pupils)))
         with self._changing:
             self._process, self._link = process, link
-            if self._stop.is_set():
+            if self._renewed.is_set():
                 link.finish()
         while (message := link.receive()) is not None:
-            self._take(message)
+            self._take(message, pupils)
         with self._changing:
             self._link = None
         link.close()
         code = process.wait()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
-    def _take(self, message: object) -> None:
+    def _take(self, message: object, pupils: Mapping[str, Pupil]) -> None:
         match message:
             case Answers(name, predictor):
-                station = self._stations[name]
-                # Its own texts of the model as it was trained may be of another engine than ours.
-                station.answering = station.frozen if predictor.number == SOURCE else predictor
+                pupils[name].answer(predictor)
             case Doing(stats):
-                self._stations[stats.station].stats = stats
+                pupils[stats.station].stats = stats
                 self._away = None
             case Told(name, topic, payload):
                 self._tell(name, topic, payload)
 
-    def _send(self, name: str, handover: HandOver) -> None:
+    def _send(self, pupil: Pupil) -> None:
         """Send what a station's learner is to see; thread ``learner-<station>``."""
         step_back(SERVING)
-        missed, known = 0, 0
-        while not self._stop.is_set():
-            seen = tuple(handover.take(_AT_ONCE, _WAIT_S))
+        missed, known, log_settings = 0, 0, self._loaded.config.log
+        while not self._stop.is_set() and not pupil.gone.is_set():
+            seen = tuple(pupil.handover.take(_AT_ONCE, _WAIT_S))
             if not seen:
                 continue
-            link, lost = self._link, handover.lost
+            link, lost = self._link, pupil.handover.lost
             missed += lost - known
             known = lost
-            if link is not None and link.send(Parts(name, seen, missed)):
+            # Here, because who asked for it must not wait for a process that hangs.
+            if link is not None and log_settings != self._loaded.config.log:
+                log_settings = self._loaded.config.log
+                link.send(Say(log_settings))
+            if link is not None and link.send(Parts(pupil.station, seen, missed)):
                 missed = 0
             else:
                 missed += len(seen)

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 
 from agent.payloads import timestamp
 
+_OURS = ("agent", "camera", "adapters")
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 def set_up(level: str, style: str) -> None:
-    """Send everything at `level` and above to standard error, as ``text`` or ``json``.
+    """Send everything of ours at `level` and above to standard error, as ``text`` or ``json``.
+
+    Of libraries only warnings are sent: what they say below that is about them, not about the line.
 
     Where that is systemd's journal, which knows the time by itself, text lines begin with their priority
     (sd-daemon(3)) instead of time and level: ``journalctl -p warning`` finds them.
@@ -26,7 +29,13 @@ def set_up(level: str, style: str) -> None:
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
+    for package in _OURS:
+        logging.getLogger(package).setLevel(_number(level))
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
 
 
 def _is_journal() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from agent.errors import ConfigError
 from agent.plans import used_recipes
 from agent.priority import SERVING, step_back
 from camera import preprocess
-from camera.feed import Feed
+from camera.feed import Feed, FeedSettings
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
 from camera.source import Source, open_source
@@ -38,21 +38,26 @@ def open_model(config: Config, *, owner: bool = False) -> Engine:
     return open_engine(config.model, data if owner or data.is_dir() else None)
 
 
-def open_sources(loaded: Loaded) -> dict[str, Source]:
+def open_sources(loaded: Loaded, running: Container[str] = ()) -> dict[str, Source]:
     """Open the source of every enabled station.
+
+    Args:
+        loaded: the config.
+        running: stations that have theirs already.
 
     Raises:
         ConfigError: what some of them name is no source; all of these at once.
     """
     sources, problems = {}, []
-    for name, station in loaded.config.stations.items():
-        if not station.enabled:
+    enabled = {name: station for name, station in loaded.config.stations.items() if station.enabled}
+    for name, station in enabled.items():
+        if name in running:
             continue
         try:
             sources[name] = open_source(station.camera)
         except CameraError as error:
             problems.append(loaded.problem(("stations", name, "camera"), str(error)))
-    if not problems and not sources:
+    if not enabled:
         problems.append(loaded.problem(("stations",), "none is enabled: set enabled: true on one"))
     if problems:
         raise ConfigError(problems)
@@ -60,9 +65,9 @@ def open_sources(loaded: Loaded) -> dict[str, Source]:
 
 
 def open_stations(
-    loaded: Loaded, engine: Engine, sources: Iterable[str]
+    loaded: Loaded, engine: Engine, names: Iterable[str], *, reading: bool = False
 ) -> dict[str, Commissioned | Uncommissioned]:
-    """Return what is there of each station's learning; see `open_station`.
+    """Return what is there of each named station's learning; see `open_station`.
 
     Raises:
         ConfigError: stations hold something else than their pins say; all of these at once.
@@ -71,14 +76,25 @@ def open_stations(
     recipes = used_recipes(loaded.config)
     found: dict[str, Commissioned | Uncommissioned] = {}
     problems: list[str] = []
-    for name in sources:
+    for name in names:
+        recipe = recipes[loaded.config.stations[name].recipe]
         try:
-            found[name] = open_station(loaded, name, recipes[loaded.config.stations[name].recipe], engine)
+            found[name] = open_station(loaded, name, recipe, engine, reading=reading)
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def feed_settings(station: Station) -> FeedSettings:
+    """Return how a station's pictures are looked at."""
+    trigger = station.trigger
+    return FeedSettings(
+        roi=station.roi,
+        limits=station.quality,
+        every_s=trigger.every_s if trigger.mode == "interval" else None,
+    )
 
 
 def open_feed(
@@ -88,6 +104,7 @@ def open_feed(
     mailbox: Mailbox,
     spec: Preprocess,
     on_crash: Callable[[BaseException], None],
+    before: Feed | None = None,
 ) -> Feed:
     """Return the feed of a station, not started yet.
 
@@ -98,15 +115,15 @@ def open_feed(
         mailbox: where to.
         spec: of the model.
         on_crash: told what ended its thread.
+        before: the station's feed until now.
     """
     return Feed(
         name,
         source,
         mailbox,
         preprocess.Preprocess(**asdict(spec)),
-        roi=station.roi,
-        limits=station.quality,
-        every_s=station.trigger.every_s if station.trigger.mode == "interval" else None,
+        feed_settings(station),
         on_crash=on_crash,
+        before=before,
         prelude=partial(step_back, SERVING),
     )

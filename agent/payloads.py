@@ -118,7 +118,12 @@ def state(newest: Verdict, since: datetime, counts: Mapping[str, int]) -> JSON:
 
 
 def info(
-    agent: str, version: str, model: ModelInfo, stations: Sequence[str], last_exit: JSON | None = None
+    agent: str,
+    version: str,
+    model: ModelInfo,
+    stations: Sequence[str],
+    config: JSON,
+    last_exit: JSON | None = None,
 ) -> JSON:
     """Who the agent is, `P/info`."""
     return {
@@ -138,6 +143,7 @@ def info(
             ADAPTER_EVENT_SCHEMA,
             DRIFT_SCHEMA,
         ],
+        "config": config,
         "last_exit": last_exit,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -17,7 +16,7 @@ from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.inspector import StationPlan
-from agent.learners import Learners
+from agent.learners import Pupil
 from agent.predictor import Predictor
 from agent.recipes import find_recipe
 from agent.verdict import Provenance
@@ -53,42 +52,39 @@ def used_recipes(config: Config) -> dict[str, Recipe]:
     return {name: find_recipe(name, config.recipes) for name in sorted(names)}
 
 
-def station_plans(
+def station_plan(
     loaded: Loaded,
+    name: str,
+    recipe: Recipe,
     engine: Engine,
-    sources: Mapping[str, Source],
-    stations: Mapping[str, Commissioned | Uncommissioned],
-    learners: Learners,
-) -> dict[str, StationPlan]:
-    """Return the plan of every station that has a source; the commissioned ones join the learners.
+    found: Commissioned | Uncommissioned,
+    frozen: Predictor,
+    source: Source,
+    pupil: Pupil | None,
+) -> StationPlan:
+    """Return what a station is judged with.
 
     Args:
         loaded: the config.
+        name: of the station.
+        recipe: of the station.
         engine: that inspects.
-        sources: of the stations' pictures.
-        stations: as they were found at start.
-        learners: of the agent.
+        found: what is there of its learning.
+        frozen: the model as it was trained, at the commissioned operating point.
+        source: of its pictures.
+        pupil: where it learns; None where it does not.
     """
-    recipes = used_recipes(loaded.config)
-    plans = {}
-    for name, source in sources.items():
-        recipe = recipes[loaded.config.stations[name].recipe]
-        found = stations[name]
-        frozen, first = predictors(engine, recipe, found)
-        learns = isinstance(found, Commissioned)
-        if learns:
-            learners.add(name, frozen, first)
-        plans[name] = StationPlan(
-            recipe_name=loaded.config.stations[name].recipe,
-            recipe=recipe,
-            provenance=provenance(loaded, engine, recipe, found),
-            limits=limits_of(loaded.config.stations[name].quality, source),
-            frozen=frozen,
-            answering=partial(learners.answering, name) if learns else partial(_always, frozen),
-            witness=partial(learners.put, name) if learns else None,
-            shadow=found.settings.shadow_share,
-        )
-    return plans
+    station = loaded.config.stations[name]
+    return StationPlan(
+        recipe_name=station.recipe,
+        recipe=recipe,
+        provenance=provenance(loaded, engine, recipe, found),
+        limits=limits_of(station.quality, source),
+        frozen=frozen,
+        answering=partial(_always, frozen) if pupil is None else pupil.answering,
+        witness=None if pupil is None else pupil.put,
+        shadow=station.adaptation.shadow_share,
+    )
 
 
 def predictors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -103,6 +104,11 @@ class Publisher:
         """
         self._farewell = farewell
         self._stop_at = time.monotonic() + drain_s
+        self._wake.set()
+
+    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+        """Deliver like this from now on; any thread. See `Delivery.use`."""
+        self._delivery.use(mqtt, tls)
         self._wake.set()
 
     def stats(self) -> PublisherStats:

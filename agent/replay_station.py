@@ -48,7 +48,7 @@ def open_replayed(
     if file.exists():
         try:
             clean = Commissioning.load(file)
-            clean.require(engine.info.weights, recipe.digest)
+            clean.require(engine.info.weights, recipe.words)
             return _fresh(
                 station, loaded, clean, engine, _active(file.parent, engine, start), folder, timestamp(at)
             )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from adapters.drift import DriftReport
 from adapters.engine import ModelInfo
 from agent import __version__, payloads
-from agent.commissioned import Commissioned, Uncommissioned
+from agent.commissioned import Uncommissioned
 from agent.config import Config
 from agent.health import Condition, LearnerStats, conditions, level
 from agent.last_exit import LastExit
@@ -24,27 +24,31 @@ from camera.images import encode_jpeg
 log = logging.getLogger(__name__)
 
 _CAMERA_EVERY_S = 10.0
+_RETAINED = ("state", "camera", "adapter", "drift", "image/last_fail")
 
 
 class Status:
     """Composes the agent's own messages. Owned by the main thread; the topics may be asked from any.
 
     Args:
-        feeds: the cameras that are watched.
+        feeds: asked for the cameras that are watched.
         tally: of the verdicts.
         learners: asked how the stations' learners are doing.
+        more: asked what else is wrong.
     """
 
     def __init__(
         self,
         config: Config,
         model: ModelInfo,
-        feeds: Sequence[Feed],
+        feeds: Callable[[], Sequence[Feed]],
         tally: Tally,
         learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
+        more: Callable[[], Sequence[Condition]] = lambda: (),
     ) -> None:
         self._config = config
         self._learners = learners
+        self._more = more
         self._model = model
         self._feeds = feeds
         self._tally = tally
@@ -53,6 +57,10 @@ class Status:
         self._since = datetime.now(UTC)
         self._cameras: dict[str, bool] = {}
         self._cameras_at = self._stats_at = float("-inf")
+
+    def use(self, config: Config) -> None:
+        """Compose by this config from now on; its agent and its topics are those of the first."""
+        self._config = config
 
     def result_topic(self, station: str) -> str:
         """Return where a station's results go."""
@@ -76,6 +84,11 @@ class Status:
         """Return the message that says `word` about us."""
         return Message(self._own("availability"), word.encode(), 1, True)
 
+    def shows_fails(self, station: str) -> bool:
+        """Whether pictures of failed parts are published."""
+        found = self._config.stations.get(station)
+        return found is not None and found.images.last_fail
+
     def picture(self, frame: Frame) -> Message:
         """Return the JPEG of a failed part."""
         assert frame.image is not None
@@ -83,23 +96,35 @@ class Status:
         jpeg = encode_jpeg(frame.image, max_width_px=images.max_width_px, quality=images.jpeg_quality)
         return Message(self.image_topic(frame.station), jpeg, 0, True)
 
-    def birth(self, last: LastExit | None = None) -> list[Message]:
-        """Return what is shown from the start: that we are there, who we are, how the last run ended."""
+    def birth(self) -> Message:
+        """Return the message that we are there."""
+        return self.availability(payloads.ONLINE)
+
+    def info(self, config: payloads.JSON, last: LastExit | None) -> Message:
+        """Return the message about who we are.
+
+        Args:
+            config: what is in force, as `Reloader.shown` has it.
+            last: how the last run ended.
+        """
         info = payloads.info(
             self._config.agent.id,
             __version__,
             self._model,
-            [feed.station for feed in self._feeds],
+            [name for name, station in self._config.stations.items() if station.enabled],
+            config,
             None if last is None else asdict(last),
         )
-        return [self.availability(payloads.ONLINE), self._shown("info", info)]
+        return self._shown("info", info)
 
-    def unlearned(self, stations: Iterable[Commissioned | Uncommissioned]) -> list[Message]:
+    def retained(self, station: str) -> list[str]:
+        """Return all topics under which the broker keeps something of a station."""
+        return [self._station(station, name) for name in _RETAINED]
+
+    def unlearned(self, stations: Iterable[Uncommissioned]) -> list[Message]:
         """Return what is shown of stations that learn nothing, so that nothing older stands there."""
         messages = []
         for found in stations:
-            if isinstance(found, Commissioned):
-                continue
             agent = self._config.agent.id
             shown = payloads.adapter(
                 agent,
@@ -119,7 +144,7 @@ class Status:
 
     def look(self, publisher: PublisherStats, now: float) -> list[Message]:
         """Return what has changed, and what is due: health at once, cameras and stats now and then."""
-        feeds = [feed.snapshot() for feed in self._feeds]
+        feeds = [feed.snapshot() for feed in self._feeds()]
         messages = self._health(publisher, feeds)
         connected = {feed.station: feed.connected for feed in feeds}
         if connected != self._cameras or now - self._cameras_at >= _CAMERA_EVERY_S:
@@ -136,12 +161,12 @@ class Status:
 
     def stats(self, publisher: PublisherStats) -> payloads.JSON:
         """Return the counters since the start; any thread may ask."""
-        feeds = [feed.snapshot() for feed in self._feeds]
+        feeds = [feed.snapshot() for feed in self._feeds()]
         now = datetime.now(UTC)
         return payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
 
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
-        found = conditions(publisher, feeds, self._learners())
+        found = (*conditions(publisher, feeds, self._learners()), *self._more())
         self._level = level(found, feeds)
         if found == self._conditions:
             return []

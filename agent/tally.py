@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -40,15 +40,11 @@ class _OfStation:
 
 
 class Tally:
-    """Owns the counts; one thread adds, any may ask.
+    """Owns the counts; one thread adds, any may ask. A station is there from when it is first asked for."""
 
-    Args:
-        stations: all there are: each is shown from the start.
-    """
-
-    def __init__(self, stations: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stations = {name: _OfStation() for name in stations}
+        self._stations: defaultdict[str, _OfStation] = defaultdict(_OfStation)
 
     def add(self, verdicts: Iterable[Verdict]) -> None:
         """Count what was decided."""

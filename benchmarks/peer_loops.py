@@ -22,7 +22,7 @@ from camera.feed import Feed
 from camera.mailbox import Mailbox
 from camera.opencv import rgb
 from camera.preprocess import Preprocess, prepare
-from camera.settings import OpenCVCamera, QualityLimits, RegionOfInterest, SimulatedCamera
+from camera.settings import OpenCVCamera, SimulatedCamera
 from camera.simulated import SimulatedLine
 from camera.source import open_source
 
@@ -78,8 +78,6 @@ def _ours(clip: Path, spec: Preprocess, look: Look, frames: int) -> None:
         open_source(OpenCVCamera(source=SecretStr(str(clip)), pace="full")),
         mailbox,
         spec,
-        roi=RegionOfInterest(),
-        limits=QualityLimits(),
         on_crash=crashes.append,
     )
     feed.start()

@@ -33,6 +33,7 @@ from agent.ids import ulid
 from agent.publisher import Publisher
 from agent.status import Status
 from agent.store import Store
+from agent.tally import Tally
 from agent.verdict import Decision, Outcome, Provenance, Verdict
 from benchmarks.effort import Effort, effort_of, per_part
 from benchmarks.line_run import config, mosquitto, run, subscriber, write_pictures
@@ -154,7 +155,7 @@ def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, 
 def _verdicts(folder: Path, port: int, count: int = 20_000) -> dict[str, Any]:
     """How fast verdicts go to disk and to the broker, without a camera and a model in their way."""
     loaded = load(config(folder, port, 1, data="verdicts"))
-    status = Status(loaded.config, open_engine(ModelSettings()).info, [])
+    status = Status(loaded.config, open_engine(ModelSettings()).info, list, Tally())
     store = Store(folder / "verdicts", keep_results=1_000_000, max_waiting=1_000_000)
     publisher = Publisher(
         store,

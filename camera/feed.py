@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
 from weakref import WeakSet
 
@@ -55,15 +55,30 @@ class FeedStats:
     sharpness: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """What of a camera's pictures is let through, and how it is looked at.
+
+    Attributes:
+        every_s: let through one picture per interval; None lets all through.
+    """
+
+    roi: RegionOfInterest = field(default_factory=RegionOfInterest)
+    limits: QualityLimits = field(default_factory=QualityLimits)
+    every_s: float | None = None
+
+
 class Feed:
     """Turns the captures of one source into frames in the mailbox, in a thread of its own.
 
-    Owns the thread ``camera-<station>``, the region's mask and the memory of the last picture. When the
-    source ends, or the thread, the station is ended in the mailbox. An unexpected exception goes to
-    `on_crash`, in the thread that raised it: the process is to end with it.
+    Owns the thread ``camera-<station>``, the region's mask and the memory of the last picture. From when it
+    is made the mailbox expects frames of the station, until the source ends, or the thread. An unexpected
+    exception goes to `on_crash`, in the thread that raised it: the process is to end with it.
 
     Args:
-        every_s: let through one picture per interval; None lets all through.
+        source: of the captures.
+        before: the station's feed until now, which was told to stop: its camera is opened again once that
+            has let go of it, and its numbers go on.
         prelude: called in the thread before anything else.
     """
 
@@ -73,22 +88,18 @@ class Feed:
         source: Source,
         mailbox: Mailbox,
         preprocess: Preprocess,
+        settings: FeedSettings = FeedSettings(),
         *,
-        roi: RegionOfInterest,
-        limits: QualityLimits,
-        every_s: float | None = None,
         on_crash: Callable[[BaseException], None],
+        before: Feed | None = None,
         prelude: Callable[[], None] = lambda: None,
     ) -> None:
         self.station = station
-        self._source = source
+        self.source = source
         self._mailbox = mailbox
         self._preprocess = preprocess
-        self._region = Region(roi)
-        self._limits = limits
-        # A folder may hold equal pictures; only a camera that sends them is frozen.
-        self._freeze = FreezeWatch(limits if source.live else limits.model_copy(update={"frozen_s": None}))
-        self._every_ns = 0 if every_s is None else int(every_s * 1e9)
+        self._view = _View(settings, source.live)
+        self._before = before
         self._due_ns = 0
         self._ended = False
         self._on_crash = on_crash
@@ -101,13 +112,18 @@ class Feed:
         self._recent_ns: deque[int] = deque()
         self._started_ns = time.monotonic_ns()
         self._quality = Quality()
+        mailbox.open(station)
 
     def start(self) -> None:
-        """Start the thread. From here on the mailbox expects frames of this station."""
+        """Start the thread."""
         self._started_ns = time.monotonic_ns()
-        self._mailbox.open(self.station)
         _started.add(self)
         self._thread.start()
+
+    def use(self, settings: FeedSettings) -> None:
+        """Look at the pictures like this from the next one on; any thread."""
+        if settings != self._view.settings:
+            self._view = _View(settings, self.source.live)
 
     def stop(self) -> None:
         """Ask the thread to end; it does within the camera's open or read time-out."""
@@ -120,7 +136,7 @@ class Feed:
 
     def snapshot(self) -> FeedStats:
         """Return how the camera is doing. Any thread may ask."""
-        source = self._source.stats
+        source = self.source.stats
         now_ns = time.monotonic_ns()
         with self._lock:
             self._forget(now_ns)
@@ -142,14 +158,15 @@ class Feed:
     def _run(self) -> None:
         try:
             self._prelude()
-            for capture in self._source.captures(self._stop):
+            self._wait_for_camera()
+            for capture in self.source.captures(self._stop):
                 if self._stop.is_set():
                     break
                 if not self._wanted(capture):
                     continue
                 frame = self._frame(capture)
                 self._count(frame)
-                if self._source.live:
+                if self.source.live:
                     self._mailbox.put(frame)
                 else:
                     self._mailbox.put_waiting(frame, self._stop)
@@ -159,6 +176,14 @@ class Feed:
             self._ended = True
             self._mailbox.end(self.station)
 
+    def _wait_for_camera(self) -> None:
+        before, self._before = self._before, None
+        if before is None:
+            return
+        if not before.join(LEAVE_S):
+            log.warning("camera %s: does not end, it is opened a second time", self.station)
+        self._number = before.snapshot().frames
+
     def _wanted(self, capture: Capture) -> bool:
         """Let one picture per interval through; that a camera is gone is always worth telling."""
         if capture.image is None:
@@ -167,7 +192,8 @@ class Feed:
             return False
         # The next one is due a whole interval after this was, not after it happened to come.
         late_ns = capture.captured_ns - self._due_ns
-        self._due_ns = capture.captured_ns + self._every_ns - (late_ns if late_ns < self._every_ns else 0)
+        every_ns = self._view.every_ns
+        self._due_ns = capture.captured_ns + every_ns - (late_ns if late_ns < every_ns else 0)
         return True
 
     def _frame(self, capture: Capture) -> Frame:
@@ -175,9 +201,10 @@ class Feed:
         if capture.image is None:
             log.warning("camera %s: %s: %s", self.station, capture.fault, capture.detail)
         else:
-            image, seen = self._region.cut(capture.image)
-            quality = assess(image, self._limits, seen)
-            if self._freeze.frozen(capture.image, capture.captured_ns) and quality.fault is None:
+            view = self._view
+            image, seen = view.region.cut(capture.image)
+            quality = assess(image, view.settings.limits, seen)
+            if view.freeze.frozen(capture.image, capture.captured_ns) and quality.fault is None:
                 quality = replace(quality, fault=Fault.FROZEN)
             if quality.fault is None:
                 pixels = prepare(image, self._preprocess)
@@ -203,6 +230,18 @@ class Feed:
     def _forget(self, now_ns: int) -> None:
         while self._recent_ns and self._recent_ns[0] < now_ns - RATE_S * 1e9:
             self._recent_ns.popleft()
+
+
+class _View:
+    """Settings with what they need to remember; replaced whole, used by the feed's thread alone."""
+
+    def __init__(self, settings: FeedSettings, live: bool) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.region = Region(settings.roi)
+        # A folder may hold equal pictures; only a camera that sends them is frozen.
+        self.freeze = FreezeWatch(limits if live else limits.model_copy(update={"frozen_s": None}))
+        self.every_ns = 0 if settings.every_s is None else int(settings.every_s * 1e9)
 
 
 _started: WeakSet[Feed] = WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from threading import Condition, Event
 
 from camera.frame import Frame
@@ -21,20 +22,22 @@ class Mailbox:
         # Filled slots, the longest filled first: a newer frame takes over its station's place in the
         # queue, a station just served queues at the end. So a fast station cannot starve a slow one.
         self._slots: dict[str, Frame] = {}
-        self._open: set[str] = set()
+        self._open: Counter[str] = Counter()
         self._dropped: dict[str, int] = {}
         self._closed = False
 
     def open(self, station: str) -> None:
-        """Expect frames of `station` until `end`."""
+        """Expect frames of `station` until `end`; who opens twice ends twice."""
         with self._changed:
-            self._open.add(station)
+            self._open[station] += 1
             self._dropped.setdefault(station, 0)
 
     def end(self, station: str) -> None:
         """Expect no more frames of `station`; what is in its slot can still be taken."""
         with self._changed:
-            self._open.discard(station)
+            self._open[station] -= 1
+            if self._open[station] <= 0:
+                del self._open[station]
             self._changed.notify_all()
 
     def close(self) -> None:

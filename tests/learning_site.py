@@ -88,7 +88,7 @@ def clean() -> Commissioning:
         np.array([looks()[row].score for row in rows], np.float32),
         station="line",
         weights=engine().info.weights,
-        recipe=recipe.digest,
+        recipe=recipe.words,
         labels=tuple(recipe.classes),
         fails=failing(recipe),
         made_at="2026-01-01T00:00:00.000Z",

@@ -131,8 +131,28 @@ def _a_stop_is_orderly(machine: Machine) -> str:
     return f"{seconds:.1f} s, nothing lost"
 
 
-def _a_bad_config_is_not_tried_again(machine: Machine) -> str:
+def _a_config_is_reloaded(machine: Machine) -> str:
+    machine.must("sed -i 's/^  level: info/  level: debug/' /etc/mekiki/config.yaml")
+    _until(lambda: "log.level" in machine.must("journalctl -u mekiki -o cat -n 20"))
+    machine.must("sed -i 's/^  level: debug/  level: info/' /etc/mekiki/config.yaml")
+    machine.must("systemctl reload mekiki")
+    _until(lambda: "debug -> info" in machine.must("journalctl -u mekiki -o cat -n 20"))
+    return machine.must("journalctl -u mekiki -o cat | grep log.level | tail -1")
+
+
+def _a_bad_config_starts_with_the_last_good_one(machine: Machine) -> str:
     machine.must("cp /etc/mekiki/config.yaml /root/good.yaml")
+    machine.must("sed -i s/^stations:/statoins:/ /etc/mekiki/config.yaml")
+    machine.must("systemctl restart mekiki")
+    _more_verdicts(machine)
+    said = machine.must("journalctl -u mekiki -o cat | grep 'config refused' | tail -1")
+    machine.must("cp /root/good.yaml /etc/mekiki/config.yaml && systemctl reload mekiki")
+    _until(lambda: "good again" in machine.must("journalctl -u mekiki -o cat -n 20"))
+    return said
+
+
+def _a_bad_config_is_not_tried_again(machine: Machine) -> str:
+    machine.must("rm -r /var/lib/mekiki/last_good")
     machine.must("sed -i s/^stations:/statoins:/ /etc/mekiki/config.yaml")
     assert machine.run("systemctl restart mekiki").returncode != 0
     restarts = machine.show("NRestarts")
@@ -176,6 +196,8 @@ STEPS: tuple[Callable[[Machine], str], ...] = (
     _a_stop_is_orderly,
     _a_kill_is_answered_by_a_start,
     _a_hang_is_ended_by_the_watchdog,
+    _a_config_is_reloaded,
+    _a_bad_config_starts_with_the_last_good_one,
     _a_bad_config_is_not_tried_again,
     _upgrades_and_goes_back,
     _a_version_that_does_not_come_up_is_left,

@@ -82,7 +82,7 @@ def fill(engine: Engine, count: int = 2, station: str = "top") -> AdapterStore:
             made_at=AT,
             window=Window(100, 300, 150),
             offset=number / 4,
-            recipe=shipped("line").digest,
+            recipe=shipped("line").words,
             condition={"lamp": "dim"},
             numbers={"gain": 0.25, "unknown": float("nan")},
         )

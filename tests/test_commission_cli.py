@@ -69,7 +69,7 @@ def test_a_whole_line_is_commissioned(tmp_path: Path, capsys: pytest.CaptureFixt
     told = json.loads(capsys.readouterr().out)
     made = Commissioning.load(written(tmp_path))
     assert (made.digest, made.offset) == (told["digest"], told["offset"])
-    assert made.recipe == shipped("line").digest
+    assert made.recipe == shipped("line").words
     assert made.weights == engine().info.weights
     assert told["labelled_by"] == "golden"
     assert told["numbers"]["parts"] == 1000

@@ -55,7 +55,7 @@ stations:
   c: {camera: {source: clip.mp4}, recipe: r, roi: {crop: [0.5, 0, 0.5, 1]}}
 """.replace("nowhere", "/nowhere")
     ) == [
-        "config.yaml:1: version: should be 1, is 2",
+        "config.yaml:1: version: written for a newer agent: this one knows up to 1: install that agent again",
         "config.yaml:2: agnt: unknown key: did you mean agent?",
         "config.yaml:3: agent.id: should be up to 64 letters, digits, dots, - or _, first a letter or digit",
         "config.yaml:5: mqtt.port: should be a whole number, is 'abc'",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from camera.feed import Feed
+from camera.feed import Feed, FeedSettings
 from camera.frame import Capture, Fault, Frame
 from camera.mailbox import Mailbox
 from camera.preprocess import Preprocess, prepare
@@ -48,8 +48,7 @@ def texture(seed: int = 0) -> np.ndarray:
 def run(source: Source, **settings: object) -> tuple[list[Frame], Feed, list[BaseException]]:
     """Run a feed to its end and take every frame."""
     mailbox, crashes, frames = Mailbox(), [], []
-    changes = {"roi": RegionOfInterest(), "limits": QualityLimits()} | settings
-    feed = Feed("top", source, mailbox, SPEC, on_crash=crashes.append, **changes)
+    feed = Feed("top", source, mailbox, SPEC, FeedSettings(**settings), on_crash=crashes.append)
     feed.start()
     until_s = time.monotonic() + 30
     while not mailbox.ended and time.monotonic() < until_s:
@@ -142,9 +141,7 @@ def test_a_live_camera_drops_what_nobody_takes():
     """Live frames that nobody took are counted; the numbers of those that were taken show the gap."""
     mailbox, crashes = Mailbox(), []
     source = Pictures(*(stamp(texture(seed)) for seed in range(5)), live=True)
-    feed = Feed(
-        "top", source, mailbox, SPEC, roi=RegionOfInterest(), limits=QualityLimits(), on_crash=crashes.append
-    )
+    feed = Feed("top", source, mailbox, SPEC, on_crash=crashes.append)
     feed.start()
     assert feed.join(10)
     assert [frame.number for frame in mailbox.take(8, 1)] == [5]
@@ -178,8 +175,6 @@ def test_stop_ends_a_feed_that_waits_for_the_inspector():
         open_source(SimulatedCamera()),
         mailbox,
         SPEC,
-        roi=RegionOfInterest(),
-        limits=QualityLimits(),
         on_crash=lambda error: pytest.fail(str(error)),
     )
     feed.start()
@@ -195,12 +190,12 @@ import sys, time
 from camera.feed import Feed
 from camera.mailbox import Mailbox
 from camera.preprocess import Preprocess
-from camera.settings import OpenCVCamera, QualityLimits, RegionOfInterest
+from camera.settings import OpenCVCamera
 from camera.source import open_source
 
 camera = OpenCVCamera(source=sys.argv[1], open_timeout_s=0.5, read_timeout_s=0.5)
 feed = Feed("top", open_source(camera), Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3),
-            roi=RegionOfInterest(), limits=QualityLimits(), on_crash=print)
+            on_crash=print)
 feed.start()
 time.sleep(float(sys.argv[2]))
 sys.exit(70)

@@ -25,7 +25,7 @@ from agent.commissioned import open_station
 from agent.configfile import Loaded
 from agent.handover import Witnessed
 from agent.health import LearnerStats
-from agent.learners import Learners
+from agent.learners import Learners, Pupil
 from agent.payloads import JSON
 from agent.plans import predictors
 from agent.priority import LEARNING
@@ -109,16 +109,17 @@ def test_a_learner_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 @contextmanager
-def learning(loaded: Loaded, told: list[tuple[str, JSON]]) -> Iterator[Learners]:
+def learning(loaded: Loaded, told: list[tuple[str, JSON]]) -> Iterator[tuple[Learners, Pupil]]:
     """Run the process of the station `line`; the test is the inspector."""
     recipe = shipped("line")
     found = open_station(loaded, "line", recipe, engine())
     learners = Learners(loaded, lambda station, topic, payload: told.append((topic, payload)))
-    learners.add("line", *predictors(engine(), recipe, found))
+    pupil = Pupil("line", *predictors(engine(), recipe, found))
+    learners.use(loaded, {"line": pupil})
     thread = threading.Thread(target=learners.run)
     thread.start()
     try:
-        yield learners
+        yield learners, pupil
     finally:
         learners.stop()
         assert learners.wait(PATIENCE_S)
@@ -130,15 +131,15 @@ def blocks(told: list[tuple[str, JSON]]) -> list[int]:
     return [payload["block"] for topic, payload in told if topic == "drift"]
 
 
-def feed(learners: Learners, count: int, first: int = 1) -> None:
+def feed(pupil: Pupil, count: int, first: int = 1) -> None:
     for seen in stream(count, first=first):
-        learners.put("line", Witnessed(seen, rejected=False, rejected_frozen=False))
+        pupil.put(Witnessed(seen, rejected=False, rejected_frozen=False))
 
 
 def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> None:
     """Systemd sends them to every process of a service."""
     told: list[tuple[str, JSON]] = []
-    with learning(site(tmp_path), told) as learners:
+    with learning(site(tmp_path), told) as (_, pupil):
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
         (process,) = children(os.getpid())
         ours = os.getpriority(os.PRIO_PROCESS, 0)
@@ -146,7 +147,7 @@ def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> 
         assert Path(f"/proc/{process}/oom_score_adj").read_text().strip() == "500"
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGINT)
-        feed(learners, 50)
+        feed(pupil, 50)
         wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
         assert children(os.getpid()) == [process]
 
@@ -156,16 +157,16 @@ def test_what_is_promoted_answers_here(tmp_path: Path) -> None:
     loaded = site(tmp_path)
     version = promote(loaded, 1.5)
     told: list[tuple[str, JSON]] = []
-    with learning(loaded, told) as learners:
-        frozen_first = learners.answering("line")
+    with learning(loaded, told) as (_, pupil):
+        frozen_first = pupil.answering()
         assert frozen_first.number == version.number
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
-        now = learners.answering("line")
+        now = pupil.answering()
         assert now is not frozen_first, "the learner says at first what answers"
         assert (now.adapter.digest, now.offset) == (version.digest, version.offset)
         np.testing.assert_allclose(now.class_features, frozen_first.class_features, atol=1e-5)
         ask(line_folder(loaded) / "requests", Request(kind="rollback", actor="ada", at="now", number=0))
-        wait_until(lambda: learners.answering("line").number == 0, PATIENCE_S)
+        wait_until(lambda: pupil.answering().number == 0, PATIENCE_S)
 
 
 def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
@@ -185,13 +186,13 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
         return real(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "Popen", refused)
-    with learning(loaded, told) as learners:
-        feed(learners, 10)
+    with learning(loaded, told) as (learners, pupil):
+        feed(pupil, 10)
         wait_until(lambda: "Cannot allocate memory" in (learners.stats()[0].away or ""), PATIENCE_S)
-        assert learners.answering("line").number == 0
+        assert pupil.answering().number == 0
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
         assert learners.stats() == [LearnerStats("line")]
-        feed(learners, 50, first=11)
+        feed(pupil, 50, first=11)
         wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
     unseen = [payload["unseen"] for topic, payload in told if topic == "drift"]
     assert unseen == [0, 10]

@@ -186,7 +186,7 @@ def test_a_commissioning_that_does_not_fit_does_not_stop_the_line(damage: str, t
     """The model as it was trained answers at offset 0, and why is told."""
     sections = {}
     if damage == "other recipe":
-        mine = shipped("line").model_dump(mode="json") | {"threshold": 0.6}
+        mine = shipped("line").model_dump(mode="json") | {"templates": ["{}"]}
         sections["recipes"] = {"line": mine}
     loaded = site(tmp_path, **sections)
     file = line_folder(loaded) / "commissioning.safetensors"

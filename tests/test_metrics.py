@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_a_bad_config(tiny_bundle: Path, tmp_path: Path)
 
 @given(st.lists(st.floats(0, 1e5), max_size=50))
 def test_the_steps_of_latency_add_up(latencies_ms: list[float]) -> None:
-    tally = Tally(["line"])
+    tally = Tally()
     for ms in latencies_ms:
         tally.add([replace(a_verdict("line"), infer_ms=ms)])
     shown = tally.shown("line")["latency"]["infer"]
@@ -168,7 +168,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     dashboard = json.loads((Path(__file__).parent.parent / "deploy" / "grafana" / "mekiki.json").read_text())
     station = {
         "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0,
-        **Tally(["line"]).shown("line"),
+        **Tally().shown("line"),
     }  # fmt: skip
     station["verdicts"] = {"line": {"pass": 1}}
     with metrics_server(MetricsSettings(port=0), lambda: NOW | {"stations": {"line": station}}) as port:
@@ -186,8 +186,9 @@ def test_in_the_journal_a_line_has_its_priority(tmp_path: Path) -> None:
     """`journalctl -p warning` finds warnings, tracebacks included; nothing else changes."""
     code = (
         "import logging\nfrom agent import logs\nlogs.set_up('info', 'text')\n"
-        "logging.info('all is well')\n"
-        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.exception('it is not')\n"
+        "log = logging.getLogger('agent.test')\nlog.info('all is well')\n"
+        "logging.getLogger('some.library').info('for its makers only')\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    log.exception('it is not')\n"
     )
     file = tmp_path / "journal"
     with file.open("wb") as stream:

@@ -1,0 +1,79 @@
+"""Thread `config-watch`: notices that the config file was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from watchfiles import watch
+
+log = logging.getLogger(__name__)
+
+_DEBOUNCE_MS = 300
+_STEP_MS = 50
+_LOOK_MS = 1000
+_AGAIN_S = 5.0
+
+
+class ConfigWatch:
+    """Watches the file's folder: editors and deployments replace files and links rather than write to them.
+
+    Args:
+        path: of the config file.
+        known: its content, as it was read last.
+        on_change: called in the thread whenever the content has become another one.
+
+    Attributes:
+        problem: why saving is not noticed; None while it is.
+    """
+
+    def __init__(self, path: Path, known: str, on_change: Callable[[], None]) -> None:
+        self.problem: str | None = None
+        self._path = path.absolute()
+        self._known = hashlib.sha256(known.encode()).digest()
+        self._on_change = on_change
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Watch until `stop`."""
+        while not self._stop.is_set():
+            try:
+                self._watch()
+            except OSError as error:  # no such folder any more, or no watches left on this machine
+                if self.problem is None:
+                    log.warning("%s: saving is not noticed: %s", self._path, error)
+                self.problem = f"saving {self._path} is not noticed: {error}; SIGHUP has it read again"
+            self._stop.wait(_AGAIN_S)
+
+    def _watch(self) -> None:
+        seen = watch(
+            self._path.parent,
+            watch_filter=None,
+            debounce=_DEBOUNCE_MS,
+            step=_STEP_MS,
+            stop_event=self._stop,
+            recursive=False,
+            yield_on_timeout=True,
+            rust_timeout=_LOOK_MS,  # also where a file system tells nothing
+            raise_interrupt=False,
+        )
+        for _ in seen:
+            self.problem = None
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except FileNotFoundError:
+            return  # between two steps of an editor; one that is deleted for good changes nothing
+        if content != self._known:
+            self._known = content
+            self._on_change()

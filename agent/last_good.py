@@ -1,0 +1,69 @@
+"""The config that was in force last, in the data folder: what a start with a broken file falls back to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adapters.durable import write_durably
+from agent import yamltree
+from agent.config import AgentSettings
+from agent.configfile import Loaded, load_text, read_text
+from agent.errors import ConfigError
+from agent.payloads import timestamp
+
+_FOLDER = "last_good"
+
+
+def keep(loaded: Loaded) -> None:
+    """Keep the file of `loaded` as it was read; with its literal secrets, so for its owner's eyes only.
+
+    Raises:
+        OSError: the data folder cannot be written.
+    """
+    file = _file(Path(loaded.config.agent.data_dir), loaded.path)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    content = loaded.text.encode()
+    if not file.exists() or file.read_bytes() != content:
+        write_durably(file, content)
+
+
+def find(path: Path) -> tuple[Loaded, str] | None:
+    """Return the config that was in force last for the config file at `path`, and since when; None without.
+
+    Where the data folder is says the file itself, as far as it can be read; then $STATE_DIRECTORY, which
+    systemd sets, and the default.
+
+    Raises:
+        ConfigError: what was kept cannot be used any more either.
+    """
+    for folder in _folders(path):
+        file = _file(folder, path)
+        if file.is_file():
+            since = timestamp(datetime.fromtimestamp(file.stat().st_mtime, UTC))
+            loaded = load_text(read_text(file), path)
+            return loaded, since
+    return None
+
+
+def _file(data: Path, config: Path) -> Path:
+    # One for each config file: another one's would be another line's.
+    name = hashlib.sha256(os.fsencode(config.absolute())).hexdigest()[:16]
+    return data / _FOLDER / f"{name}.yaml"
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    here = path.absolute().parent
+    try:
+        tree, _ = yamltree.parse(read_text(path))
+        written = tree.get(("agent", "data_dir"))
+    except (ConfigError, yamltree.YamlError):
+        written = None
+    if written is not None and isinstance(written.value, str) and "\0" not in written.value:
+        yield here / written.value
+    if state := os.environ.get("STATE_DIRECTORY"):
+        yield Path(state.split(":")[0])
+    yield here / AgentSettings().data_dir

@@ -1,0 +1,164 @@
+"""What was set from outside, over the config file: kept in the data folder, so that it outlives a restart.
+
+The file has the last word: where somebody edits a setting there, what was set over it is forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from adapters.durable import write_durably
+from agent.adaptation_settings import Adaptation
+from agent.config import Config, Station
+from agent.configfile import Loaded
+from agent.recipes import shipped_names
+from agent.yamltree import Data
+
+log = logging.getLogger(__name__)
+
+Name = Literal["recipe", "adaptation", "enabled"]
+NAMES: tuple[Name, ...] = get_args(Name)
+Value = str | bool
+
+_FILE = "overrides.json"
+_KEYS = {"recipe": ("recipe",), "adaptation": ("adaptation", "mode"), "enabled": ("enabled",)}
+
+
+class OverrideError(Exception):
+    """It cannot be set; says why and what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One setting of a station that is another one than the file says.
+
+    Attributes:
+        file: what the file said when it was set.
+    """
+
+    station: str
+    name: Name
+    value: Value
+    file: Value
+
+
+Overrides = tuple[Override, ...]
+
+
+def read(data: Path) -> Overrides:
+    """Return what was set; what cannot be read is told in the journal and forgotten."""
+    file = data / _FILE
+    try:
+        return tuple(_override(one) for one in json.loads(file.read_text("utf-8"))["overrides"])
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.error("%s: cannot be read, the config file alone counts: %s", file, error)
+        return ()
+
+
+def write(data: Path, overrides: Overrides) -> None:
+    """Keep what was set.
+
+    Raises:
+        OSError: the data folder cannot be written; what was kept still is.
+    """
+    if overrides or (data / _FILE).exists():
+        content = json.dumps({"version": 1, "overrides": [asdict(one) for one in overrides]})
+        write_durably(data / _FILE, content.encode())
+
+
+def with_set(file: Loaded, overrides: Overrides, station: str, name: Name, value: Value) -> Overrides:
+    """Return the overrides with one more, or one less where the file says the same.
+
+    Raises:
+        OverrideError: there is no such station, or it cannot have this value.
+    """
+    found = file.config.stations.get(station)
+    if found is None:
+        raise OverrideError(f"there is no station {station!r}: name one of {', '.join(file.config.stations)}")
+    rest = tuple(one for one in overrides if (one.station, one.name) != (station, name))
+    written = written_in(found, name)
+    override = Override(station, name, value, written)
+    if name == "adaptation" and written == "locked":
+        raise OverrideError(f"station {station} is locked by the config file: change it there")
+    _changed(file.config, override)
+    return rest if value == written else (*rest, override)
+
+
+def applied(file: Loaded, overrides: Overrides) -> tuple[Loaded, Overrides]:
+    """Return what is in force, and the overrides that still count; why others do not is in the journal."""
+    config, effective, kept = file.config, file.effective, []
+    for one in overrides:
+        where = f"{one.station}: {one.name} was set to {one.value!r}"
+        station = file.config.stations.get(one.station)
+        if station is None:
+            log.warning("%s, the station is gone: forgotten", where)
+        elif (written := written_in(station, one.name)) != one.file:
+            log.warning("%s, since then the file was changed to %r: that counts", where, written)
+        else:
+            try:
+                config = _changed(config, one)
+            except OverrideError as error:
+                log.warning("%s, which is not possible any more: %s", where, error)
+                continue
+            effective = _put(effective, ("stations", one.station, *_KEYS[one.name]), one.value)
+            kept.append(one)
+    return (file.but(config, effective) if kept else file), tuple(kept)
+
+
+def written_in(station: Station, name: Name) -> Value:
+    """Return the value of a setting."""
+    values: dict[Name, Value] = {
+        "recipe": station.recipe,
+        "adaptation": station.adaptation.mode,
+        "enabled": station.enabled,
+    }
+    return values[name]
+
+
+def _changed(config: Config, override: Override) -> Config:
+    station, value = config.stations[override.station], override.value
+    update: dict[str, Any]
+    match override.name:
+        case "recipe":
+            names = sorted({*config.recipes, *shipped_names()})
+            if value not in names:
+                raise OverrideError(f"there is no recipe {value!r}: name one of {', '.join(names)}")
+            update = {"recipe": value}
+        case "adaptation":
+            try:
+                update = {"adaptation": _adaptation(station.adaptation, value)}
+            except ValidationError as error:
+                raise OverrideError(f"mode {value!r}: {error.errors()[0]['msg']}") from None
+        case "enabled":
+            if not isinstance(value, bool):
+                raise OverrideError(f"enabled is true or false, not {value!r}")
+            update = {"enabled": value}
+    stations = {**config.stations, override.station: station.model_copy(update=update)}
+    return config.model_copy(update={"stations": stations})
+
+
+def _adaptation(settings: Adaptation, mode: Value) -> Adaptation:
+    return Adaptation.model_validate({**dict(settings), "mode": mode})
+
+
+def _put(tree: Data, path: tuple[str, ...], value: Value) -> Data:
+    if not path:
+        return value
+    assert isinstance(tree, dict)
+    return {**tree, path[0]: _put(tree[path[0]], path[1:], value)}
+
+
+def _override(fields: Mapping[str, Any]) -> Override:
+    made = Override(**fields)
+    if made.name not in NAMES or not isinstance(made.value, str | bool):
+        raise ValueError(f"no override: {fields}")
+    return made

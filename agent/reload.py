@@ -1,0 +1,202 @@
+"""The config in force: the file and what was set over it, brought into force while the line runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from agent import last_good, overrides
+from agent.changes import Change, changes, in_force
+from agent.configfile import Loaded, load
+from agent.errors import AgentError, ConfigError
+from agent.health import Condition
+from agent.overrides import Name, OverrideError, Value
+from agent.payloads import JSON, timestamp
+from agent.trail import Trail
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS = 100
+_SHOWN = 20
+
+State = Literal["applied", "unchanged", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a config.
+
+    Attributes:
+        state: ``applied``: everything that can be in force without a restart is.
+        changes: every difference to what was in force, those that wait for a restart included.
+        problems: why it was refused, one line each, as `ConfigError` has them; nothing has changed then.
+    """
+
+    state: State
+    changes: tuple[Change, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+Apply = Callable[[Loaded, Sequence[Change]], None]
+"""Brings a config into force as far as a running agent can; raises AgentError where nothing of it was."""
+
+
+class Reloader:
+    """Owns the config in force; the main thread uses it, any may `ask`. Beyond 100 requests they are one.
+
+    Args:
+        file: the config file as it was read.
+        now: what of it and of `overrides.read` is in force.
+        apply: see `Apply`.
+        trail: of the agent.
+        refused: what is wrong with the file, where `file` is the one that was good last.
+        wake: called when there is something to serve.
+    """
+
+    def __init__(
+        self,
+        file: Loaded,
+        now: Loaded,
+        apply: Apply,
+        trail: Trail,
+        refused: Sequence[str] = (),
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.now = now
+        self._file = file
+        self._apply, self._trail, self._wake = apply, trail, wake
+        self._data = Path(now.config.agent.data_dir)
+        self._overrides = overrides.read(self._data)
+        self._fallback = bool(refused)
+        self._refused = tuple(refused)
+        self._pending: tuple[Change, ...] = ()
+        self._since = datetime.now(UTC)
+        self._asked: deque[str] = deque(maxlen=MAX_REQUESTS)
+        self._asking = threading.Lock()
+
+    def ask(self, actor: str) -> None:
+        """Have the file read again; any thread or signal handler.
+
+        Args:
+            actor: who asks: ``file`` where it was saved, a signal, a person.
+        """
+        self._asked.append(actor)
+        self._wake()
+
+    def serve(self) -> bool:
+        """Do what was asked; whether anything was."""
+        if not self._asked:
+            return False
+        actors = dict.fromkeys(self._asked.popleft() for _ in range(len(self._asked)))
+        self.reload(", ".join(actors))
+        return True
+
+    def reload(self, actor: str) -> Outcome:
+        """Read the file, and bring it into force as far as that can be done now."""
+        try:
+            file = load(self._file.path)
+            wanted, kept = overrides.applied(file, self._overrides)
+            outcome = self._bring(wanted, actor)
+        except AgentError as error:
+            return self._refuse(actor, error)
+        if kept != self._overrides:
+            self._keep(kept)
+        if self._refused or self._fallback:
+            log.info("config: good again")
+        self._file, self._refused, self._fallback = file, (), False
+        if outcome.state == "unchanged":
+            log.info("config: read again, nothing has changed")
+        self.keep_last_good()
+        return outcome
+
+    def set(self, station: str, name: Name, value: Value, actor: str) -> Outcome:
+        """Set one setting of a station over what the file says; it outlives a restart."""
+        try:
+            wished = overrides.with_set(self._file, self._overrides, station, name, value)
+            wanted, kept = overrides.applied(self._file, wished)
+            outcome = self._bring(wanted, actor)
+        except (AgentError, OverrideError) as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            self._trail.record("set_refused", actor, problems[0], after={station: {name: value}})
+            return Outcome("refused", problems=problems)
+        self._keep(kept)
+        return outcome
+
+    def keep_last_good(self) -> None:
+        """Keep the file for a start with a broken one, if everything in it is in force."""
+        if self._pending or self._fallback:
+            return
+        try:
+            last_good.keep(self._file)
+        except OSError as error:
+            log.error("config: cannot be kept for a start with a broken one: %s", error)
+
+    def conditions(self) -> list[Condition]:
+        """Return what is wrong with the file."""
+        if not self._refused:
+            return []
+        more = f", and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
+        kept = "the last good one is in force"
+        return [Condition("config_refused", "config", f"{self._refused[0]}{more}; {kept}")]
+
+    def shown(self) -> JSON:
+        """Return what `P/info` says of the config."""
+        return {
+            "digest": self.now.digest,
+            "file": str(self._file.path),
+            "since": timestamp(self._since),
+            "source": "last_good" if self._fallback else "file",
+            "refused": list(self._refused[:_SHOWN]),
+            "pending": [change.key for change in self._pending[:_SHOWN]],
+            "set": [
+                {"station": one.station, "name": one.name, "value": one.value, "file": one.file}
+                for one in self._overrides
+            ],
+        }
+
+    def _bring(self, wanted: Loaded, actor: str) -> Outcome:
+        found = changes(self.now, wanted)
+        pending = tuple(change for change in found if change.effect == "restart")
+        now = in_force(self.now, wanted)
+        # Also where no setting is another one: certificates behind the same names may be.
+        self._apply(now, found)
+        fresh = tuple(change for change in found if change not in self._pending)
+        self._pending = pending
+        if not fresh:
+            return Outcome("unchanged", found)
+        self.now, self._since = now, datetime.now(UTC)
+        self._record(actor, fresh)
+        return Outcome("applied", found)
+
+    def _refuse(self, actor: str, error: AgentError) -> Outcome:
+        problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+        if problems != self._refused:
+            for line in problems:
+                log.error("config refused: %s", line)
+            self._trail.record("config_refused", actor, problems[0], numbers={"problems": len(problems)})
+        self._refused = problems
+        return Outcome("refused", problems=problems)
+
+    def _record(self, actor: str, fresh: Sequence[Change]) -> None:
+        for change in fresh:
+            log.info("config: %s", change)
+        self._trail.record(
+            "config",
+            actor,
+            f"{len(fresh)} settings changed",
+            before={change.key: change.before for change in fresh},
+            after={change.key: change.after for change in fresh},
+        )
+
+    def _keep(self, kept: overrides.Overrides) -> None:
+        self._overrides = kept
+        try:
+            overrides.write(self._data, kept)
+        except OSError as error:
+            log.error("config: what was set does not outlive a restart: %s", error)

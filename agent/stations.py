@@ -1,0 +1,171 @@
+"""The stations that run: their cameras, what each is judged with, and what is known of its learning."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from adapters.engine import Engine
+from agent.commissioned import Commissioned, Uncommissioned
+from agent.configfile import Loaded
+from agent.health import LearnerStats
+from agent.inspector import StationPlan
+from agent.learners import Learners, Pupil
+from agent.opening import feed_settings, open_feed, open_sources, open_stations
+from agent.plans import check_prompts, predictors, station_plan, used_recipes
+from camera.feed import Feed
+from camera.mailbox import Mailbox
+from camera.source import Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Stations by a config, ready to run; nothing of it runs yet.
+
+    Attributes:
+        sources: of the cameras that are to be opened, or opened anew.
+        found: what is there of each station's learning.
+        pupils: the commissioned ones.
+        plans: what each is judged with.
+    """
+
+    loaded: Loaded
+    sources: Mapping[str, Source]
+    found: Mapping[str, Commissioned | Uncommissioned]
+    pupils: Mapping[str, Pupil]
+    plans: Mapping[str, StationPlan]
+
+
+class Stations:
+    """Owns the cameras' feeds and what was found of each station; used by the main thread.
+
+    Args:
+        engine: that inspects.
+        mailbox: where the pictures go.
+        learners: of the agent.
+        on_crash: told what ended a camera's thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        mailbox: Mailbox,
+        learners: Learners,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._engine, self._mailbox, self._learners, self._on_crash = engine, mailbox, learners, on_crash
+        self._feeds: dict[str, Feed] = {}
+        self._leaving: list[Feed] = []
+        self._now: Prepared | None = None
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """The cameras that run, in the order of the config; any thread may ask."""
+        return tuple(self._feeds.values())
+
+    @property
+    def uncommissioned(self) -> list[Uncommissioned]:
+        """The stations that learn nothing."""
+        return [one for one in self._found().values() if isinstance(one, Uncommissioned)]
+
+    def learner_stats(self) -> list[LearnerStats]:
+        """Return how all learners are doing, those that cannot start included."""
+        off = [LearnerStats(one.station, unusable=one.why) for one in self.uncommissioned if one.unusable]
+        return [*off, *self._learners.stats()]
+
+    def prepare(self, loaded: Loaded, anew: Collection[str] = ()) -> Prepared:
+        """Make everything that stations by this config need, and change nothing.
+
+        Args:
+            loaded: the config.
+            anew: stations that run, whose camera is to be opened once more.
+
+        Raises:
+            ConfigError: something that it names cannot be used.
+            StoreError: a station's folder cannot be written.
+        """
+        before = self._now
+        check_prompts(loaded, self._engine)
+        running = {name: feed.source for name, feed in self._feeds.items() if name not in anew}
+        opened = open_sources(loaded, running)
+        sources = {**running, **opened}
+        recipes = used_recipes(loaded.config)
+        names = [name for name, station in loaded.config.stations.items() if station.enabled]
+        same = set() if before is None else {n for n in names if _learns_alike(before.loaded, loaded, n)}
+        found = {} if before is None else {n: before.found[n] for n in names if n in same}
+        others = [name for name in names if name not in same]
+        found |= open_stations(loaded, self._engine, others, reading=before is not None)
+        pupils, plans = {}, {}
+        for name in names:
+            recipe, one = recipes[loaded.config.stations[name].recipe], found[name]
+            if before is not None and name in same:
+                pupil = before.pupils.get(name)
+                frozen = before.plans[name].frozen
+            else:
+                frozen, first = predictors(self._engine, recipe, one)
+                pupil = Pupil(name, frozen, first) if isinstance(one, Commissioned) else None
+            if pupil is not None:
+                pupils[name] = pupil
+            plans[name] = station_plan(loaded, name, recipe, self._engine, one, frozen, sources[name], pupil)
+        return Prepared(loaded, opened, {name: found[name] for name in names}, pupils, plans)
+
+    def use(self, prepared: Prepared) -> None:
+        """Let what was prepared run; who judges is to have its plans already."""
+        stations = prepared.loaded.config.stations
+        self._now = prepared
+        self._learners.use(prepared.loaded, prepared.pupils)
+        feeds = {}
+        for name in prepared.plans:
+            old = self._feeds.get(name)
+            if name in prepared.sources:
+                feeds[name] = open_feed(
+                    name, stations[name], prepared.sources[name], self._mailbox,
+                    self._engine.info.preprocess, self._on_crash, old,
+                )  # fmt: skip
+            else:
+                assert old is not None
+                old.use(feed_settings(stations[name]))
+                feeds[name] = old
+        gone = [feed for name, feed in self._feeds.items() if feeds.get(name) is not feed]
+        self._feeds = feeds  # replaced as a whole: other threads look at it
+        for name in prepared.sources:
+            feeds[name].start()
+        for feed in gone:
+            feed.stop()
+        self._leaving += gone
+
+    def left(self) -> list[str]:
+        """Return the stations whose last picture has come since the last call, because they are gone."""
+        ended = [feed for feed in self._leaving if feed.join(0)]
+        self._leaving = [feed for feed in self._leaving if feed not in ended]
+        return [feed.station for feed in ended if feed.station not in self._feeds]
+
+    def stop(self) -> None:
+        """Ask all cameras to end."""
+        for feed in self._feeds.values():
+            feed.stop()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the cameras' end."""
+        until = time.monotonic() + timeout_s
+        for feed in (*self._leaving, *self._feeds.values()):
+            if not feed.join(max(0.0, until - time.monotonic())):
+                log.warning("camera %s: does not end, it is left behind", feed.station)
+
+    def _found(self) -> Mapping[str, Commissioned | Uncommissioned]:
+        return {} if self._now is None else self._now.found
+
+
+def _learns_alike(old: Loaded, new: Loaded, name: str) -> bool:
+    """Whether a station that ran learns by the same words and settings."""
+    before, after = old.config.stations.get(name), new.config.stations[name]
+    if before is None or not before.enabled:
+        return False
+    recipes = [used_recipes(each.config)[station.recipe] for each, station in ((old, before), (new, after))]
+    # The share of pictures that the frozen model sees too is the inspector's affair.
+    same = before.adaptation.model_copy(update={"shadow_share": after.adaptation.shadow_share})
+    return recipes[0].words == recipes[1].words and same == after.adaptation
