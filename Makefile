@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test check bench bench-gpu bench-streams photo-models bundle clean
+.PHONY: demo test check sbom fuzz bench bench-gpu bench-streams photo-models bundle clean
 
 demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
@@ -19,6 +19,17 @@ check: .venv/full
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive agent camera adapters -ll
+	$(BIN)/python -m tests.audit_dependencies
+
+# What a line PC runs, by name, version and licence, as CycloneDX.
+sbom: .venv/full .venv-bare/ready
+	mkdir -p out
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --of JSON -o out/sbom.cdx.json .venv-bare/bin/python
+
+# Inputs that nobody would send, to everything that reads what others wrote; e.g. make fuzz INPUTS=1000000.
+fuzz: .venv/full
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) --report
 
 bench: .venv/full out/peers
 	tests/setup-services.sh

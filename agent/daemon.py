@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from adapters.adapter import AdapterError
 from adapters.engine import Engine
 from adapters.runtime import runtime_problem
 from agent import logs, overrides, payloads
@@ -19,6 +20,7 @@ from agent.broker import embedded_broker
 from agent.changes import Change
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
+from agent.errors import AgentError
 from agent.health import Condition
 from agent.inspector import Inspector
 from agent.last_exit import LastExit, RunRecord
@@ -38,7 +40,7 @@ from agent.tally import Tally
 from agent.trail import Trail
 from agent.verdict import Verdict
 from agent.watchdog import Watchdog
-from camera.frame import Frame
+from camera.frame import CameraError, Frame
 from camera.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
@@ -151,7 +153,7 @@ class Daemon:
             except BaseException as error:
                 if not self._threads:  # otherwise the publisher closes it
                     store.close()
-                record.end(f"{type(error).__name__}: {error}", orderly=False)
+                record.end(_in_words(error), orderly=False)
                 raise
             record.end(self._reason, orderly=True)
             return summary
@@ -238,7 +240,7 @@ class Daemon:
         finally:
             watch.stop()
             self._end(stations, mailbox, publisher, status, learners)
-            why = f"{type(self._crashes[0]).__name__}" if self._crashes else self._reason
+            why = _in_words(self._crashes[0]) if self._crashes else self._reason
             trail.record("stopped", "agent", why=why)
         if self._crashes:
             raise self._crashes[0]
@@ -320,6 +322,12 @@ class Daemon:
 
     def _crashed(self, error: BaseException) -> None:
         self._crashes.append(error)
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what ended a run, for whoever reads it over MQTT: texts that are not ours may hold a secret."""
+    ours = isinstance(error, AgentError | AdapterError | CameraError)
+    return f"{type(error).__name__}: {error if ours else 'see the journal'}"
 
 
 def _tell(board: Board, status: Status, station: str, name: str, payload: JSON) -> None:

@@ -61,7 +61,7 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
         scores,
         station=station,
         weights=engine.info.weights,
-        recipe=recipe.digest,
+        recipe=recipe.words,
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),

@@ -28,7 +28,7 @@ def set_up(level: str, style: str) -> None:
     elif _is_journal():
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
     for package in _OURS:
         logging.getLogger(package).setLevel(_number(level))
@@ -47,7 +47,19 @@ def _is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
-class _JournalFormatter(logging.Formatter):
+class _TextFormatter(logging.Formatter):
+    """One fact is one line, whatever a file name, a broker or a camera's driver put into it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = "".join(map(_visible, record.message))
+        return super().formatMessage(record)
+
+
+def _visible(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+
+class _JournalFormatter(_TextFormatter):
     def format(self, record: logging.LogRecord) -> str:
         priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
         # Each line is an entry of its own there, also those of a traceback.

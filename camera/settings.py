@@ -14,7 +14,7 @@ Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 _STREAM = re.compile(r"(rtsps?|https?|rtmps?|rtp|srt|tcp|udp)://", re.IGNORECASE)
 # Greedy on purpose: a password may hold an @ of its own.
 _CREDENTIALS = re.compile(r"(?<=://)\S*@")
-_QUERY = re.compile(r"(?<=\?)\S+")
+_PLACE = re.compile(r"(://[^/?#\s]*[/?#])\S+")
 _PIPELINE_SECRET = re.compile(
     r"(?<=\b)([\w-]*(?:pw|password|passwd|token|secret|user-id|key))\s*=\s*(\"[^\"]*\"|\S+)", re.IGNORECASE
 )
@@ -77,10 +77,11 @@ class OpenCVCamera(Settings):
 
     @property
     def label(self) -> str:
-        """`source` for logs and errors, without credentials."""
+        """`source` for logs and errors, without anything that may be a secret."""
         source = self.source.get_secret_value()
         if "://" in source:  # also where a misspelt scheme makes it no stream
-            source = _QUERY.sub("***", _CREDENTIALS.sub("***@", source))
+            # Cameras take passwords in the path as well as in the query: the host alone is shown.
+            source = _PLACE.sub(r"\1***", _CREDENTIALS.sub("***@", source))
         return _PIPELINE_SECRET.sub(r"\1=***", source) if self.medium == "pipeline" else source
 
 

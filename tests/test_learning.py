@@ -58,7 +58,7 @@ def promote(loaded: Loaded, offset: float, shift: float = 0.01) -> Version:
     tensors = {name: tensor + shift for name, tensor in engine().source.tensors.items()}
     version = Version(
         Adapter(tensors), 0, "learned", "2026-01-02T00:00:00.000Z", Window(1, 50, 50), offset,
-        shipped("line").digest, {}, {},
+        shipped("line").words, {}, {},
     )  # fmt: skip
     return a_store(loaded).promote(version, "2026-01-02T00:00:00.000Z", {"frozen_by": None, "frame": 500})
 

@@ -287,8 +287,9 @@ def test_a_hanging_name_server_keeps_nothing_from_the_disk(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     publisher = a_publisher(a_store(tmp_path / "data"), 1, connect_timeout_s=0.1)
-    delivery = publisher._delivery
-    delivery._mqtt = delivery._mqtt.model_copy(update={"host": "broker.plant.example"})
+    settings = publisher._delivery._mqtt
+    assert settings is not None
+    publisher.use(settings.model_copy(update={"host": "broker.plant.example"}), None)
     with running(publisher, drain_s=0.5):
         publisher.put([a_verdict()])
         wait_until(lambda: "no answer" in str(publisher.stats().link_problem))

@@ -94,8 +94,8 @@ def test_what_is_live_is_in_force_without_a_frame_lost(
         wait_until(lambda: newest(subscriber, "line")["provenance"]["recipe"] != before["recipe"], PATIENCE_S)
         # Everything is masked: the picture is black.
         wait_until(lambda: newest(subscriber, "line")["reason"] == "black", PATIENCE_S)
-        info = subscriber.last("info")
         wait_until(lambda: len(subscriber.results("folder")) == 40, PATIENCE_S)
+    info = subscriber.last("info")
     assert newest(subscriber, "line")["provenance"]["config"] == load(path).digest == info["config"]["digest"]
     assert (info["config"]["refused"], info["config"]["pending"]) == ([], [])
     parts = [result["trigger"]["part_id"] for result in subscriber.results("folder")]

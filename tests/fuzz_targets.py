@@ -1,0 +1,206 @@
+"""What is fuzzed: everything that reads bytes which somebody else may have written, with good examples."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from adapters.adapter import AdapterError
+from adapters.bundle import bundle_path
+from adapters.manifest import read_manifest
+from agent import last_exit, overrides, requests
+from agent.audit import Audit, verify
+from agent.configfile import load_text, print_config
+from agent.errors import ConfigError
+from camera.images import UnreadableImage, read_image
+
+ROOT = Path(__file__).parent.parent
+
+Take = Callable[[bytes], bool]
+"""Reads one input; True where it was good, False where it was refused as promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One reader.
+
+    Attributes:
+        corpus: good inputs.
+        make: returns what reads, given a folder of its own.
+    """
+
+    name: str
+    corpus: tuple[bytes, ...]
+    make: Callable[[Path], Take]
+
+
+def _config(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        try:
+            loaded = load_text(data.decode("utf-8", "replace"), folder / "config.yaml")
+        except ConfigError as error:
+            assert error.problems
+            assert all(line.isprintable() and ":" in line for line in error.problems), error.problems
+            return False
+        print_config(loaded)
+        return True
+
+    return take
+
+
+def _configs() -> Iterator[bytes]:
+    yield (ROOT / "config.yaml").read_bytes()
+    yield yaml.safe_dump(
+        {
+            "version": 1,
+            "mqtt": {"host": "h", "username": "u", "password": "${env:HOME}", "tls": {}},
+            "recipes": {
+                "r": {
+                    "templates": ["{}"],
+                    "votes": {"k": 1, "n": 2},
+                    "classes": {
+                        "ok": {"verdict": "pass", "phrases": ["a"]},
+                        "no": {"verdict": "fail", "phrases": ["b"]},
+                    },
+                }
+            },
+            "station_defaults": {"roi": {"crop": [0, 0, 1, 1], "masks": {"m": [[0, 0], [1, 0], [1, 1]]}}},
+            "stations": {
+                "a": {"recipe": "r", "camera": {"kind": "opencv", "source": "rtsp://u:p@h/x"}},
+                "b": {"recipe": "line", "camera": {"kind": "simulated"}, "trigger": {"mode": "continuous"}},
+            },
+        }
+    ).encode()
+
+
+def _request(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        path = requests.ask(folder, requests.Request(kind="reset", actor="a", at="now"))
+        path.write_bytes(data)
+        taken = requests.take(folder)
+        assert len(taken.requests) + len(taken.refused) == 1
+        for request in taken.requests:
+            requests.finish(folder, request)
+        for file in (folder / requests.REFUSED).glob("*"):
+            file.unlink()
+        for file in folder.glob("*.json"):
+            file.unlink()
+        return bool(taken.requests)
+
+    return take
+
+
+def _picture(folder: Path) -> Take:
+    path = folder / "picture"
+
+    def take(data: bytes) -> bool:
+        path.write_bytes(data)
+        try:
+            image = read_image(path)
+        except UnreadableImage as error:
+            assert str(error)
+            return False
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        return True
+
+    return take
+
+
+def _pictures() -> Iterator[bytes]:
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 255, (24, 31, 3), dtype=np.uint8))
+    for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"):
+        buffer = io.BytesIO()
+        pixels.save(buffer, kind)
+        yield buffer.getvalue()
+
+
+def _manifest(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        (folder / "manifest.json").write_bytes(data)
+        try:
+            read_manifest(folder)
+        except AdapterError:
+            return False
+        return True
+
+    return take
+
+
+def _audit(folder: Path) -> Take:
+    path = folder / "audit.jsonl"
+
+    def take(data: bytes) -> bool:
+        path.write_bytes(data)
+        good = verify(path).ok
+        Audit("", path)  # goes on behind whatever it is
+        return good
+
+    return take
+
+
+def _trail() -> bytes:
+    audit = Audit("", None)
+    for number in range(3):
+        audit.append(
+            "2026-01-01T00:00:00.000Z", "config", actor="ada", why="x", before=None, after={"n": number}
+        )
+    return "".join(f"{line}\n" for line in audit.lines).encode()
+
+
+def _overrides(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        (folder / "overrides.json").write_bytes(data)
+        return bool(overrides.read(folder))
+
+    return take
+
+
+def _last_run(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        (folder / "last_run.json").write_bytes(data)
+        return last_exit.RunRecord(folder).begin() is not None
+
+    return take
+
+
+_ALL = (
+    Target("config", tuple(_configs()), _config),
+    Target(
+        "request",
+        (
+            requests.Request(kind="rollback", number=3, actor="ada", at="now", why="because")
+            .model_dump_json()
+            .encode(),
+            requests.Request(kind="freeze", actor="ada", at="now").model_dump_json().encode(),
+        ),
+        _request,
+    ),
+    Target("picture", tuple(_pictures()), _picture),
+    Target("manifest", ((bundle_path("mekiki-line") / "manifest.json").read_bytes(),), _manifest),
+    Target("audit", (_trail(),), _audit),
+    Target(
+        "overrides",
+        (
+            json.dumps(
+                {"overrides": [{"station": "a", "name": "recipe", "value": "b", "file": "c"}], "version": 1}
+            ).encode(),
+        ),
+        _overrides,
+    ),
+    Target(
+        "last_run",
+        (json.dumps({"began_at": None, "ended_at": "x", "reason": "y", "orderly": True}).encode(),),
+        _last_run,
+    ),
+)
+
+TARGETS = {target.name: target for target in _ALL}
