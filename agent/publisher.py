@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from agent.board import Board
 from agent.config import MqttSettings
+from agent.database import DiskTrouble
 from agent.delivery import WINDOW, Delivery
 from agent.mqtt import Message
-from agent.store import DiskTrouble, Store
+from agent.store import Store
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)

@@ -6,57 +6,38 @@ import fcntl
 import logging
 import os
 import shutil
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from agent import payloads
+from agent.database import NAME, Damaged, DiskTrouble, open_database, open_to_read, ours
 from agent.errors import StoreError, UsageError
+from agent.labels import Labelled, put_label
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE verdict (
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        event_id TEXT NOT NULL UNIQUE,
-        decided_at TEXT NOT NULL,
-        verdict TEXT NOT NULL,
-        payload TEXT NOT NULL,
-        PRIMARY KEY (station, seq)
-    );
-    CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL
-    );
-    CREATE INDEX outbox_station_seq ON outbox (station, seq);
-    """,
-)
-"""Entry n lifts the database from ``PRAGMA user_version`` n to n + 1. Never edit one that was released."""
-
-
-_NEXT = """
+_LAST = """
 WITH RECURSIVE s(station) AS (
   SELECT MIN(station) FROM verdict
   UNION ALL
   SELECT (SELECT MIN(station) FROM verdict WHERE station > s.station) FROM s WHERE station IS NOT NULL)
-SELECT station, (SELECT MAX(seq) + 1 FROM verdict v WHERE v.station = s.station) FROM s
-WHERE station IS NOT NULL"""
-"""The next number of each station, from one end of the index to the next: GROUP BY would read all of it."""
+SELECT station, MAX(seq) FROM (
+  SELECT station, (SELECT MAX(seq) FROM verdict v WHERE v.station = s.station) AS seq FROM s
+  UNION ALL
+  SELECT station, last_seq FROM numbering)
+WHERE station IS NOT NULL GROUP BY station"""
+"""The last number of each station, from one end of the index to the next: GROUP BY would read all of it."""
+_NUMBER = (
+    "INSERT INTO numbering VALUES (?, ?) ON CONFLICT (station) DO UPDATE SET last_seq = excluded.last_seq"
+)
 _WAIT = "INSERT INTO outbox (station, seq) VALUES (?, ?)"
 
 _Row = tuple[Verdict, int, str]
 """A verdict, its number, and its payload."""
-
-
-class DiskTrouble(StoreError):
-    """The disk is full, read-only or failing. Nothing of the transaction was written; try it again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +51,18 @@ class Outgoing:
 
     id: int
     station: str
+    seq: int
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A result as it was stored.
+
+    Attributes:
+        payload: JSON, `replayed` false.
+    """
+
     seq: int
     payload: str
 
@@ -90,6 +83,7 @@ class Store:
 
     Raises:
         StoreError: the folder cannot be written, is in use by another agent, or the file is no database.
+        DiskTrouble: the file cannot be opened now.
     """
 
     def __init__(
@@ -101,7 +95,7 @@ class Store:
         min_free_mb: int = 0,
         outbox: bool = True,
     ) -> None:
-        self.path = folder / "mekiki.db"
+        self.path = folder / NAME
         self.given_up = 0
         self._keep_results = keep_results
         self._max_waiting = max_waiting
@@ -109,16 +103,16 @@ class Store:
         self._outbox = outbox
         self._lock = lock_folder(folder)
         try:
-            self._db = _open(self.path)
-            self._next_seq = dict(self._db.execute(_NEXT).fetchall())
-            self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
-        except (sqlite3.Error, StoreError) as error:
+            self._db = open_database(self.path)
+            with ours(self.path):
+                self._last_seq: dict[str, int] = dict(self._db.execute(_LAST).fetchall())
+                self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
+        except Damaged as error:
             self._lock.close()
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(
-                f"{self.path}: cannot be used: {error}: move the file away to start with an empty store"
-            ) from error
+            raise StoreError(f"{error}: move the file away to start with an empty store") from error
+        except BaseException:
+            self._lock.close()
+            raise
 
     def commit(self, verdicts: Sequence[Verdict], delivered: Sequence[int] = ()) -> list[Outgoing]:
         """Write new verdicts and strike delivered ones off the outbox, in one durable transaction.
@@ -131,41 +125,31 @@ class Store:
         """
         if verdicts:  # striking off only makes room
             self._require_room()
-        next_seq = dict(self._next_seq)
+        last_seq = dict(self._last_seq)
         rows: list[_Row] = []
         for verdict in verdicts:
-            seq = next_seq.get(verdict.station, 1)
-            next_seq[verdict.station] = seq + 1
+            seq = last_seq.get(verdict.station, 0) + 1
+            last_seq[verdict.station] = seq
             rows.append((verdict, seq, payloads.dumps(payloads.result(verdict, seq))))
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                # Strike off first: it makes room for what comes.
-                struck = self._db.executemany(
-                    "DELETE FROM outbox WHERE id = ?", [(i,) for i in delivered]
-                ).rowcount
-                self._db.executemany(
-                    "INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        (
-                            v.station,
-                            seq,
-                            v.event_id,
-                            payloads.timestamp(v.decided_at),
-                            v.decision.verdict,
-                            text,
-                        )
-                        for v, seq, text in rows
-                    ],
-                )
-                ids = [self._db.execute(_WAIT, (v.station, seq)).lastrowid for v, seq, _ in self._told(rows)]
-                excess = self.waiting + len(ids) - max(struck, 0) - self._max_waiting
-                given_up = self._give_up(excess) if excess > 0 else 0
-                self._forget({v.station for v, _, _ in rows}, next_seq)
-        except sqlite3.OperationalError as error:
-            # Disk full, read-only, I/O error: all may pass, and all left the database as it was.
-            raise DiskTrouble(f"{self.path}: {error}") from error
-        self._next_seq = next_seq
+        with self._transaction():
+            # Strike off first: it makes room for what comes.
+            struck = self._db.executemany(
+                "DELETE FROM outbox WHERE id = ?", [(i,) for i in delivered]
+            ).rowcount
+            self._db.executemany(
+                "INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (v.station, seq, v.event_id, payloads.timestamp(v.decided_at), v.decision.verdict, text)
+                    for v, seq, text in rows
+                ],
+            )
+            stations = {v.station for v, _, _ in rows}
+            self._db.executemany(_NUMBER, [(station, last_seq[station]) for station in stations])
+            ids = [self._db.execute(_WAIT, (v.station, seq)).lastrowid for v, seq, _ in self._told(rows)]
+            excess = self.waiting + len(ids) - max(struck, 0) - self._max_waiting
+            given_up = self._give_up(excess) if excess > 0 else 0
+            self._forget(stations, last_seq)
+        self._last_seq = last_seq
         self.given_up += given_up
         self.waiting += len(ids) - max(struck, 0) - given_up
         return [
@@ -194,6 +178,54 @@ class Store:
         """
         return int(self._read("SELECT IFNULL(MAX(id), 0) FROM outbox", ())[0][0])
 
+    def between(self, station: str, first_seq: int, last_seq: int, limit: int) -> list[Stored]:
+        """Return stored results of a station, `first_seq` to `last_seq` inclusive, oldest first.
+
+        What was forgotten or never was is left out.
+
+        Args:
+            limit: return the oldest so many of them.
+
+        Raises:
+            DiskTrouble: the disk cannot be read now.
+        """
+        rows = self._read(
+            "SELECT seq, payload FROM verdict WHERE station = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+            (station, first_seq, last_seq, limit),
+        )
+        return [Stored(*row) for row in rows]
+
+    def last_seq(self, station: str) -> int:
+        """Return the number of a station's newest result, 0 before the first; from any thread."""
+        return self._last_seq.get(station, 0)
+
+    def label(
+        self,
+        event_id: str,
+        label: str,
+        user: str,
+        at: str,
+        record: Callable[[Labelled], object] = lambda labelled: None,
+    ) -> Labelled:
+        """Keep what a user says about a part, durably; the same label again changes nothing.
+
+        Args:
+            at: UTC, ISO-8601.
+            record: puts it into the audit trail; called where it is news, before it counts. What it raises
+                is raised here, and the label is as it was.
+
+        Raises:
+            UnknownEvent: no such result is stored.
+            DiskTrouble: nothing was written; try again.
+        """
+        with self._transaction():
+            labelled = put_label(self._db, event_id, label, user, at)
+            if labelled.changed:
+                # A crash behind this line leaves a record of a label that does not count; the sender, who has
+                # no answer, says it again. The other way round there would be a label without a record.
+                record(labelled)
+        return labelled
+
     def close(self) -> None:
         """Close the database and let another agent have the folder."""
         self._db.close()
@@ -211,11 +243,17 @@ class Store:
             floor_mb = self._min_free_bytes // 1_000_000
             raise DiskTrouble(f"{self.path}: less than {floor_mb} MB free on the disk (storage.min_free_mb)")
 
-    def _read(self, query: str, parameters: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        try:
+    def _read(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with ours(self.path):
             return self._db.execute(query, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            raise DiskTrouble(f"{self.path}: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing."""
+        # Disk full, read-only, I/O error: all may pass, and all leave the database as it was.
+        with ours(self.path), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
 
     def _give_up(self, excess: int) -> int:
         cursor = self._db.execute(
@@ -223,13 +261,13 @@ class Store:
         )
         return cursor.rowcount
 
-    def _forget(self, stations: set[str], next_seq: dict[str, int]) -> None:
+    def _forget(self, stations: set[str], last_seq: dict[str, int]) -> None:
         # Old results go once they are delivered; what waits in the outbox always stays.
         for station in stations:
             self._db.execute(
                 "DELETE FROM verdict WHERE station = :station AND seq < MIN(:keep_from,"
                 " IFNULL((SELECT MIN(seq) FROM outbox WHERE station = :station), :keep_from))",
-                {"station": station, "keep_from": next_seq[station] - self._keep_results},
+                {"station": station, "keep_from": last_seq[station] + 1 - self._keep_results},
             )
 
 
@@ -272,21 +310,7 @@ def require_owner(data: Path, command: str) -> None:
         raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki {command} ...")
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit that returned survives a power cut, not only a crash of the process.
-    db.execute("PRAGMA synchronous = FULL")
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(_MIGRATIONS):
-        db.close()
-        raise StoreError(f"{path}: written by a newer version of the agent: install that version again")
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-    return db
-
-
 def peek(path: Path) -> int:
     """Return how many results wait in a store that an agent may be using; for `mekiki doctor`."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as db:
+    with closing(open_to_read(path)) as db, ours(path):
         return int(db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from verdicts import a_store, a_verdict, close_stores
 
+from agent.database import DiskTrouble
 from agent.errors import StoreError
-from agent.store import DiskTrouble, peek
+from agent.store import peek
 
 
 @pytest.fixture(autouse=True)

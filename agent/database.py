@@ -1,0 +1,158 @@
+"""The database file: its tables and how they came to be, how it is opened, and what SQLite's errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.errors import StoreError
+
+NAME = "mekiki.db"
+"""In the data folder."""
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE verdict (
+        station TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        event_id TEXT NOT NULL UNIQUE,
+        decided_at TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        payload TEXT NOT NULL,
+        PRIMARY KEY (station, seq)
+    );
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        station TEXT NOT NULL,
+        seq INTEGER NOT NULL
+    );
+    CREATE INDEX outbox_station_seq ON outbox (station, seq);
+    """,
+    """
+    -- Numbers go on behind this one, also when every result of the station is gone.
+    CREATE TABLE numbering (
+        station TEXT NOT NULL PRIMARY KEY,
+        last_seq INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE label (
+        event_id TEXT NOT NULL,
+        user TEXT NOT NULL,
+        station TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        label TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (event_id, user)
+    ) WITHOUT ROWID;
+    CREATE INDEX label_station_seq ON label (station, seq);
+    CREATE TABLE image (
+        event_id TEXT NOT NULL PRIMARY KEY,
+        station TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        day TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        doomed INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX image_rank ON image (doomed, rank, event_id);
+    CREATE INDEX image_station_seq ON image (station, seq);
+    """,
+)
+"""Entry n lifts the database from ``PRAGMA user_version`` n to n + 1. Never edit one that was released."""
+
+_VACUUM_AT_START = 64_000_000
+"""Bytes of a file that can be written anew at start without anybody waiting long: half a second."""
+
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH,
+    }
+)  # fmt: skip
+"""What a disk or another program is at fault for; everything else lies in the file itself."""
+
+
+class DiskTrouble(StoreError):
+    """The disk is full, read-only or failing. Nothing of the transaction was written; try it again later."""
+
+
+class Damaged(StoreError):
+    """The file is no good database any more; trying again does not help."""
+
+
+@contextmanager
+def ours(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises as `DiskTrouble` or `Damaged`; a mistake in a statement stays as it is."""
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise
+    except sqlite3.DatabaseError as error:
+        # The low byte is the kind, the rest says more.
+        kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if kind in _MAY_PASS:
+            raise DiskTrouble(f"{path}: {error}") from error
+        raise Damaged(f"{path}: {error}") from error
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the file for writing, made or lifted to the present tables where needed.
+
+    Raises:
+        StoreError: a newer version of the agent has written it.
+        DiskTrouble, Damaged: it cannot be used.
+    """
+    with ours(path):
+        db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        try:
+            _set_up(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the file to look at it, while an agent may be writing; changes nothing.
+
+    Raises:
+        DiskTrouble, Damaged: it cannot be used.
+    """
+    with ours(path):
+        # Not `immutable`: the newest results may be in the write-ahead log still.
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+
+
+def used_bytes(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how large the database is without its free pages, and how much these take."""
+    size, pages, free = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * (pages - free), size * free
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    if not path.exists() or path.stat().st_size == 0:
+        # Only an empty file takes it at once; without it the file never shrinks.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit that returned survives a power cut, not only a crash of the process.
+    db.execute("PRAGMA synchronous = FULL")
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(_MIGRATIONS):
+        raise StoreError(f"{path}: written by a newer version of the agent: install that version again")
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    shrinks = int(db.execute("PRAGMA auto_vacuum").fetchone()[0])
+    if not shrinks and path.stat().st_size <= _VACUUM_AT_START:
+        make_shrinkable(db)
+
+
+def make_shrinkable(db: sqlite3.Connection) -> None:
+    """Write the whole file anew so that it can give space back; takes as long again as its bytes do."""
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("VACUUM")

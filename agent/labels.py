@@ -1,0 +1,62 @@
+"""Labels: what people say about an inspected part. One for each event and user; the last word counts."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from agent.errors import StoreError
+
+
+class UnknownEvent(StoreError):
+    """No result with this event id is stored: it never was, or it was forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A label as it stands now.
+
+    Attributes:
+        verdict: what the agent had said.
+        before: what the same user had said of the same event; None where that is the first time.
+        label: what the user says now.
+        at: UTC, ISO-8601, of this label; of the first one where it was said before.
+    """
+
+    event_id: str
+    station: str
+    seq: int
+    verdict: str
+    user: str
+    before: str | None
+    label: str
+    at: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether this is news; False where the user had said the very same."""
+        return self.before != self.label
+
+
+def put_label(db: sqlite3.Connection, event_id: str, label: str, user: str, at: str) -> Labelled:
+    """Write a label inside the caller's transaction; the same one again changes nothing.
+
+    Raises:
+        UnknownEvent: there is no such result; nothing was written.
+    """
+    found = db.execute("SELECT station, seq, verdict FROM verdict WHERE event_id = ?", (event_id,)).fetchone()
+    if found is None:
+        raise UnknownEvent(f"{event_id}: no such result is stored: it is mistyped, or too old")
+    station, seq, verdict = found
+    said = db.execute(
+        "SELECT label, at FROM label WHERE event_id = ? AND user = ?", (event_id, user)
+    ).fetchone()
+    before, since = said or (None, at)
+    if before != label:
+        since = at
+        db.execute(
+            "INSERT INTO label (event_id, user, station, seq, label, at) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (event_id, user) DO UPDATE SET label = excluded.label, at = excluded.at",
+            (event_id, user, station, seq, label, at),
+        )
+    return Labelled(event_id, station, seq, verdict, user, before, label, since)
