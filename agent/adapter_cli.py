@@ -223,8 +223,8 @@ def _export(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
     from adapters.adapter_store import OtherRecipe
+    from agent.data_folder import require_owner
     from agent.recipes import find_recipe
-    from agent.store import require_owner
 
     place = _place(arguments)
     recipe = find_recipe(place.config.stations[place.station].recipe, place.config.recipes)
@@ -278,8 +278,8 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     from pydantic import ValidationError
 
     from agent.commissioned import commissioning_file
+    from agent.data_folder import require_owner
     from agent.requests import Request, agent_runs, ask, whoever_asks
-    from agent.store import require_owner
 
     require_owner(place.data, "adapter")
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

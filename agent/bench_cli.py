@@ -12,8 +12,8 @@ from adapters.engine_choice import Measured, measure
 from adapters.engine_trial import BATCHES, NEARLY
 from adapters.open import ModelSettings, default_threads
 from agent.configfile import load
+from agent.data_folder import require_owner
 from agent.errors import EXIT_OK, UsageError
-from agent.store import require_owner
 
 
 def bench_engines(config: str, *, as_json: bool) -> int:

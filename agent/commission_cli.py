@@ -29,6 +29,7 @@ from agent.clean_line import watch
 from agent.commissioned import Uncommissioned, commissioning_file
 from agent.config import Recipe
 from agent.configfile import Loaded, load
+from agent.data_folder import lock_folder, require_owner
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.golden import read_golden
 from agent.opening import open_model
@@ -36,7 +37,6 @@ from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
 from agent.recipes import find_recipe
 from agent.requests import whoever_asks
-from agent.store import lock_folder, require_owner
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
 

@@ -224,14 +224,52 @@ class Station(Settings):
     adaptation: Adaptation = Adaptation()
 
 
+class EvidenceSettings(Settings):
+    """Pictures of parts, kept beside their results: the region of interest, masks burnt in."""
+
+    enabled: bool = False
+    verdicts: tuple[Literal["fail", "unsure"], ...] = Field(
+        default=("fail", "unsure"), description="whose pictures are kept"
+    )
+    sampled_passes: Unit = Field(
+        default=0.0, description="share of the passes whose pictures are kept too, drawn by event id"
+    )
+    max_width_px: int = Field(default=1280, ge=16, le=8192)
+    jpeg_quality: int = Field(default=85, ge=1, le=100)
+    keep_days: float | None = Field(
+        default=90.0, gt=0, description="older pictures go; null: with their results"
+    )
+    max_mb: int | None = Field(
+        default=10_000,
+        ge=1,
+        description="pictures together; sampled passes go first, then labelled, unsure, fail; null: no limit",
+    )
+
+
 class StorageSettings(Settings):
     """How much of the past is kept."""
 
-    keep_results: int = Field(default=1_000_000, ge=0, description="delivered verdicts; the oldest go first")
+    keep_results: int = Field(
+        default=1_000_000, ge=0, description="delivered verdicts of a station; the oldest go first"
+    )
+    keep_days: float | None = Field(
+        default=None, gt=0, description="older results go, with pictures and labels; null: none for its age"
+    )
+    max_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="database and pictures together: pictures go first, then results; null: no limit",
+    )
     max_waiting: int = Field(
         default=1_000_000, ge=1, description="verdicts kept for an absent broker; the oldest go first"
     )
-    min_free_mb: int = Field(default=200, ge=0, description="with less space on the disk nothing is written")
+    min_free_mb: int = Field(
+        default=200, ge=0, description="with less space on the disk pictures go and nothing is written"
+    )
+    ballast_mb: int = Field(
+        default=16, ge=0, description="a file given up when the disk is full, so that deleting is possible"
+    )
+    images: EvidenceSettings = EvidenceSettings()
 
 
 class InspectorSettings(Settings):

@@ -21,6 +21,7 @@ from agent.changes import Change
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
 from agent.errors import AgentError
+from agent.evidence import Evidence
 from agent.health import Condition
 from agent.inspector import Inspector
 from agent.last_exit import LastExit, RunRecord
@@ -32,6 +33,7 @@ from agent.payloads import JSON
 from agent.priority import SERVING, step_back
 from agent.publisher import Publisher
 from agent.reload import Reloader
+from agent.retention import Retention
 from agent.stations import Stations
 from agent.status import Status
 from agent.store import Store
@@ -49,6 +51,7 @@ _TICK_S = 0.25
 # Together below 10 s, which is what an orderly stop may take; learners end while the others do.
 _INSPECTOR_S = 3.0
 _DRAIN_S = 2.5
+_EVIDENCE_S = 0.5
 _PUBLISHER_S = _DRAIN_S + 3.0
 _CAMERAS_S = 1.0
 _LEARNER_S = 2.0
@@ -141,9 +144,7 @@ class Daemon:
                 stack.enter_context(embedded_broker(config.mqtt.port))
             store = Store(
                 data,
-                keep_results=config.storage.keep_results,
-                max_waiting=config.storage.max_waiting,
-                min_free_mb=config.storage.min_free_mb,
+                Retention.of(config.storage),
                 outbox=config.mqtt.enabled,
             )
             record = RunRecord(data)
@@ -175,6 +176,7 @@ class Daemon:
         )
         board = Board(status.state_topic)
         prepared = stations.prepare(now)
+        evidence = Evidence(store.files, config.storage.images, lambda: store.retention.min_free_bytes)
         publisher = Publisher(
             store,
             config.mqtt if config.mqtt.enabled else None,
@@ -182,6 +184,7 @@ class Daemon:
             result_topic=status.result_topic,
             board=board,
             will=status.availability(payloads.OFFLINE),
+            evidence=evidence,
         )
         if config.metrics.enabled:
             stack.enter_context(metrics_server(config.metrics, lambda: status.stats(publisher.stats())))
@@ -198,6 +201,7 @@ class Daemon:
             deliver,
             batch=config.inspector.batch,
             on_fail=partial(_show_fail, board, status),
+            keep=evidence.offer,
             limit=self._frames,
         )
         inspector.warm_up()
@@ -212,6 +216,8 @@ class Daemon:
             status.use(new.config)
             if new.config.mqtt.enabled:
                 publisher.use(new.config.mqtt, tls)
+            publisher.keep(Retention.of(new.config.storage))
+            evidence.settings = new.config.storage.images
             inspector.use(ready.plans, new.config.inspector.batch)
             stations.use(ready)
 
@@ -222,6 +228,7 @@ class Daemon:
         trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
 
         self._start("publisher", publisher.run, SERVING)
+        self._start("evidence", evidence.run, SERVING)
         self._start("inspector", lambda: inspector.run(self._stop))
         self._start("learners", learners.run)
         stations.use(prepared)
@@ -239,7 +246,7 @@ class Daemon:
             self._watch(publisher, board, status, watchdog, stations, reloader, last)
         finally:
             watch.stop()
-            self._end(stations, mailbox, publisher, status, learners)
+            self._end(stations, mailbox, evidence, publisher, status, learners)
             why = _in_words(self._crashes[0]) if self._crashes else self._reason
             trail.record("stopped", "agent", why=why)
         if self._crashes:
@@ -277,6 +284,7 @@ class Daemon:
         self,
         stations: Stations,
         mailbox: Mailbox,
+        evidence: Evidence,
         publisher: Publisher,
         status: Status,
         learners: Learners,
@@ -289,6 +297,8 @@ class Daemon:
         stations.stop()
         mailbox.close()
         self._join("inspector", _INSPECTOR_S)
+        evidence.end()
+        self._join("evidence", _EVIDENCE_S)
         # Before the publisher ends: what they did last is to be told.
         if not learners.wait(max(0.0, learners_until - time.monotonic())):
             log.error("learners: do not end, they are left behind")

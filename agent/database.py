@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 NAME = "mekiki.db"
 """In the data folder."""
@@ -64,6 +67,9 @@ _MIGRATIONS = (
 _VACUUM_AT_START = 64_000_000
 """Bytes of a file that can be written anew at start without anybody waiting long: half a second."""
 
+_LOG_BYTES = 4_000_000
+"""To which the write-ahead log is cut back after it had to be longer."""
+
 _MAY_PASS = frozenset(
     {
         sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
@@ -75,7 +81,15 @@ _MAY_PASS = frozenset(
 
 
 class DiskTrouble(StoreError):
-    """The disk is full, read-only or failing. Nothing of the transaction was written; try it again later."""
+    """The disk is full, read-only or failing. Nothing of the transaction was written; try it again later.
+
+    Attributes:
+        full: there was no space; only to give some back helps.
+    """
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(message)
 
 
 class Damaged(StoreError):
@@ -93,7 +107,7 @@ def ours(path: Path) -> Iterator[None]:
         # The low byte is the kind, the rest says more.
         kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if kind in _MAY_PASS:
-            raise DiskTrouble(f"{path}: {error}") from error
+            raise DiskTrouble(f"{path}: {error}", full=kind == sqlite3.SQLITE_FULL) from error
         raise Damaged(f"{path}: {error}") from error
 
 
@@ -142,6 +156,7 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit that returned survives a power cut, not only a crash of the process.
     db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > len(_MIGRATIONS):
         raise StoreError(f"{path}: written by a newer version of the agent: install that version again")
@@ -149,7 +164,10 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
         db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
     shrinks = int(db.execute("PRAGMA auto_vacuum").fetchone()[0])
     if not shrinks and path.stat().st_size <= _VACUUM_AT_START:
-        make_shrinkable(db)
+        try:
+            make_shrinkable(db)
+        except sqlite3.OperationalError as error:
+            log.info("store: %s cannot give space back yet: %s", path, error)
 
 
 def make_shrinkable(db: sqlite3.Connection) -> None:

@@ -74,6 +74,7 @@ class Inspector:
     Args:
         deliver: takes the verdicts of one batch, in order.
         on_fail: gets every frame whose part failed; called in the loop, so it must be quick.
+        keep: gets every frame with its verdict, behind `deliver`; in the loop too.
         limit: end after so many frames; None for ever.
 
     Attributes:
@@ -91,6 +92,7 @@ class Inspector:
         *,
         batch: int,
         on_fail: Callable[[Frame], None] = lambda frame: None,
+        keep: Callable[[Frame, Verdict], None] = lambda frame, verdict: None,
         limit: int | None = None,
     ) -> None:
         self.inspected = 0
@@ -101,6 +103,7 @@ class Inspector:
         self._mailbox = mailbox
         self._deliver = deliver
         self._on_fail = on_fail
+        self._keep = keep
         self._batch = batch
         self._limit = limit
         self._history: dict[str, deque[Decision]] = {}
@@ -134,7 +137,10 @@ class Inspector:
             frames = self._mailbox.take(room, _TAKE_S)
             self._adopt()
             if frames:
-                self._deliver(self.judge(frames))
+                verdicts = self.judge(frames)
+                self._deliver(verdicts)
+                for frame, verdict in zip(frames, verdicts, strict=True):
+                    self._keep(frame, verdict)
                 self.inspected += len(frames)
 
     def _adopt(self) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from agent.errors import StoreError
+from agent.retention import Rank
 
 
 class UnknownEvent(StoreError):
@@ -58,5 +59,10 @@ def put_label(db: sqlite3.Connection, event_id: str, label: str, user: str, at: 
             "INSERT INTO label (event_id, user, station, seq, label, at) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (event_id, user) DO UPDATE SET label = excluded.label, at = excluded.at",
             (event_id, user, station, seq, label, at),
+        )
+        # What somebody has looked at is worth more than a sample.
+        db.execute(
+            "UPDATE image SET rank = ? WHERE event_id = ? AND rank < ?",
+            (Rank.LABELLED, event_id, Rank.LABELLED),
         )
     return Labelled(event_id, station, seq, verdict, user, before, label, since)

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -55,6 +56,30 @@ def _of_the_agent(now: JSON) -> Iterator[Metric]:
     for name, what in told.items():
         yield CounterMetricFamily(f"mekiki_results_{name}", what, results[name])
     yield GaugeMetricFamily("mekiki_results_waiting", "Verdicts not yet delivered.", results["waiting"])
+    yield from _of_storage(now["storage"])
+
+
+def _of_storage(storage: JSON) -> Iterator[Metric]:
+    gauges = {
+        "database_bytes": "Of the database without its free pages.",
+        "images": "Pictures kept as evidence.",
+        "image_bytes": "Of these pictures.",
+        "purging": "Whether old results or pictures are being deleted.",
+    }
+    for name, what in gauges.items():
+        yield GaugeMetricFamily(f"mekiki_storage_{name}", what, float(storage[name]))
+    counters = {
+        "images_dropped": "Pictures that were to be kept and are not.",
+        "purged": "Results that retention deleted.",
+        "purged_images": "Pictures that retention deleted.",
+    }
+    for name, what in counters.items():
+        yield CounterMetricFamily(f"mekiki_storage_{name}", what, storage[name])
+    if storage["oldest_at"] is not None:
+        oldest = datetime.fromisoformat(storage["oldest_at"]).timestamp()
+        yield GaugeMetricFamily(
+            "mekiki_storage_oldest_timestamp_seconds", "When the oldest result was decided.", oldest
+        )
 
 
 def _of_cameras(stations: JSON) -> Iterator[Metric]:

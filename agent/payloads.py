@@ -190,6 +190,16 @@ def stats(
             "lost": publisher.lost,
             "given_up": publisher.given_up,
         },
+        "storage": {
+            "database_bytes": publisher.kept.database_bytes,
+            "images": publisher.kept.images,
+            "image_bytes": publisher.kept.image_bytes,
+            "images_dropped": publisher.pictures_dropped,
+            "oldest_at": publisher.kept.oldest_at,
+            "purging": publisher.kept.purging,
+            "purged": publisher.kept.purged,
+            "purged_images": publisher.kept.purged_images,
+        },
         "stations": {feed.station: {**_feed(feed), **tallied(feed.station)} for feed in feeds},
     }
 

@@ -9,13 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from agent.board import Board
 from agent.config import MqttSettings
 from agent.database import DiskTrouble
 from agent.delivery import WINDOW, Delivery
+from agent.evidence import Evidence
+from agent.evidence_files import Written
 from agent.mqtt import Message
+from agent.retention import Retention
 from agent.store import Store
+from agent.tidying import NOTHING_KEPT, Kept
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -24,6 +29,8 @@ MAX_PENDING = 10_000
 """Verdicts that may wait in memory for the disk: at 100 parts a second, a full disk for 100 seconds."""
 _RETRY_STORE_S = 1.0
 _STRIKE_OFF_S = 0.25
+_LOOK_S = 5.0
+"""How often it is asked whether there is too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,9 @@ class PublisherStats:
         given_up: verdicts on disk whose delivery was given up, because too many waited.
         waiting: results not yet delivered.
         store_problem, link_problem: one sentence, or None while all is well.
+        kept: how much of the past is kept.
+        pictures_dropped: that were to be kept and are not.
+        pictures_problem: one sentence, or None while all is well.
     """
 
     stored: int
@@ -44,6 +54,9 @@ class PublisherStats:
     given_up: int
     store_problem: str | None
     link_problem: str | None
+    kept: Kept = NOTHING_KEPT
+    pictures_dropped: int = 0
+    pictures_problem: str | None = None
 
 
 class Publisher:
@@ -57,6 +70,7 @@ class Publisher:
         mqtt: the broker's settings; None stores without publishing.
         board: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
+        evidence: pictures to record beside the results; None where nobody keeps any.
 
     Attributes:
         turned_at: when the loop last turned, by `time.monotonic`.
@@ -73,6 +87,7 @@ class Publisher:
         result_topic: Callable[[str], str],
         board: Board,
         will: Message,
+        evidence: Evidence | None = None,
     ) -> None:
         self.turned_at = time.monotonic()
         self._store = store
@@ -86,7 +101,9 @@ class Publisher:
         self._pending: deque[Verdict] = deque()
         self._struck_at = 0.0
         self._stored = self._lost = 0
-        self._retry_store_at = 0.0
+        self._retry_store_at = self._tidy_at = 0.0
+        self._evidence = evidence
+        self._to_file: list[Written] = []
         self._store_problem: str | None = None
 
     def put(self, verdicts: Sequence[Verdict]) -> None:
@@ -95,6 +112,12 @@ class Publisher:
             while len(self._pending) >= MAX_PENDING and self._store_problem is None:
                 self._space.wait(0.1)
             self._pending.extend(verdicts)
+        self._wake.set()
+
+    def keep(self, retention: Retention) -> None:
+        """Go by another retention from the next commit on; from any thread."""
+        self._store.retention = retention
+        self._tidy_at = 0.0
         self._wake.set()
 
     def stop(self, drain_s: float, farewell: Message) -> None:
@@ -122,6 +145,9 @@ class Publisher:
             given_up=self._store.given_up,
             store_problem=self._store_problem,
             link_problem=self._delivery.problem,
+            kept=self._store.kept,
+            pictures_dropped=0 if self._evidence is None else self._evidence.dropped,
+            pictures_problem=None if self._evidence is None else self._evidence.problem,
         )
 
     def run(self) -> None:
@@ -133,6 +159,9 @@ class Publisher:
             self._write(now)
             self._delivery.tend(now, ending=self._stop_at is not None)
             self._send(now)
+            self._file(now)
+            self._tidy(now)
+        self._file(time.monotonic())
         self._delivery.leave(self._farewell)
         self._store.close()
         with self._space:
@@ -192,12 +221,53 @@ class Publisher:
         if self._store_problem is None:
             log.error("%s; inspection goes on, %d verdicts wait in memory", error, len(self._pending))
         self._store_problem = str(error)
+        if error.full:
+            try:
+                freed = self._store.make_room()
+            except DiskTrouble as worse:
+                log.error("%s", worse)
+                return
+            if freed:
+                log.warning("store: gave %.1f MB back to the full disk", freed / 1e6)
+                self._retry_store_at = self._tidy_at = now
 
     def _lose_oldest(self) -> None:
         with self._space:
             while len(self._pending) > MAX_PENDING:
                 self._pending.popleft()
                 self._lost += 1
+
+    # What is kept.
+
+    def _file(self, now: float) -> None:
+        """Record the pictures that were written, once their results are on disk."""
+        if self._evidence is None or (now < self._retry_store_at and self._stop_at is None):
+            return
+        # Not taken while some wait, so that the evidence thread notices and keeps no more.
+        if not self._to_file:
+            self._to_file = self._evidence.take()
+        if not self._to_file:
+            return
+        with self._space:
+            expected = {verdict.event_id for verdict in self._pending}
+        try:
+            filed = self._store.file(self._to_file, expected)
+        except DiskTrouble as error:
+            self._trouble(error, now)
+            return
+        self._to_file = filed
+
+    def _tidy(self, now: float) -> None:
+        """Delete a little of what is too much; never more than half of the time."""
+        if now < self._tidy_at or self._stop_at is not None:
+            return
+        began, more = time.monotonic(), False
+        try:
+            more = self._store.tidy(datetime.now(UTC))
+        except DiskTrouble as error:
+            self._trouble(error, now)
+        ended = time.monotonic()
+        self._tidy_at = ended + (ended - began if more else _LOOK_S)
 
     # Delivery.
 
@@ -212,7 +282,8 @@ class Publisher:
     def _patience(self) -> float:
         if self._stop_at is not None:
             return 0.01
-        return 0.02 if self._delivery.draining else _STRIKE_OFF_S
+        waits_s = 0.02 if self._delivery.draining else _STRIKE_OFF_S
+        return min(waits_s, max(0.001, self._tidy_at - time.monotonic()))
 
     def _finished(self) -> bool:
         if self._stop_at is None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agent import payloads
+from agent.ballast import Ballast
+from agent.data_folder import lock_folder
 from agent.database import NAME, Damaged, DiskTrouble, open_database, open_to_read, ours
-from agent.errors import StoreError, UsageError
+from agent.errors import StoreError
+from agent.evidence_files import EvidenceFiles, Written
 from agent.labels import Labelled, put_label
+from agent.retention import Retention, rank_of
+from agent.tidying import NOTHING_KEPT, Tidier
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,15 @@ _NUMBER = (
     "INSERT INTO numbering VALUES (?, ?) ON CONFLICT (station) DO UPDATE SET last_seq = excluded.last_seq"
 )
 _WAIT = "INSERT INTO outbox (station, seq) VALUES (?, ?)"
+
+_RESULT = """
+SELECT station, seq, substr(decided_at, 1, 10), verdict,
+  EXISTS (SELECT 1 FROM label l WHERE l.event_id = v.event_id)
+FROM verdict v WHERE event_id = ?"""
+_GIVEN_UP_AT_ONCE = 1000
+"""Of one commit; where `max_waiting` was lowered the rest follows with the next ones."""
+_SHED_BYTES = 1_000_000
+"""Of pictures, where there is no ballast to give back."""
 
 _Row = tuple[Verdict, int, str]
 """A verdict, its number, and its payload."""
@@ -75,44 +88,59 @@ class Store:
 
     Args:
         folder: the data folder; made if absent, and locked while the store is open.
-        keep_results: delivered results kept per station; the oldest go first.
-        min_free_mb: below this much free disk nothing is written; the plant's other programs need it too.
-        max_waiting: results that may wait for delivery; beyond it the oldest are given up and counted.
-
+        retention: how much is kept.
         outbox: False where nobody is to be told: results are kept, none waits.
+
+    Attributes:
+        retention: may be replaced by any thread at any time; the next commit goes by it.
+        files: of the pictures.
+        kept: how much is kept, as it was found last; any thread may read it.
 
     Raises:
         StoreError: the folder cannot be written, is in use by another agent, or the file is no database.
         DiskTrouble: the file cannot be opened now.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        keep_results: int,
-        max_waiting: int,
-        min_free_mb: int = 0,
-        outbox: bool = True,
-    ) -> None:
+    def __init__(self, folder: Path, retention: Retention, *, outbox: bool = True) -> None:
         self.path = folder / NAME
+        self.retention = retention
+        self.files = EvidenceFiles(folder)
         self.given_up = 0
-        self._keep_results = keep_results
-        self._max_waiting = max_waiting
-        self._min_free_bytes = min_free_mb * 1_000_000
+        self.kept = NOTHING_KEPT
         self._outbox = outbox
+        self._ballast = Ballast(folder)
+        self._unsettled: list[tuple[str, str, str]] = []
         self._lock = lock_folder(folder)
         try:
-            self._db = open_database(self.path)
-            with ours(self.path):
-                self._last_seq: dict[str, int] = dict(self._db.execute(_LAST).fetchall())
-                self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
+            self._open()
         except Damaged as error:
             self._lock.close()
             raise StoreError(f"{error}: move the file away to start with an empty store") from error
         except BaseException:
             self._lock.close()
             raise
+
+    def _open(self) -> None:
+        self._db = open_database(self.path)
+        try:
+            with ours(self.path):
+                self._last_seq: dict[str, int] = dict(self._db.execute(_LAST).fetchall())
+                self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
+                self._tidier = Tidier(self._db, self.files)
+                self.kept = self._tidier.kept()
+            self._recover()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _recover(self) -> None:
+        """Bring pictures and database together after a crash: at most what was being written then."""
+        staged = self.files.staged()
+        try:
+            if staged:
+                self.file(staged)
+        except DiskTrouble as error:
+            log.warning("%s; %d pictures wait for the next start", error, len(staged))
 
     def commit(self, verdicts: Sequence[Verdict], delivered: Sequence[int] = ()) -> list[Outgoing]:
         """Write new verdicts and strike delivered ones off the outbox, in one durable transaction.
@@ -146,9 +174,10 @@ class Store:
             stations = {v.station for v, _, _ in rows}
             self._db.executemany(_NUMBER, [(station, last_seq[station]) for station in stations])
             ids = [self._db.execute(_WAIT, (v.station, seq)).lastrowid for v, seq, _ in self._told(rows)]
-            excess = self.waiting + len(ids) - max(struck, 0) - self._max_waiting
+            excess = self.waiting + len(ids) - max(struck, 0) - self.retention.max_waiting
             given_up = self._give_up(excess) if excess > 0 else 0
-            self._forget(stations, last_seq)
+            for station in stations:
+                self._tidier.forget_excess(station, self.retention, last_seq[station])
         self._last_seq = last_seq
         self.given_up += given_up
         self.waiting += len(ids) - max(struck, 0) - given_up
@@ -226,6 +255,96 @@ class Store:
                 record(labelled)
         return labelled
 
+    def file(self, written: Sequence[Written], expected: Set[str] = frozenset()) -> list[Written]:
+        """Record pictures that are staged, in one durable transaction, and move them to their places.
+
+        Args:
+            expected: event ids of results that are yet to be committed.
+
+        Returns:
+            Those whose result is yet to come: file them later. One whose result was lost goes.
+
+        Raises:
+            DiskTrouble: nothing was recorded; try again with the same pictures.
+        """
+        filed: list[tuple[str, str, str]] = []
+        images = image_bytes = 0
+        with self._transaction():
+            for picture in written:
+                row = self._db.execute(_RESULT, (picture.event_id,)).fetchone()
+                if row is None:
+                    continue
+                station, seq, day, verdict, labelled = row
+                rank = rank_of(verdict, labelled=bool(labelled))
+                # One that was recorded before a crash is but to be moved.
+                new = self._db.execute(
+                    "INSERT OR IGNORE INTO image (event_id, station, seq, day, rank, bytes)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (picture.event_id, station, seq, day, rank, picture.bytes),
+                ).rowcount
+                filed.append((picture.event_id, station, day))
+                images += new
+                image_bytes += new * picture.bytes
+        self._tidier.filed(images, image_bytes)
+        self._unsettled += filed
+        self._settle()
+        known = {event_id for event_id, _, _ in filed}
+        rest = [picture for picture in written if picture.event_id not in known]
+        for picture in rest:
+            if picture.event_id not in expected:
+                self.files.discard(picture.event_id)
+        return [picture for picture in rest if picture.event_id in expected]
+
+    def tidy(self, now: datetime) -> bool:
+        """Delete a little of what retention lets go; some ten milliseconds at most.
+
+        Returns:
+            Whether there is more to do.
+
+        Raises:
+            DiskTrouble: the disk does not take it now.
+        """
+        retention = self.retention
+        self._settle()
+        try:
+            self._ballast.take_on(retention.ballast_bytes, self._disk_free(), retention.min_free_bytes)
+            if self._ballast.size < retention.ballast_bytes:
+                # Pictures make room for it: the next full disk finds it there again.
+                room = retention.min_free_bytes + 2 * retention.ballast_bytes
+                retention = replace(retention, min_free_bytes=room)
+            with ours(self.path):
+                more = self._tidier.look(retention, self._disk_free(), now, self._last_seq)
+            if more:
+                with self._transaction():
+                    self._tidier.step(retention, self._last_seq)
+            with ours(self.path):
+                self.kept = self._tidier.kept()
+        except OSError as error:
+            self._tidier.count()
+            raise DiskTrouble(f"{self.path.parent}: {error.strerror or error}") from error
+        except StoreError:
+            self._tidier.count()
+            raise
+        return more
+
+    def make_room(self) -> int:
+        """Give back space on a full disk: the ballast, or else pictures; return how many bytes.
+
+        Raises:
+            DiskTrouble: that cannot be done either.
+        """
+        try:
+            freed = self._ballast.throw_off()
+            with ours(self.path):
+                if not freed:
+                    freed = self._tidier.shed(max(self.retention.ballast_bytes, _SHED_BYTES))
+                if freed:
+                    # What stands in the log twice stands in the file once.
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except OSError as error:
+            raise DiskTrouble(f"{self.path.parent}: {error.strerror or error}") from error
+        return freed
+
     def close(self) -> None:
         """Close the database and let another agent have the folder."""
         self._db.close()
@@ -235,13 +354,17 @@ class Store:
         return rows if self._outbox else []
 
     def _require_room(self) -> None:
+        floor = self.retention.min_free_bytes
+        if self._disk_free() < floor:
+            raise DiskTrouble(
+                f"{self.path}: less than {floor // 1_000_000} MB free on the disk (storage.min_free_mb)"
+            )
+
+    def _disk_free(self) -> int:
         try:
-            free = shutil.disk_usage(self.path.parent).free
+            return shutil.disk_usage(self.path.parent).free
         except OSError as error:
             raise DiskTrouble(f"{self.path}: {error.strerror}") from error
-        if free < self._min_free_bytes:
-            floor_mb = self._min_free_bytes // 1_000_000
-            raise DiskTrouble(f"{self.path}: less than {floor_mb} MB free on the disk (storage.min_free_mb)")
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with ours(self.path):
@@ -255,59 +378,24 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             yield
 
+    def _settle(self) -> None:
+        """Move recorded pictures to their places."""
+        while self._unsettled:
+            try:
+                self.files.settle(*self._unsettled[0])
+            except FileNotFoundError:
+                # Somebody removed it by hand; `mekiki store check` names it.
+                log.warning("store: the picture of %s is not there", self._unsettled[0][0])
+            except OSError as error:
+                raise DiskTrouble(f"{self.files.root}: {error.strerror or error}") from error
+            self._unsettled.pop(0)
+
     def _give_up(self, excess: int) -> int:
         cursor = self._db.execute(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)", (excess,)
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)",
+            (min(excess, _GIVEN_UP_AT_ONCE),),
         )
         return cursor.rowcount
-
-    def _forget(self, stations: set[str], last_seq: dict[str, int]) -> None:
-        # Old results go once they are delivered; what waits in the outbox always stays.
-        for station in stations:
-            self._db.execute(
-                "DELETE FROM verdict WHERE station = :station AND seq < MIN(:keep_from,"
-                " IFNULL((SELECT MIN(seq) FROM outbox WHERE station = :station), :keep_from))",
-                {"station": station, "keep_from": last_seq[station] + 1 - self._keep_results},
-            )
-
-
-def lock_folder(folder: Path) -> TextIO:
-    """Take the data folder for this process; the lock dies with it, also by kill -9.
-
-    Raises:
-        StoreError: another process has it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "lock").open("a")
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: the data folder cannot be written: {error.strerror}: "
-            "give its owner the right to write, or set agent.data_dir"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise StoreError(
-            f"{folder}: another agent uses this data folder: stop it, or set agent.data_dir"
-        ) from None
-    return handle
-
-
-def require_owner(data: Path, command: str) -> None:
-    """Keep root from leaving files that the service's user can neither change nor take away.
-
-    Args:
-        command: of `mekiki`, for the message.
-
-    Raises:
-        UsageError: names the user to be.
-    """
-    existing = next(path for path in (data, *data.absolute().parents) if path.exists())
-    owner = existing.stat().st_uid
-    if os.geteuid() == 0 and owner != 0:
-        raise UsageError(f"{data}: belongs to user {owner}: sudo -u '#{owner}' mekiki {command} ...")
 
 
 def peek(path: Path) -> int:

@@ -31,6 +31,7 @@ from adapters.engine import Engine
 from adapters.open import ModelSettings, open_engine
 from adapters.prompts import probabilities
 from agent.ids import ulid
+from agent.retention import Retention
 from agent.store import Store
 from agent.verdict import Decision, Outcome, Provenance, Verdict
 from benchmarks.machine import describe, in_words, table, write
@@ -158,7 +159,7 @@ def _add(store: Store) -> None:
 
 
 def _open(folder: Path, most: int) -> Store:
-    return Store(folder, keep_results=10 * most, max_waiting=10 * most, outbox=False)
+    return Store(folder, Retention(keep_results=10 * most, max_waiting=10 * most), outbox=False)
 
 
 def _fill(folder: Path, size: int) -> None:

@@ -31,6 +31,7 @@ from agent.board import Board
 from agent.configfile import load
 from agent.ids import ulid
 from agent.publisher import Publisher
+from agent.retention import Retention
 from agent.status import Status
 from agent.store import Store
 from agent.tally import Tally
@@ -156,7 +157,7 @@ def _verdicts(folder: Path, port: int, count: int = 20_000) -> dict[str, Any]:
     """How fast verdicts go to disk and to the broker, without a camera and a model in their way."""
     loaded = load(config(folder, port, 1, data="verdicts"))
     status = Status(loaded.config, open_engine(ModelSettings()).info, list, Tally())
-    store = Store(folder / "verdicts", keep_results=1_000_000, max_waiting=1_000_000)
+    store = Store(folder / "verdicts", Retention(keep_results=1_000_000, max_waiting=1_000_000))
     publisher = Publisher(
         store,
         loaded.config.mqtt,

@@ -20,10 +20,10 @@ from adapters.open import ModelSettings, open_engine
 from adapters.version import Version, Window
 from agent.audit import Audit
 from agent.cli import main
+from agent.data_folder import lock_folder, require_owner
 from agent.errors import UsageError
 from agent.recipes import shipped
 from agent.requests import take
-from agent.store import lock_folder, require_owner
 
 AT = "2026-01-01T00:00:00.000Z"
 

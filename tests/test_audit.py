@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audit import GENESIS, Audit, Report, verify
+from agent.data_folder import lock_folder
 from agent.requests import Kind, Request, agent_runs, ask, finish, take
-from agent.store import lock_folder
 
 AT = "2026-01-01T00:00:00.000Z"
 

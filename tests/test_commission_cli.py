@@ -17,8 +17,8 @@ from adapters.seen import Seen
 from agent import cli_parser
 from agent.audit import verify
 from agent.cli import main
+from agent.data_folder import lock_folder
 from agent.recipes import shipped
-from agent.store import lock_folder
 
 DEFECTS = ["scratch", "dent", "stain", "missing_hole", "chipped_edge"]
 

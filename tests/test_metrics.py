@@ -37,8 +37,12 @@ TOKEN = "a token that is long enough"
 NOW: JSON = {
     "health": "degraded",
     "results": {"stored": 3, "published": 2, "waiting": 1, "lost": 0, "given_up": 0},
+    "storage": {
+        "database_bytes": 9, "images": 2, "image_bytes": 5, "images_dropped": 1, "oldest_at": None,
+        "purging": True, "purged": 7, "purged_images": 0,
+    },
     "stations": {},
-}
+}  # fmt: skip
 
 
 def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:

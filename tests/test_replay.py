@@ -23,8 +23,8 @@ from test_learning import promote
 
 from agent.cli import main
 from agent.configfile import Loaded
+from agent.data_folder import lock_folder
 from agent.replay_plot import rolling
-from agent.store import lock_folder
 from camera.frame import Capture
 from camera.recorder import Limits, Recorder
 from camera.settings import QualityLimits, RegionOfInterest, SimulatedCamera

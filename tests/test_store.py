@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_failed_commit_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 def test_below_the_free_space_floor_nothing_is_written(tmp_path: Path) -> None:
     """`min_free_mb` leaves the disk to the plant's other programs."""
-    store = a_store(tmp_path, min_free_mb=10**9)
+    store = a_store(tmp_path, min_free_bytes=10**15)
 
     with pytest.raises(DiskTrouble, match=r"storage\.min_free_mb"):
         store.commit([a_verdict()])
@@ -121,7 +122,7 @@ def test_striking_off_works_below_the_floor(tmp_path: Path) -> None:
     """It only makes room; refusing it would have everything sent again after a crash."""
     store = a_store(tmp_path)
     rows = store.commit([a_verdict() for _ in range(5)])
-    store._min_free_bytes = 10**18
+    store.retention = replace(store.retention, min_free_bytes=10**18)
 
     store.commit([], [row.id for row in rows])
 

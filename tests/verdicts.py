@@ -12,6 +12,7 @@ from agent.config import MqttSettings
 from agent.ids import ulid
 from agent.mqtt import Message
 from agent.publisher import Publisher
+from agent.retention import Retention
 from agent.store import Store
 from agent.verdict import Decision, Outcome, Provenance, Verdict
 from camera.frame import Quality
@@ -45,8 +46,9 @@ def a_verdict(station: str = "top", part: int = 1) -> Verdict:
 _opened: list[Store] = []
 
 
-def a_store(folder: Path, **limits: int) -> Store:
-    store = Store(folder, **{"keep_results": 1_000_000, "max_waiting": 1_000_000, **limits})
+def a_store(folder: Path, *, outbox: bool = True, **limits: int) -> Store:
+    retention = Retention(**{"keep_results": 1_000_000, "max_waiting": 1_000_000, **limits})
+    store = Store(folder, retention, outbox=outbox)
     _opened.append(store)
     return store
 

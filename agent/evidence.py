@@ -1,0 +1,139 @@
+"""Thread `evidence`: pictures of inspected parts, as JPEG, on the disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.config import EvidenceSettings
+from agent.evidence_files import EvidenceFiles, Written
+from agent.retention import Rank, wanted
+from agent.verdict import Verdict
+from camera.frame import Frame, Image
+from camera.images import encode_jpeg
+
+log = logging.getLogger(__name__)
+
+MAX_PICTURES = 16
+"""That may wait to be encoded: some 100 MB of 1080p."""
+MAX_STAGED = 64
+"""Written pictures that may wait to be recorded, while the database is busy or its disk is full."""
+_TAKE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Offer:
+    rank: Rank
+    event_id: str
+    image: Image
+
+
+class Evidence:
+    """When 16 pictures wait, the least valuable is given up, of equals the oldest, and counted; nobody waits.
+
+    The inspector offers, the thread `evidence` encodes and writes, the publisher takes what was written and
+    records it. `settings` may be replaced by any thread; the next offer goes by it.
+
+    Args:
+        files: where pictures are staged.
+        settings: whose pictures are kept, and how.
+        floor: returns how many bytes of the disk are to stay free; below it no picture is written.
+
+    Attributes:
+        dropped: pictures that were to be kept and are not.
+        problem: why the last one could not be written; None while all is well.
+    """
+
+    def __init__(
+        self, files: EvidenceFiles, settings: EvidenceSettings, floor: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.settings = settings
+        self.dropped = 0
+        self.problem: str | None = None
+        self._files = files
+        self._floor = floor
+        self._changed = threading.Condition()
+        self._offers: list[_Offer] = []
+        self._written: deque[Written] = deque()
+        self._ended = False
+
+    def offer(self, frame: Frame, verdict: Verdict) -> None:
+        """Take a picture where it is to be kept; from the inspector's thread, at once.
+
+        Args:
+            frame: its `image` has the masks burnt in.
+            verdict: was given to the publisher before.
+        """
+        rank = wanted(self.settings, verdict.decision.verdict, verdict.event_id)
+        if rank is None or frame.image is None:
+            return
+        with self._changed:
+            self._offers.append(_Offer(rank, verdict.event_id, frame.image))
+            if len(self._offers) > MAX_PICTURES:
+                self._offers.remove(min(self._offers, key=lambda offer: (offer.rank, offer.event_id)))
+                self.dropped += 1
+            self._changed.notify_all()
+
+    def take(self) -> list[Written]:
+        """Return what was written since the last call; for the publisher."""
+        with self._changed:
+            written = list(self._written)
+            self._written.clear()
+            self._changed.notify_all()
+        return written
+
+    def lost(self, count: int) -> None:
+        """Count pictures whose result never came to be stored; for the publisher."""
+        with self._changed:
+            self.dropped += count
+
+    def end(self) -> None:
+        """Let `run` end once what was offered is written; from any thread."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Encode and write until `end`."""
+        while (offer := self._next()) is not None:
+            try:
+                self._write(offer)
+            except OSError as error:
+                self._give_up(str(error))
+
+    def _next(self) -> _Offer | None:
+        with self._changed:
+            while True:
+                # At the end nobody may take any more: what is staged then is recorded at no time.
+                if self._offers and len(self._written) < MAX_STAGED:
+                    return self._offers.pop(0)
+                if self._ended:
+                    self.dropped += len(self._offers)
+                    return None
+                self._changed.wait(_TAKE_S)
+
+    def _write(self, offer: _Offer) -> None:
+        settings = self.settings
+        jpeg = encode_jpeg(offer.image, max_width_px=settings.max_width_px, quality=settings.jpeg_quality)
+        free = shutil.disk_usage(self._files.root.parent).free
+        if free - len(jpeg) < self._floor():
+            free_mb = free // 1_000_000
+            self._give_up(f"{free_mb} MB free on the disk: no pictures are kept (storage.min_free_mb)")
+            return
+        self._files.stage(offer.event_id, jpeg)
+        if self.problem is not None:
+            log.info("evidence: pictures are kept again, %d were not", self.dropped)
+            self.problem = None
+        with self._changed:
+            self._written.append(Written(offer.event_id, len(jpeg)))
+
+    def _give_up(self, problem: str) -> None:
+        with self._changed:
+            self.dropped += 1
+        if self.problem is None:
+            log.warning("evidence: %s", problem)
+        self.problem = problem

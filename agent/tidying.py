@@ -1,0 +1,255 @@
+"""Deleting what retention lets go, a little at a time, so that nobody waits long for the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.database import used_bytes
+from agent.evidence_files import EvidenceFiles
+from agent.payloads import timestamp
+from agent.retention import Excess, Holdings, Retention, excess
+
+AT_ONCE = 200
+"""Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""
+_ROW_BYTES = 150
+"""Of a result beside its payload, with its places in the indices."""
+_FREE_PAGES = 256
+"""Free pages that stay in the file: what comes next is written there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept now.
+
+    Attributes:
+        database_bytes: without its free pages.
+        oldest_at: when the oldest result was decided, ISO-8601; None where there is none.
+        purging: whether something is being deleted.
+        purged, purged_images: results and pictures that were deleted since the start.
+    """
+
+    database_bytes: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    oldest_at: str | None = None
+    purging: bool = False
+    purged: int = 0
+    purged_images: int = 0
+
+
+NOTHING_KEPT = Kept()
+
+
+class Tidier:
+    """Owns what is known of how much is kept. Every call is made by the thread that owns the connection.
+
+    Pictures go in two steps: a transaction dooms them, then their files go, then the next transaction
+    forgets them. So after a crash the doomed ones are all that may lack a file.
+
+    Args:
+        db: the store's connection.
+        files: the pictures.
+    """
+
+    def __init__(self, db: sqlite3.Connection, files: EvidenceFiles) -> None:
+        self._db = db
+        self._files = files
+        self.images = self.image_bytes = self.purged = self.purged_images = 0
+        self.count()
+        self._excess: Excess | None = None
+        self._shrinking = False
+
+    def count(self) -> None:
+        """Count the pictures, at the start and after a transaction that came to nothing."""
+        self.images, self.image_bytes = self._db.execute(
+            "SELECT COUNT(*), IFNULL(SUM(bytes), 0) FROM image"
+        ).fetchone()
+
+    def filed(self, images: int, image_bytes: int) -> None:
+        """Count pictures that were recorded."""
+        self.images += images
+        self.image_bytes += image_bytes
+
+    def forget_excess(self, station: str, retention: Retention, last_seq: int) -> None:
+        """Forget what is beyond `keep_results`, in the caller's transaction; a backlog is left to `step`."""
+        upto = self._last_to_go(station, _NOTHING, retention, last_seq)
+        if upto:
+            forget(self._db, station, upto)
+
+    def kept(self) -> Kept:
+        """Return what is kept now."""
+        oldest = self._db.execute(_OLDEST).fetchone()
+        return Kept(
+            used_bytes(self._db)[0],
+            self.images,
+            self.image_bytes,
+            None if oldest is None else oldest[0],
+            self._excess is not None,
+            self.purged,
+            self.purged_images,
+        )
+
+    def look(self, retention: Retention, disk_free: int, now: datetime, last_seq: Mapping[str, int]) -> bool:
+        """Find out whether anything is to go; return whether `step` has work."""
+        held = Holdings(used_bytes(self._db)[0], self.image_bytes, disk_free)
+        found = excess(retention, held, now)
+        due = (
+            found.image_bytes > 0
+            or found.result_bytes > 0
+            or self._doomed()
+            or self._images_before(found.images_before)
+            or any(self._last_to_go(s, found, retention, last) for s, last in last_seq.items())
+        )
+        self._excess = found if due else None
+        self._shrinking = used_bytes(self._db)[1] > _FREE_PAGES * self._page_size()
+        return self._excess is not None or self._shrinking
+
+    def step(self, retention: Retention, last_seq: Mapping[str, int]) -> None:
+        """Delete at most `AT_ONCE` results and pictures, or give back as many pages.
+
+        In the caller's transaction.
+
+        Files of doomed pictures are removed here, before the transaction that forgets them is committed:
+        `remove` and this one may be done again.
+        """
+        if self._excess is None:
+            self._db.execute(f"PRAGMA incremental_vacuum({AT_ONCE})").fetchall()
+            return
+        gone = self._forget_doomed()
+        self._doom_images(self._excess, gone)
+        for station, last in last_seq.items():
+            upto = self._last_to_go(station, self._excess, retention, last)
+            if upto:
+                self.purged += forget(self._db, station, upto)
+                return
+        if self._excess.result_bytes > 0:
+            self._forget_bytes(self._excess.result_bytes, last_seq)
+
+    def shed(self, image_bytes: int) -> int:
+        """Remove files of the least evidence without a word to the database: the disk takes none.
+
+        Their rows follow: the same pictures are the first to be doomed once it does.
+        """
+        freed = 0
+        for event_id, station, day, size in self._least_evidence():
+            if freed >= image_bytes:
+                break
+            self._files.remove(station, day, event_id)
+            freed += size
+        return freed
+
+    def _page_size(self) -> int:
+        return int(self._db.execute("PRAGMA page_size").fetchone()[0])
+
+    def _doomed(self) -> bool:
+        return self._db.execute("SELECT 1 FROM image WHERE doomed = 1 LIMIT 1").fetchone() is not None
+
+    def _images_before(self, event_id: str) -> bool:
+        return (
+            self._db.execute(
+                "SELECT 1 FROM image WHERE event_id < ? AND doomed = 0 LIMIT 1", (event_id,)
+            ).fetchone()
+            is not None
+        )
+
+    def _least_evidence(self) -> list[tuple[str, str, str, int]]:
+        return self._db.execute(
+            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 0 ORDER BY rank, event_id"
+            " LIMIT ?",
+            (AT_ONCE,),
+        ).fetchall()
+
+    def _forget_doomed(self) -> int:
+        """Remove doomed pictures and return their bytes."""
+        rows = self._db.execute(
+            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 1 LIMIT ?", (AT_ONCE,)
+        ).fetchall()
+        for event_id, station, day, _ in rows:
+            self._files.remove(station, day, event_id)
+        self._db.executemany("DELETE FROM image WHERE event_id = ?", [(row[0],) for row in rows])
+        gone = int(sum(row[3] for row in rows))
+        self.images -= len(rows)
+        self.image_bytes -= gone
+        self.purged_images += len(rows)
+        return gone
+
+    def _doom_images(self, found: Excess, gone: int) -> None:
+        """Doom what is too old, and beyond the `gone` bytes what is too much."""
+        # By age in the order of age, for bytes in the order of evidence.
+        self._db.execute(
+            "UPDATE image SET doomed = 1 WHERE event_id IN"
+            " (SELECT event_id FROM image WHERE event_id < ? AND doomed = 0 ORDER BY event_id LIMIT ?)",
+            (found.images_before, AT_ONCE),
+        )
+        already = self._db.execute("SELECT IFNULL(SUM(bytes), 0) FROM image WHERE doomed = 1").fetchone()[0]
+        already += gone
+        going = []
+        for event_id, _, _, size in self._least_evidence():
+            if already >= found.image_bytes:
+                break
+            going.append((event_id,))
+            already += size
+        self._db.executemany("UPDATE image SET doomed = 1 WHERE event_id = ?", going)
+
+    def _last_to_go(self, station: str, found: Excess, retention: Retention, last_seq: int) -> int:
+        """Return up to which number a station's next results go for their age or their number; 0: none."""
+        end = min(self._first_waiting(station), last_seq + 1)
+        too_many = min(last_seq - retention.keep_results, end - 1)
+        first = self._db.execute("SELECT MIN(seq) FROM verdict WHERE station = ?", (station,)).fetchone()[0]
+        if first is None:
+            return 0
+        upto = min(too_many, first + AT_ONCE - 1) if too_many >= first else 0
+        if found.results_before is None:
+            return int(upto)
+        # The last that is old among the first ones: a clock that was wrong for a while blocks nothing.
+        old = self._db.execute(
+            "SELECT MAX(seq) FROM (SELECT seq, decided_at FROM verdict WHERE station = ? AND seq < ?"
+            " ORDER BY seq LIMIT ?) WHERE decided_at < ?",
+            (station, end, AT_ONCE, timestamp(found.results_before)),
+        ).fetchone()[0]
+        return max(int(upto), old or 0)
+
+    def _forget_bytes(self, wanted: int, last_seq: Mapping[str, int]) -> None:
+        """Forget the oldest results of all stations that are delivered, as many as take so many bytes."""
+        oldest = []
+        for station in last_seq:
+            oldest += [
+                (decided_at, station, seq, size)
+                for seq, decided_at, size in self._db.execute(
+                    "SELECT seq, decided_at, length(payload) FROM verdict WHERE station = ? AND seq < ?"
+                    " ORDER BY seq LIMIT ?",
+                    (station, self._first_waiting(station), AT_ONCE),
+                )
+            ]
+        upto: dict[str, int] = {}
+        for _, station, seq, size in sorted(oldest)[:AT_ONCE]:
+            if wanted <= 0:
+                break
+            upto[station] = max(seq, upto.get(station, 0))
+            wanted -= size + _ROW_BYTES
+        for station, seq in upto.items():
+            self.purged += forget(self._db, station, seq)
+
+    def _first_waiting(self, station: str) -> int:
+        first = self._db.execute("SELECT MIN(seq) FROM outbox WHERE station = ?", (station,)).fetchone()[0]
+        return 2**62 if first is None else int(first)
+
+
+def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
+    """Delete a station's results up to a number with all that hangs on them; return how many."""
+    db.execute("UPDATE image SET doomed = 1 WHERE station = ? AND seq <= ?", (station, upto))
+    db.execute("DELETE FROM label WHERE station = ? AND seq <= ?", (station, upto))
+    return db.execute("DELETE FROM verdict WHERE station = ? AND seq <= ?", (station, upto)).rowcount
+
+
+_NOTHING = Excess(None, "", 0, 0)
+_OLDEST = """
+WITH RECURSIVE s(station) AS (
+  SELECT MIN(station) FROM verdict
+  UNION ALL
+  SELECT (SELECT MIN(station) FROM verdict WHERE station > s.station) FROM s WHERE station IS NOT NULL)
+SELECT MIN((SELECT decided_at FROM verdict v WHERE v.station = s.station ORDER BY seq LIMIT 1)) FROM s"""
+"""When the oldest result was decided, by a look at the first one of each station."""
