@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,7 @@ _MIGRATIONS = (
 _VACUUM_AT_START = 64_000_000
 """Bytes of a file that can be written anew at start without anybody waiting long: half a second."""
 
+_LOOK_S = 1.0
 _LOG_BYTES = 4_000_000
 """To which the write-ahead log is cut back after it had to be longer."""
 
@@ -111,6 +113,25 @@ def ours(path: Path) -> Iterator[None]:
         raise Damaged(f"{path}: {error}") from error
 
 
+def require_whole(db: sqlite3.Connection, path: Path) -> None:
+    """Look for damage for a second at most; what is not found then is when it is met.
+
+    Raises:
+        Damaged: with what is wrong first.
+    """
+    until = time.monotonic() + _LOOK_S
+    db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+    try:
+        with ours(path):
+            found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except DiskTrouble:  # interrupted
+        return
+    finally:
+        db.set_progress_handler(None, 0)
+    if found != "ok":
+        raise Damaged(f"{path}: {found}")
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Open the file for writing, made or lifted to the present tables where needed.
 
@@ -118,10 +139,14 @@ def open_database(path: Path) -> sqlite3.Connection:
         StoreError: a newer version of the agent has written it.
         DiskTrouble, Damaged: it cannot be used.
     """
+    # Closed in order it has no log; a small one is looked at all the same.
+    suspect = Path(f"{path}-wal").exists() or (path.exists() and path.stat().st_size <= _VACUUM_AT_START)
     with ours(path):
         db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
         try:
             _set_up(db, path)
+            if suspect:
+                require_whole(db, path)
         except BaseException:
             db.close()
             raise

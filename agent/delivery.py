@@ -97,6 +97,19 @@ class Delivery:
         """Send results up to this outbox id too: they are on disk."""
         self._newest = newest
 
+    def begin_again(self) -> None:
+        """Send what waits over a new connection, as repeats: the outbox is another one.
+
+        Raises:
+            DiskTrouble: the outbox cannot be read now.
+        """
+        if self._link is not None:
+            self._link.end("the store was made anew")
+        self.acknowledged = set()
+        self._on_the_way.clear()
+        self._newest = self._attempted_to = self._backlog_to = self._store.newest_waiting()
+        self._sent_to = 0
+
     def struck_off(self) -> None:
         """Forget what was acknowledged: it has left the outbox."""
         self.acknowledged = set()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 FOLDER = "evidence"
 _NEW = ".new"
+_LOST = ".lost"
 """No station is called so: names begin with a letter or digit."""
 
 
@@ -68,6 +69,12 @@ class EvidenceFiles:
     def settled(self) -> Iterator[Path]:
         """Return the pictures that are in their places."""
         return (path for path in self.root.glob("*/*/*.jpg") if path.parent.parent.name != _NEW)
+
+    def set_aside(self, picture: Path) -> None:
+        """Move a picture whose result was lost with a damaged database out of the way."""
+        aside = self.root / _LOST
+        aside.mkdir(exist_ok=True)
+        picture.replace(aside / picture.name)
 
     def settle(self, event_id: str, station: str, day: str) -> None:
         """Move a recorded picture to its place; a power cut may undo that, the next start does it again."""

@@ -74,10 +74,12 @@ def conditions(
             )
     if publisher.link_problem is not None:
         found.append(Condition("broker", "mqtt", f"{publisher.link_problem}; results wait on disk"))
-    if publisher.store_problem is not None:
-        found.append(Condition("store", "store", publisher.store_problem))
-    if publisher.pictures_problem is not None:
-        found.append(Condition("store", "evidence", publisher.pictures_problem))
+    troubles = (
+        ("store", publisher.store_problem),
+        ("mekiki.db", publisher.damage),
+        ("evidence", publisher.pictures_problem),
+    )
+    found += [Condition("store", subject, problem) for subject, problem in troubles if problem is not None]
     if publisher.lost or publisher.given_up:
         # Numbers that grow stand in the stats; here they would make every message a new condition.
         found.append(Condition("results_lost", "store", "results were lost or given up since the start"))

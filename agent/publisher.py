@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from agent.board import Board
 from agent.config import MqttSettings
-from agent.database import DiskTrouble
+from agent.database import Damaged, DiskTrouble
 from agent.delivery import WINDOW, Delivery
 from agent.evidence import Evidence
 from agent.evidence_files import Written
@@ -29,6 +29,8 @@ MAX_PENDING = 10_000
 """Verdicts that may wait in memory for the disk: at 100 parts a second, a full disk for 100 seconds."""
 _RETRY_STORE_S = 1.0
 _STRIKE_OFF_S = 0.25
+_MEND_AGAIN_S = 60.0
+"""A disk that damages the database twice in a minute is none to go on with."""
 _LOOK_S = 5.0
 """How often it is asked whether there is too much."""
 
@@ -43,6 +45,7 @@ class PublisherStats:
         waiting: results not yet delivered.
         store_problem, link_problem: one sentence, or None while all is well.
         kept: how much of the past is kept.
+        damage: what is to be done about a database that was damaged; None where none was.
         pictures_dropped: that were to be kept and are not.
         pictures_problem: one sentence, or None while all is well.
     """
@@ -55,6 +58,7 @@ class PublisherStats:
     store_problem: str | None
     link_problem: str | None
     kept: Kept = NOTHING_KEPT
+    damage: str | None = None
     pictures_dropped: int = 0
     pictures_problem: str | None = None
 
@@ -102,6 +106,7 @@ class Publisher:
         self._struck_at = 0.0
         self._stored = self._lost = 0
         self._retry_store_at = self._tidy_at = 0.0
+        self._mended_at = float("-inf")
         self._evidence = evidence
         self._to_file: list[Written] = []
         self._store_problem: str | None = None
@@ -146,6 +151,7 @@ class Publisher:
             store_problem=self._store_problem,
             link_problem=self._delivery.problem,
             kept=self._store.kept,
+            damage=self._store.damage,
             pictures_dropped=0 if self._evidence is None else self._evidence.dropped,
             pictures_problem=None if self._evidence is None else self._evidence.problem,
         )
@@ -156,11 +162,10 @@ class Publisher:
             self._wake.wait(self._patience())
             self._wake.clear()
             now = self.turned_at = time.monotonic()
-            self._write(now)
-            self._delivery.tend(now, ending=self._stop_at is not None)
-            self._send(now)
-            self._file(now)
-            self._tidy(now)
+            try:
+                self._turn(now)
+            except Damaged as error:
+                self._mend(error, now)
         self._file(time.monotonic())
         self._delivery.leave(self._farewell)
         self._store.close()
@@ -169,6 +174,21 @@ class Publisher:
             self._pending.clear()
         if unwritten:
             log.error("store: the end came before %d verdicts were on disk, they are lost", unwritten)
+
+    def _turn(self, now: float) -> None:
+        self._write(now)
+        self._delivery.tend(now, ending=self._stop_at is not None)
+        self._send(now)
+        self._file(now)
+        self._tidy(now)
+
+    def _mend(self, error: Damaged, now: float) -> None:
+        """Go on with what can be read of a damaged database; inspection goes on meanwhile."""
+        if now < self._mended_at + _MEND_AGAIN_S:
+            raise error
+        self._mended_at = now
+        self._store.mend(error)
+        self._delivery.begin_again()
 
     # Store.
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from agent.errors import StoreError
 from agent.evidence_files import EvidenceFiles, Written
 from agent.labels import Labelled, put_label
 from agent.retention import Retention, rank_of
+from agent.salvage import finish_exchange, put_aside, salvage
 from agent.tidying import NOTHING_KEPT, Tidier
 from agent.verdict import Verdict
 
@@ -95,9 +96,10 @@ class Store:
         retention: may be replaced by any thread at any time; the next commit goes by it.
         files: of the pictures.
         kept: how much is kept, as it was found last; any thread may read it.
+        damage: what is to be done about a database that was damaged and put aside; None without one.
 
     Raises:
-        StoreError: the folder cannot be written, is in use by another agent, or the file is no database.
+        StoreError: the folder cannot be written, is in use by another agent, or is a newer version's.
         DiskTrouble: the file cannot be opened now.
     """
 
@@ -111,11 +113,14 @@ class Store:
         self._ballast = Ballast(folder)
         self._unsettled: list[tuple[str, str, str]] = []
         self._lock = lock_folder(folder)
+        self._last_seq: dict[str, int] = {}
+        self.damage: str | None = None
         try:
-            self._open()
-        except Damaged as error:
-            self._lock.close()
-            raise StoreError(f"{error}: move the file away to start with an empty store") from error
+            finish_exchange(folder)
+            try:
+                self._open()
+            except Damaged as error:
+                self._salvage(error)
         except BaseException:
             self._lock.close()
             raise
@@ -124,14 +129,40 @@ class Store:
         self._db = open_database(self.path)
         try:
             with ours(self.path):
-                self._last_seq: dict[str, int] = dict(self._db.execute(_LAST).fetchall())
+                self._last_seq = dict(self._db.execute(_LAST).fetchall())
                 self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
                 self._tidier = Tidier(self._db, self.files)
                 self.kept = self._tidier.kept()
             self._recover()
+            self._tell_damage()
         except BaseException:
             self._db.close()
             raise
+
+    def mend(self, error: Damaged) -> None:
+        """Take over what can be read into a new database; outbox ids may be others from here on.
+
+        Raises:
+            DiskTrouble: there is no room for it.
+        """
+        self._db.close()
+        self._salvage(error)
+
+    def _salvage(self, error: Damaged) -> None:
+        log.error("%s: it is put aside, what can be read is taken over", error)
+        found = salvage(self.path.parent, datetime.now(UTC), self._last_seq, outbox=self._outbox)
+        log.error("store: %s %s", self.path, found)
+        self._open()
+
+    def _tell_damage(self) -> None:
+        """Say so as long as a damaged file lies there: whoever has looked at it moves it away."""
+        aside = put_aside(self.path.parent)
+        self.damage = None
+        if aside:
+            self.damage = (
+                f"the database was damaged; what could be read was taken over: see the journal, run"
+                f" mekiki store check, then move {aside[-1].name} out of the data folder"
+            )
 
     def _recover(self) -> None:
         """Bring pictures and database together after a crash: at most what was being written then."""
@@ -319,6 +350,7 @@ class Store:
                     self._tidier.step(retention, self._last_seq)
             with ours(self.path):
                 self.kept = self._tidier.kept()
+            self._tell_damage()
         except OSError as error:
             self._tidier.count()
             raise DiskTrouble(f"{self.path.parent}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,12 +253,12 @@ def test_the_backlog_is_drained_at_its_pace(broker: Mosquitto, tmp_path: Path) -
 
 def test_a_full_disk_keeps_results_in_memory_and_says_so(tmp_path: Path) -> None:
     """Inspection goes on; when space returns everything is stored, in order."""
-    store = a_store(tmp_path / "data", min_free_mb=10**9)
+    store = a_store(tmp_path / "data", min_free_bytes=10**15)
     with running(a_publisher(store, None)) as publisher:
         publisher.put([a_verdict(part=part) for part in range(50)])
         wait_until(lambda: publisher.stats().store_problem is not None)
         publisher.put([a_verdict(part=part) for part in range(50, 80)])
-        store._min_free_bytes = 0
+        store.retention = replace(store.retention, min_free_bytes=0)
         wait_until(lambda: publisher.stats().stored == 80)
         assert publisher.stats().store_problem is None
         assert publisher.stats().lost == 0
@@ -265,7 +266,7 @@ def test_a_full_disk_keeps_results_in_memory_and_says_so(tmp_path: Path) -> None
 
 def test_a_disk_that_stays_full_loses_the_oldest_and_counts(tmp_path: Path) -> None:
     """Memory is bounded; what was lost is known."""
-    store = a_store(tmp_path / "data", min_free_mb=10**9)
+    store = a_store(tmp_path / "data", min_free_bytes=10**15)
     with running(a_publisher(store, None), drain_s=0.1) as publisher:
         one = a_verdict()
         publisher.put([one])
@@ -301,7 +302,7 @@ def test_a_hanging_name_server_keeps_nothing_from_the_disk(
 
 def test_what_the_end_cut_off_is_counted(tmp_path: Path) -> None:
     """A disk that is full until the end loses verdicts; the last numbers say so."""
-    store = a_store(tmp_path / "data", min_free_mb=10**9)
+    store = a_store(tmp_path / "data", min_free_bytes=10**15)
     with running(a_publisher(store, None), drain_s=0.1) as publisher:
         publisher.put([a_verdict() for _ in range(7)])
         wait_until(lambda: publisher.stats().store_problem is not None)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -189,13 +190,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         a_store(tmp_path / "file" / "data")
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    """Nothing is overwritten; the message says what to move away."""
+def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
+    """Nothing is overwritten, the line goes on, and somebody is told which file to look at."""
     (tmp_path / "mekiki.db").write_bytes(b"not a database" * 1000)
 
-    with pytest.raises(StoreError, match=r"mekiki\.db.*move the file away"):
-        a_store(tmp_path)
-    assert (tmp_path / "mekiki.db").read_bytes().startswith(b"not a database")
+    store = a_store(tmp_path)
+
+    (aside,) = tmp_path.glob("mekiki.db.damaged-*")
+    assert aside.read_bytes() == b"not a database" * 1000
+    assert aside.name in str(store.damage)
+    assert [row.seq for row in store.commit([a_verdict()])] == [1]
+    aside.rename(tmp_path / "seen")
+    store.tidy(datetime.now(UTC))
+    assert store.damage is None
 
 
 def test_a_store_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""A damaged database is put aside, what can be read goes on, and the agent always starts."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from damage_store import survive
+from evidence_site import judged, pictures_in, with_pictures
+from mqtt_peers import wait_until
+from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
+
+from agent.database import NAME
+from agent.health import conditions
+from agent.store_check import check
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    close_stores()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_page_of_noise_costs_its_own_results_at_most(tmp_path: Path, seed: int) -> None:
+    """Numbers go on, what waited waits, the damaged file is untouched, and the next start is an ordinary one.
+
+    More of them: python -m tests.damage_store --seeds 200
+    """
+    survive(tmp_path / "data", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", ["cut", "zeros", "noise"])
+def test_a_log_that_is_torn_anywhere_opens(tmp_path: Path, torn: str) -> None:
+    """At each 512-byte boundary of the last commits: whole commits stay, no gap, no number twice."""
+    store = a_store(tmp_path / "data")
+    store.commit([a_verdict() for _ in range(20)])
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    log = tmp_path / "data" / f"{NAME}-wal"
+    for _ in range(3):
+        store.commit([a_verdict() for _ in range(2)])
+    content = log.read_bytes()
+    seen = set()
+    for number, boundary in enumerate([*range(0, len(content), 512), len(content)]):
+        copy = tmp_path / f"{number}"
+        copy.mkdir()
+        shutil.copy(tmp_path / "data" / NAME, copy / NAME)
+        rest = len(content) - boundary
+        tail = {"cut": b"", "zeros": bytes(rest), "noise": random.Random(number).randbytes(rest)}[torn]
+        (copy / log.name).write_bytes(content[:boundary] + tail)
+        again = a_store(copy)
+        last = again.last_seq("top")
+        assert [row.seq for row in again.between("top", 1, 99, 99)] == list(range(1, last + 1))
+        assert [row.seq for row in again.commit([a_verdict()])] == [last + 1]
+        assert again.damage is None
+        seen.add(last)
+        again.close()
+        shutil.rmtree(copy)
+    assert seen == {20, 22, 24, 26}
+
+
+def test_damage_that_is_met_at_work_is_mended_at_work(tmp_path: Path) -> None:
+    """Inspection goes on; every result before and after is stored and waits; health says what to do."""
+    store = a_store(tmp_path)
+    publisher = a_publisher(store, None)
+    thread = threading.Thread(target=publisher.run)
+    thread.start()
+    publisher.put([a_verdict() for _ in range(500)])
+    wait_until(lambda: publisher.stats().stored == 500)
+    with sqlite3.connect(tmp_path / NAME) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = db.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_station_seq'"
+        ).fetchone()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(random.Random(1).randbytes(4096))
+    # The pages that SQLite holds in memory are read again once somebody else has written.
+    with sqlite3.connect(tmp_path / NAME) as db:
+        db.execute("PRAGMA user_version = 2")
+    publisher.put([a_verdict() for _ in range(10)])
+    wait_until(lambda: publisher.stats().stored == 510)
+    wait_until(lambda: publisher.stats().damage is not None)
+    found = conditions(publisher.stats(), [])
+    publisher.stop(5, availability("stopped"))
+    thread.join(20)
+
+    assert [(c.code, c.subject) for c in found] == [("store", "mekiki.db")]
+    assert "move mekiki.db.damaged-" in found[0].message
+    again = a_store(tmp_path)
+    assert [row.seq for row in again.between("top", 1, 9999, 9999)] == list(range(1, 511))
+    assert len(again.backlog(0, 9999)) == 510
+    assert check(tmp_path).problems == ()
+
+
+def test_pictures_stay_with_their_results(tmp_path: Path) -> None:
+    """Those whose result was lost are moved aside; the others are recorded again, whatever page is gone."""
+    store = a_store(tmp_path)
+    parts = [judged("fail") for _ in range(30)]
+    with_pictures(store, parts)
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (root,) = store._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'image'").fetchone()
+    store.close()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(random.Random(1).randbytes(4096))
+
+    store = a_store(tmp_path)
+
+    assert store.damage is not None
+    assert pictures_in(tmp_path) == {part.event_id for part in parts}
+    assert store.kept.images == 30
+    assert check(tmp_path).problems == ()
+
+
+def test_an_exchange_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+    """The power goes when the old one was put aside and the new one not moved in yet."""
+    store = a_store(tmp_path)
+    store.commit([a_verdict() for _ in range(3)])
+    store.close()
+    (tmp_path / NAME).rename(tmp_path / f"{NAME}.new")
+
+    assert a_store(tmp_path).last_seq("top") == 3
+
+
+_FAILS = """
+import sys, time
+sys.path[:0] = ["tests", "."]
+from pathlib import Path
+from verdicts import a_store, a_verdict
+from agent.database import DiskTrouble
+store = a_store(Path(sys.argv[1]))
+told, refused, pending = [], 0, None
+deadline = time.monotonic() + 60
+while len(told) < 60 and time.monotonic() < deadline:
+    pending = pending or [a_verdict(), a_verdict()]
+    try:
+        told += [row.seq for row in store.commit(pending)]
+        pending = None
+    except DiskTrouble:
+        refused += 1
+print(len(told), told == list(range(1, len(told) + 1)), refused)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    ["fdatasync:error=EIO:when=20+3", "pwrite64:error=ENOSPC:when=90+61", "pwrite64:error=EIO:when=90+61"],
+)
+def test_a_disk_that_fails_now_and_then_loses_nothing(tmp_path: Path, fault: str) -> None:
+    """Errors of the disk, put in by strace: what was said to be stored is there, without gaps."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace: tests/setup-services.sh")
+    run = subprocess.run(
+        [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}", sys.executable, "-c", _FAILS,
+         str(tmp_path)],
+        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    if "PTRACE" in run.stderr or "Operation not permitted" in run.stderr:
+        pytest.skip("strace may not trace here")
+    told, gapless, refused = run.stdout.split()
+    assert (int(told), gapless) == (60, "True"), run.stderr
+    assert int(refused) > 0
+    store = a_store(tmp_path)
+    assert [row.seq for row in store.backlog(0, 999)] == list(range(1, 61))
+    assert check(tmp_path).problems == ()
