@@ -240,6 +240,7 @@ def _import(arguments: argparse.Namespace) -> int:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror or error}") from error
     _print(str(version.number))
     _say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
+    _request(place, "imported", version.number, arguments.why or f"from {arguments.file.name}")
     if arguments.activate:
         _request(place, "activate", version.number, arguments.why)
     return EXIT_OK

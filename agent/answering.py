@@ -164,6 +164,15 @@ class Ledger:
         self._store.remember({**self._memory(), **more})
         self.record("pinned" if pinned else "unpinned", actor, why, {"version": number})
 
+    def imported(self, number: int, actor: str, why: str, more: Mapping[str, Any]) -> None:
+        """Record that somebody took in a version from a file; nothing answers by that."""
+        try:
+            digest = self._store.load(number).digest
+        except AdapterError as error:  # removed or damaged since: that it was taken in stays true
+            digest = str(error)
+        self._store.remember({**self._memory(), **more})
+        self.record("imported", actor, why, {"version": number, "digest": digest})
+
     def record(
         self,
         event: str,

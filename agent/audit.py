@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,10 @@ _DIGITS = 9
 
 
 class Audit:
-    """Owns one station's trail; one thread uses it, the learner's.
+    """Owns one trail, of a station or of the agent; any thread may append, one at a time.
 
     Args:
-        station: whose trail it is.
+        station: whose trail it is; "" for the agent's own.
         path: audit.jsonl; made at the first event. None keeps the lines in memory, for a replay.
 
     Attributes:
@@ -53,6 +54,7 @@ class Audit:
         self._station = station
         self._path = path
         self._size = 0
+        self._one = threading.Lock()
         if path is not None and path.exists():
             self._open(path)
 
@@ -81,18 +83,22 @@ class Audit:
         Raises:
             OSError: the disk is full or the file cannot be written; the trail is as it was.
         """
-        entry = {
-            "n": self.n + 1,
-            "at": at,
-            "station": self._station,
-            "actor": actor,
-            "event": event,
-            "before": before,
-            "after": after,
-            "numbers": numbers or {},
-            "why": why,
-            "prev_hash": self.head,
-        }
+        with self._one:
+            return self._append(
+                {
+                    "at": at,
+                    "station": self._station,
+                    "actor": actor,
+                    "event": event,
+                    "before": before,
+                    "after": after,
+                    "numbers": numbers or {},
+                    "why": why,
+                }
+            )
+
+    def _append(self, facts: dict[str, Any]) -> str:
+        entry = {"n": self.n + 1, **facts, "prev_hash": self.head}
         body = _canonical(_plain(entry))
         digest = _hash(body)
         line = _with_hash(body, digest)

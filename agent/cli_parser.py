@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from agent import __version__, adapter_cli
+from agent import __version__, adapter_cli, audit_cli, store_cli
 from agent.errors import EXIT_USAGE
 
 DEFAULT_CONFIG = "config.yaml"
@@ -143,6 +143,8 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     doctor.set_defaults(command=commands_by_name["doctor"])
 
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
+    store_cli.add_parser(commands, DEFAULT_CONFIG)
+    audit_cli.add_parser(commands, DEFAULT_CONFIG)
 
     bench = commands.add_parser("bench", help="measure what this machine can do")
     benches = bench.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)

@@ -204,6 +204,9 @@ class StationLearner:
             by = request.actor if request.kind == "freeze" else None
             self._ledger.freeze(by, request.actor, why, done)
             return
+        if request.kind == "imported":
+            self._ledger.imported(request.number or SOURCE, request.actor, why, done)
+            return
         number = SOURCE if request.kind == "reset" else request.number or SOURCE
         if request.kind in ("pin", "unpin"):
             self._ledger.pin(number, request.actor, why, done, pinned=request.kind == "pin")

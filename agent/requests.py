@@ -19,11 +19,11 @@ from agent.ids import ulid
 REFUSED = "refused"
 """Folder beside the requests where those go that cannot be read."""
 
-Kind = Literal["rollback", "activate", "pin", "unpin", "freeze", "resume", "reset"]
+Kind = Literal["rollback", "activate", "pin", "unpin", "freeze", "resume", "reset", "imported"]
 
 _MAX_BYTES = 10_000
 _NAME = re.compile(r"\d{20}-[0-9A-Z]{26}\.json")
-_NUMBERED = ("rollback", "activate", "pin", "unpin")
+_NUMBERED = ("rollback", "activate", "pin", "unpin", "imported")
 
 
 def _one_line(text: str) -> str:
@@ -37,7 +37,8 @@ class Request(BaseModel):
 
     Attributes:
         kind: ``rollback`` to a version, ``activate`` one that was imported, ``pin`` one so that it is kept
-            whatever its age, ``unpin``, ``freeze`` and ``resume`` learning, ``reset`` to the source.
+            whatever its age, ``unpin``, ``freeze`` and ``resume`` learning, ``reset`` to the source;
+            ``imported`` asks for nothing but a line in the audit trail, which the agent writes.
         actor: user name of who asks.
         at: UTC, ISO-8601, by the clock of who asks.
         number: of the version; not for ``freeze``, ``resume`` and ``reset``.

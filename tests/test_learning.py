@@ -364,6 +364,23 @@ def test_a_pinned_version_is_kept_over_a_restart_until_it_is_let_go(tmp_path: Pa
     assert verify(line_folder(loaded) / "audit.jsonl").problems == ()
 
 
+def test_an_import_is_a_line_of_the_trail_and_changes_nothing(tmp_path: Path) -> None:
+    """It has happened, so it is on record; what answers stays."""
+    loaded = site(tmp_path)
+    promote(loaded, 1.5)
+    requests = line_folder(loaded) / "requests"
+    told: list[tuple[str, dict]] = []
+    with learning(loaded, told) as one:
+        ask(requests, Request(kind="imported", actor="ada", at="now", number=1, why="from good.safetensors"))
+        wait_until(lambda: "imported" in events(told), PATIENCE_S)
+        wait_until(lambda: not list(requests.iterdir()))
+        assert one.answering().number == 1
+    lines = [json.loads(line) for line in (line_folder(loaded) / "audit.jsonl").read_text().splitlines()]
+    (line,) = [line for line in lines if line["event"] == "imported"]
+    assert (line["actor"], line["why"], line["numbers"]["version"]) == ("ada", "from good.safetensors", 1)
+    assert line["numbers"]["digest"] == a_store(loaded).load(1).digest
+
+
 def test_what_a_person_asks_is_done_once_and_survives_a_restart(tmp_path: Path) -> None:
     """A request that was obeyed just before the power went is not obeyed again; freeze stays."""
     loaded = site(tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,10 +16,12 @@ import pytest
 from evidence_site import NOON, judged, pictures_in, tidy_up, with_pictures
 from hypothesis import given
 from hypothesis import strategies as st
-from verdicts import a_store, a_verdict, close_stores
+from mqtt_peers import wait_until
+from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.config import EvidenceSettings, StorageSettings
 from agent.database import NAME, DiskTrouble
+from agent.health import conditions
 from agent.ids import ulid_of
 from agent.retention import Holdings, Rank, Retention, excess, rank_of, wanted
 from agent.store_check import check
@@ -258,6 +262,47 @@ def test_on_a_full_disk_ballast_and_pictures_make_room(tmp_path: Path) -> None:
         tidy_up(store)
         assert (disk / "data" / "ballast").stat().st_size == 500_000
         assert len(store.backlog(0, 10**6)) == stored
+        assert check(disk / "data").problems == ()
+    finally:
+        close_stores()
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_does_not_stop_inspection_and_ends_by_itself(tmp_path: Path) -> None:
+    """Ballast, pictures, memory: in that order they are used up; with space again all is stored in order."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        store = a_store(disk / "data", ballast_bytes=300_000)
+        with_pictures(store, [judged("fail") for _ in range(5)], 100_000)
+        tidy_up(store)
+        publisher = a_publisher(store, None)
+        thread = threading.Thread(target=publisher.run)
+        thread.start()
+        fill(disk / "filler")
+        put = 0
+        deadline = time.monotonic() + 60
+        while put - publisher.stats().stored < 200:
+            assert time.monotonic() < deadline
+            publisher.put([a_verdict() for _ in range(20)])
+            put += 20
+            time.sleep(0.02)
+            fill(disk / "filler2")  # somebody takes what we give back
+        stats = publisher.stats()
+        assert (stats.lost, pictures_in(disk / "data")) == (0, set())
+        assert [c.code for c in conditions(stats, [])] == ["store"]
+        (disk / "filler").unlink()
+        (disk / "filler2").unlink()
+        wait_until(lambda: publisher.stats().stored == put, 10)
+        wait_until(lambda: publisher.stats().store_problem is None)
+        publisher.stop(5, availability("stopped"))
+        thread.join(20)
+        again = a_store(disk / "data")
+        assert [row.seq for row in again.between("top", 6, 10**6, 10**6)] == list(range(6, put + 6))
         assert check(disk / "data").problems == ()
     finally:
         close_stores()
