@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -111,6 +112,31 @@ def ours(path: Path) -> Iterator[None]:
         if kind in _MAY_PASS:
             raise DiskTrouble(f"{path}: {error}", full=kind == sqlite3.SQLITE_FULL) from error
         raise Damaged(f"{path}: {error}") from error
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Everything inside, or nothing.
+
+    Raises:
+        DiskTrouble, Damaged: nothing.
+    """
+    # Disk full, read-only, I/O error: all may pass, and all leave the database as it was.
+    with ours(path), db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def disk_free(path: Path) -> int:
+    """Return how many bytes are free where the file lies.
+
+    Raises:
+        DiskTrouble: the disk cannot be asked.
+    """
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise DiskTrouble(f"{path}: {error.strerror}") from error
 
 
 def require_whole(db: sqlite3.Connection, path: Path) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence, Set
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agent import payloads
-from agent.ballast import Ballast
 from agent.data_folder import lock_folder
-from agent.database import NAME, Damaged, DiskTrouble, open_database, open_to_read, ours
-from agent.errors import StoreError
+from agent.database import (
+    NAME,
+    Damaged,
+    DiskTrouble,
+    disk_free,
+    open_database,
+    open_to_read,
+    ours,
+    transaction,
+)
 from agent.evidence_files import EvidenceFiles, Written
+from agent.keeping import Keeping
 from agent.labels import Labelled, put_label
-from agent.retention import Retention, rank_of
+from agent.retention import Retention
 from agent.salvage import finish_exchange, put_aside, salvage
-from agent.tidying import NOTHING_KEPT, Tidier
+from agent.tidying import NOTHING_KEPT
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -41,15 +48,8 @@ _NUMBER = (
 )
 _WAIT = "INSERT INTO outbox (station, seq) VALUES (?, ?)"
 
-_RESULT = """
-SELECT station, seq, substr(decided_at, 1, 10), verdict,
-  EXISTS (SELECT 1 FROM label l WHERE l.event_id = v.event_id)
-FROM verdict v WHERE event_id = ?"""
 _GIVEN_UP_AT_ONCE = 1000
 """Of one commit; where `max_waiting` was lowered the rest follows with the next ones."""
-_SHED_BYTES = 1_000_000
-"""Of pictures, where there is no ballast to give back."""
-
 _Row = tuple[Verdict, int, str]
 """A verdict, its number, and its payload."""
 
@@ -110,8 +110,6 @@ class Store:
         self.given_up = 0
         self.kept = NOTHING_KEPT
         self._outbox = outbox
-        self._ballast = Ballast(folder)
-        self._unsettled: list[tuple[str, str, str]] = []
         self._lock = lock_folder(folder)
         self._last_seq: dict[str, int] = {}
         self.damage: str | None = None
@@ -131,9 +129,9 @@ class Store:
             with ours(self.path):
                 self._last_seq = dict(self._db.execute(_LAST).fetchall())
                 self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
-                self._tidier = Tidier(self._db, self.files)
-                self.kept = self._tidier.kept()
-            self._recover()
+                self._keeping = Keeping(self._db, self.path, self.files)
+            self._keeping.recover()
+            self.kept = self._keeping.kept
             self._tell_damage()
         except BaseException:
             self._db.close()
@@ -164,15 +162,6 @@ class Store:
                 f" mekiki store check, then move {aside[-1].name} out of the data folder"
             )
 
-    def _recover(self) -> None:
-        """Bring pictures and database together after a crash: at most what was being written then."""
-        staged = self.files.staged()
-        try:
-            if staged:
-                self.file(staged)
-        except DiskTrouble as error:
-            log.warning("%s; %d pictures wait for the next start", error, len(staged))
-
     def commit(self, verdicts: Sequence[Verdict], delivered: Sequence[int] = ()) -> list[Outgoing]:
         """Write new verdicts and strike delivered ones off the outbox, in one durable transaction.
 
@@ -190,7 +179,7 @@ class Store:
             seq = last_seq.get(verdict.station, 0) + 1
             last_seq[verdict.station] = seq
             rows.append((verdict, seq, payloads.dumps(payloads.result(verdict, seq))))
-        with self._transaction():
+        with transaction(self._db, self.path):
             # Strike off first: it makes room for what comes.
             struck = self._db.executemany(
                 "DELETE FROM outbox WHERE id = ?", [(i,) for i in delivered]
@@ -208,7 +197,7 @@ class Store:
             excess = self.waiting + len(ids) - max(struck, 0) - self.retention.max_waiting
             given_up = self._give_up(excess) if excess > 0 else 0
             for station in stations:
-                self._tidier.forget_excess(station, self.retention, last_seq[station])
+                self._keeping.tidier.forget_excess(station, self.retention, last_seq[station])
         self._last_seq = last_seq
         self.given_up += given_up
         self.waiting += len(ids) - max(struck, 0) - given_up
@@ -278,7 +267,7 @@ class Store:
             UnknownEvent: no such result is stored.
             DiskTrouble: nothing was written; try again.
         """
-        with self._transaction():
+        with transaction(self._db, self.path):
             labelled = put_label(self._db, event_id, label, user, at)
             if labelled.changed:
                 # A crash behind this line leaves a record of a label that does not count; the sender, who has
@@ -287,95 +276,19 @@ class Store:
         return labelled
 
     def file(self, written: Sequence[Written], expected: Set[str] = frozenset()) -> list[Written]:
-        """Record pictures that are staged, in one durable transaction, and move them to their places.
-
-        Args:
-            expected: event ids of results that are yet to be committed.
-
-        Returns:
-            Those whose result is yet to come: file them later. One whose result was lost goes.
-
-        Raises:
-            DiskTrouble: nothing was recorded; try again with the same pictures.
-        """
-        filed: list[tuple[str, str, str]] = []
-        images = image_bytes = 0
-        with self._transaction():
-            for picture in written:
-                row = self._db.execute(_RESULT, (picture.event_id,)).fetchone()
-                if row is None:
-                    continue
-                station, seq, day, verdict, labelled = row
-                rank = rank_of(verdict, labelled=bool(labelled))
-                # One that was recorded before a crash is but to be moved.
-                new = self._db.execute(
-                    "INSERT OR IGNORE INTO image (event_id, station, seq, day, rank, bytes)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (picture.event_id, station, seq, day, rank, picture.bytes),
-                ).rowcount
-                filed.append((picture.event_id, station, day))
-                images += new
-                image_bytes += new * picture.bytes
-        self._tidier.filed(images, image_bytes)
-        self._unsettled += filed
-        self._settle()
-        known = {event_id for event_id, _, _ in filed}
-        rest = [picture for picture in written if picture.event_id not in known]
-        for picture in rest:
-            if picture.event_id not in expected:
-                self.files.discard(picture.event_id)
-        return [picture for picture in rest if picture.event_id in expected]
+        """Record pictures that are staged; see `Keeping.file`."""
+        return self._keeping.file(written, expected)
 
     def tidy(self, now: datetime) -> bool:
-        """Delete a little of what retention lets go; some ten milliseconds at most.
-
-        Returns:
-            Whether there is more to do.
-
-        Raises:
-            DiskTrouble: the disk does not take it now.
-        """
-        retention = self.retention
-        self._settle()
-        try:
-            self._ballast.take_on(retention.ballast_bytes, self._disk_free(), retention.min_free_bytes)
-            if self._ballast.size < retention.ballast_bytes:
-                # Pictures make room for it: the next full disk finds it there again.
-                room = retention.min_free_bytes + 2 * retention.ballast_bytes
-                retention = replace(retention, min_free_bytes=room)
-            with ours(self.path):
-                more = self._tidier.look(retention, self._disk_free(), now, self._last_seq)
-            if more:
-                with self._transaction():
-                    self._tidier.step(retention, self._last_seq)
-            with ours(self.path):
-                self.kept = self._tidier.kept()
-            self._tell_damage()
-        except OSError as error:
-            self._tidier.count()
-            raise DiskTrouble(f"{self.path.parent}: {error.strerror or error}") from error
-        except StoreError:
-            self._tidier.count()
-            raise
+        """Delete a little of what retention lets go; return whether there is more; see `Keeping.tidy`."""
+        more = self._keeping.tidy(self.retention, now, self._last_seq)
+        self.kept = self._keeping.kept
+        self._tell_damage()
         return more
 
     def make_room(self) -> int:
-        """Give back space on a full disk: the ballast, or else pictures; return how many bytes.
-
-        Raises:
-            DiskTrouble: that cannot be done either.
-        """
-        try:
-            freed = self._ballast.throw_off()
-            with ours(self.path):
-                if not freed:
-                    freed = self._tidier.shed(max(self.retention.ballast_bytes, _SHED_BYTES))
-                if freed:
-                    # What stands in the log twice stands in the file once.
-                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except OSError as error:
-            raise DiskTrouble(f"{self.path.parent}: {error.strerror or error}") from error
-        return freed
+        """Give back space on a full disk; return how many bytes; see `Keeping.make_room`."""
+        return self._keeping.make_room(self.retention)
 
     def close(self) -> None:
         """Close the database and let another agent have the folder."""
@@ -387,40 +300,14 @@ class Store:
 
     def _require_room(self) -> None:
         floor = self.retention.min_free_bytes
-        if self._disk_free() < floor:
+        if disk_free(self.path) < floor:
             raise DiskTrouble(
                 f"{self.path}: less than {floor // 1_000_000} MB free on the disk (storage.min_free_mb)"
             )
 
-    def _disk_free(self) -> int:
-        try:
-            return shutil.disk_usage(self.path.parent).free
-        except OSError as error:
-            raise DiskTrouble(f"{self.path}: {error.strerror}") from error
-
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with ours(self.path):
             return self._db.execute(query, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Everything inside, or nothing."""
-        # Disk full, read-only, I/O error: all may pass, and all leave the database as it was.
-        with ours(self.path), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-
-    def _settle(self) -> None:
-        """Move recorded pictures to their places."""
-        while self._unsettled:
-            try:
-                self.files.settle(*self._unsettled[0])
-            except FileNotFoundError:
-                # Somebody removed it by hand; `mekiki store check` names it.
-                log.warning("store: the picture of %s is not there", self._unsettled[0][0])
-            except OSError as error:
-                raise DiskTrouble(f"{self.files.root}: {error.strerror or error}") from error
-            self._unsettled.pop(0)
 
     def _give_up(self, excess: int) -> int:
         cursor = self._db.execute(

@@ -202,11 +202,12 @@ def test_below_the_floor_pictures_go_before_results_are_refused(
     store = a_store(tmp_path, min_free_bytes=10 * MB)
     with_pictures(store, [judged("pass"), judged("fail")], 1 * MB)
     free = 8 * MB
-    monkeypatch.setattr(
-        store,
-        "_disk_free",
-        lambda: free + 2 * MB - sum(map(os.path.getsize, (tmp_path / "evidence").glob("*/*/*.jpg"))),
-    )
+
+    def left(_: Path) -> int:
+        return free + 2 * MB - sum(map(os.path.getsize, (tmp_path / "evidence").glob("*/*/*.jpg")))
+
+    for module in ("keeping", "store"):
+        monkeypatch.setattr(f"agent.{module}.disk_free", left)
     free = 9 * MB  # of which one picture is missing: the pass
     tidy_up(store)
     assert len(pictures_in(tmp_path)) == 1
