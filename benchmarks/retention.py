@@ -9,6 +9,7 @@ is drawn by the seed. The interval is a bootstrap over blocks. Writes ``results/
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -40,6 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "store"
         _fill(folder, arguments.rows)
+        os.sync()  # what filling left to be written is no commit's affair
         keep = Retention(10 * arguments.rows, 10 * arguments.rows)
         purge = replace(keep, keep_results=1000)
         store = Store(folder, keep, outbox=False)
@@ -65,7 +67,7 @@ def main() -> None:
         "rows": arguments.rows,
         "purged_beside_commits": in_blocks,
         "purged_at_full_speed_per_s": round(rest / rest_s),
-        "step_ms_p50_p99": [round(float(np.percentile(steps, q)) * 1e3, 2) for q in (50, 99)],
+        "step_ms_p50_p99_max": [round(float(np.percentile(steps, q)) * 1e3, 2) for q in (50, 99, 100)],
         "file_mb_before_after": [round(before / 1e6, 1), round(after / 1e6, 1)],
         "ms": {way: _summary(found) for way, found in blocks.items()},
         "ratio": {f"p{q}": _ratio(blocks, q, rng) for q in (50, 99)},
@@ -84,7 +86,7 @@ def main() -> None:
         f" Machine: {in_words(figures['machine'])}.\n\n"
         + table(["commit", "p50 ms", "p99 ms", "slowest ms"], rows)
         + f"\nBeside a purge over alone, with 95 % of a bootstrap over blocks: {ratios}.\n"
-        f"A step takes {figures['step_ms_p50_p99'][0]} ms, one in a hundred {figures['step_ms_p50_p99'][1]} ms or more; "
+        f"A step takes {figures['step_ms_p50_p99_max'][0]} ms, one in a hundred {figures['step_ms_p50_p99_max'][1]} ms or more, the slowest {figures['step_ms_p50_p99_max'][2]}; "
         f"at full speed {figures['purged_at_full_speed_per_s']:,} results a second go.\n"
         f"The file shrank from {figures['file_mb_before_after'][0]} to {figures['file_mb_before_after'][1]} MB.\n",
     )
