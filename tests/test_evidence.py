@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from evidence_site import ALL, a_frame, judged, pictures_in, publisher_with, tidy_up, with_pictures
 from mqtt_peers import wait_until
 from PIL import Image
-from test_daemon import write_config, write_pictures
+from test_daemon import running, write_config, write_pictures
 from verdicts import a_store, availability, close_stores
 
 from agent.configfile import load
@@ -76,6 +77,27 @@ def test_masks_are_burnt_into_what_is_stored(tiny_bundle: Path, tmp_path: Path) 
         assert picture[:, :40].max() < 16  # JPEG blurs by some grey levels
         assert picture[8:, 50:].min() > 230
     assert {event_id for event_id, _, _ in rows_in(data)} == {file.stem for file in files}
+    assert check(data).problems == ()
+
+
+def test_pictures_and_limits_are_set_while_the_agent_runs(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A saved config turns pictures on, then lowers what is kept; neither needs a restart."""
+    stations = {"line": {"camera": {"kind": "simulated"}}}
+    storage: dict[str, Any] = {"min_free_mb": 0, "ballast_mb": 0}
+    data = tmp_path / "data"
+    with running(load(write_config(tmp_path, tiny_bundle, stations, storage=storage))) as (daemon, _):
+        wait_until(lambda: (data / NAME).exists())
+        wait_until(lambda: daemon._reloader is not None)
+        images = {"enabled": True, "sampled_passes": 1.0}
+        write_config(tmp_path, tiny_bundle, stations, storage={**storage, "images": images})
+        daemon.reload("yamada")
+        wait_until(lambda: len(pictures_in(data)) > 20)
+        write_config(
+            tmp_path, tiny_bundle, stations, storage={**storage, "keep_results": 10, "images": images}
+        )
+        daemon.reload("yamada")
+        wait_until(lambda: 0 < len(pictures_in(data)) <= 20)
+        wait_until(lambda: len(rows_in(data)) <= 20)
     assert check(data).problems == ()
 
 
