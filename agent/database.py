@@ -149,7 +149,7 @@ def require_whole(db: sqlite3.Connection, path: Path) -> None:
     db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
     try:
         with ours(path):
-            found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            found = " ".join(str(db.execute("PRAGMA quick_check(1)").fetchone()[0]).split())  # one line
     except DiskTrouble:  # interrupted
         return
     finally:

@@ -39,7 +39,7 @@ def check(data: Path) -> Found:
     with closing(open_to_read(path)) as db, ours(path):
         # One moment of the database for all that is asked of it; whoever writes is not held up.
         db.execute("BEGIN")
-        broken = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({_MANY})")]
+        broken = [" ".join(str(row[0]).split()) for row in db.execute(f"PRAGMA integrity_check({_MANY})")]
         if broken != ["ok"]:
             return Found((), tuple(f"{path}: {line}" for line in broken))
         problems = [*_relations(db), *_gaps(db), *_payloads(db)]

@@ -95,6 +95,7 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
     files = EvidenceFiles(data)
     path = data / NAME
     with closing(open_database(path)) as db, ours(path):
+        db.execute("PRAGMA secure_delete = ON")  # whatever SQLite was built with
         done = 0
         query = (
             "SELECT v.station, v.seq, v.event_id, substr(v.decided_at, 1, 10), i.event_id IS NOT NULL"  # noqa: S608

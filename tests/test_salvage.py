@@ -121,6 +121,28 @@ def test_pictures_stay_with_their_results(tmp_path: Path) -> None:
     assert check(tmp_path).problems == ()
 
 
+def test_without_its_first_page_results_are_found_by_their_bytes(tmp_path: Path) -> None:
+    """SQLite reads nothing of it: every result is there all the same, and is sent again."""
+    store = a_store(tmp_path / "data")
+    rows = store.commit([a_verdict(station) for _ in range(100) for station in ("top", "side")])
+    store.commit([], [row.id for row in rows[:50]])
+    store.close()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(tmp_path / "data" / NAME, copy / NAME)
+    with (copy / NAME).open("r+b") as file:
+        file.write(random.Random(1).randbytes(4096))
+
+    again = a_store(copy)
+
+    assert again.damage is not None
+    for station in ("top", "side"):
+        assert [row.seq for row in again.between(station, 1, 999, 999)] == list(range(1, 101))
+        assert again.last_seq(station) == 100
+    assert len(again.backlog(0, 999)) == 200
+    assert check(copy).problems == ()
+
+
 def test_an_exchange_that_was_cut_off_is_completed(tmp_path: Path) -> None:
     """The power goes when the old one was put aside and the new one not moved in yet."""
     store = a_store(tmp_path)
