@@ -80,7 +80,10 @@ class Keeping:
                 image_bytes += new * picture.bytes
         self.tidier.filed(images, image_bytes)
         self._unsettled += filed
-        self._settle()
+        try:
+            self._settle()
+        except DiskTrouble as error:  # they are recorded: `tidy` moves them, or the next start
+            log.warning("%s; pictures wait to be moved", error)
         known = {event_id for event_id, _, _ in filed}
         rest = [picture for picture in written if picture.event_id not in known]
         for picture in rest:

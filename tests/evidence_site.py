@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.board import Board
 from agent.config import EvidenceSettings
 from agent.evidence import Evidence
 from agent.evidence_files import Written
@@ -70,7 +69,6 @@ def pictures_in(folder: Path) -> set[str]:
 def publisher_with(store: Store, evidence: Evidence) -> Publisher:
     publisher = a_publisher(store, None)
     publisher._evidence = evidence
-    assert isinstance(publisher._board, Board)
     return publisher
 
 
