@@ -73,6 +73,22 @@ class Version:
         """Of the tensors alone: versions that differ only in their offset share it."""
         return self.adapter.digest
 
+    def facts(self) -> dict[str, Any]:
+        """Return all that is known of it but the tensors, for strict JSON."""
+        return {
+            "number": self.number,
+            "origin": self.origin,
+            "made_at": self.made_at,
+            "parent": self.parent,
+            "parent_digest": self.adapter.parent,
+            "digest": self.digest,
+            "offset": self.offset,
+            "window": asdict(self.window),
+            "recipe": self.recipe,
+            "condition": dict(self.condition),
+            "numbers": strict(self.numbers),
+        }
+
 
 def save_version(version: Version, path: Path, weights: str) -> None:
     """Write a version durably as an adapter file that `load_adapter` reads too.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def _list(arguments: argparse.Namespace) -> int:
     for number in store.numbers():
         row = {"number": number, "active": number == active, "pinned": number in store.pinned}
         try:
-            rows.append({**row, **_facts(store.load(number))})
+            rows.append({**row, **store.load(number).facts()})
         except UnknownVersion:  # the agent removed it a moment ago
             continue
         except AdapterFileError as error:
@@ -176,7 +176,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.number == 0:
         facts: dict[str, Any] = {"number": 0, "origin": "source"}
     else:
-        facts = _facts(place.load(store, arguments.number))
+        facts = place.load(store, arguments.number).facts()
     active = store.active()
     here = active.number == arguments.number
     facts |= {
@@ -302,24 +302,6 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     else:
         taken = "no agent runs; it takes it when it starts"
     _say(f"{place.station}: {what}: asked; {taken}")
-
-
-def _facts(version: Version) -> dict[str, Any]:
-    from adapters.version import strict
-
-    return {
-        "number": version.number,
-        "origin": version.origin,
-        "made_at": version.made_at,
-        "parent": version.parent,
-        "parent_digest": version.adapter.parent,
-        "digest": version.digest,
-        "offset": version.offset,
-        "window": asdict(version.window),
-        "recipe": version.recipe,
-        "condition": dict(version.condition),
-        "numbers": strict(version.numbers),
-    }
 
 
 def _number(text: str) -> int:

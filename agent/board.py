@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent import payloads
-from agent.mqtt import Message
+from agent.message import Message
 from agent.payloads import JSON
 from agent.verdict import Verdict
 
 MAX_EVENTS = 1000
 """Events that may wait for a connection; the audit trail on disk has all of them."""
+MAX_ANSWERS = 1000
+"""Answers to commands that may wait for a connection; they are of no use for long."""
 _STATE_EVERY_S = 1.0
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -23,7 +25,8 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class Board:
     """A topic that changes twice before it is sent is sent once, with its newest content.
 
-    Of events each is sent; when 1000 wait for a connection the oldest is lost first, and counted.
+    Of events and of answers each is sent; when 1000 wait for a connection the oldest is lost first, and
+    counted.
     Any thread may write; the publisher's thread takes.
 
     Args:
@@ -40,7 +43,8 @@ class Board:
         self._stations: dict[str, _StationState] = {}
         self._events: deque[Message] = deque()
         self._gone: set[str] = set()
-        self.lost_events = 0
+        self._answers: deque[Message] = deque()
+        self.lost_events = self.lost_answers = 0
 
     def tell(self, event: Message) -> None:
         """Send something that happened, once there is a connection."""
@@ -49,6 +53,22 @@ class Board:
                 self._events.popleft()
                 self.lost_events += 1
             self._events.append(event)
+        self.on_change()
+
+    def answer(self, message: Message) -> None:
+        """Send what a client asked for, once there is a connection."""
+        with self._lock:
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.popleft()
+                self.lost_answers += 1
+            self._answers.append(message)
+        self.on_change()
+
+    def again(self, topic: str) -> None:
+        """Send what is retained under a topic once more, though it has not changed."""
+        with self._lock:
+            if topic in self._retained:
+                self._changed[topic] = self._retained[topic]
         self.on_change()
 
     def set(self, message: Message) -> None:
@@ -77,10 +97,17 @@ class Board:
             self._later[topic] = compose
         self.on_change()
 
-    def count(self, verdicts: Iterable[Verdict]) -> None:
-        """Bring the stations' states up to date with verdicts that were stored."""
+    def count(self, verdicts: Iterable[Verdict], last_seq: Callable[[str], int]) -> None:
+        """Bring the stations' states up to date with verdicts that were stored.
+
+        Args:
+            verdicts: in order.
+            last_seq: station -> number of the last one.
+        """
         for verdict in verdicts:
-            self._stations.setdefault(verdict.station, _StationState()).add(verdict)
+            state = self._stations.setdefault(verdict.station, _StationState())
+            state.add(verdict)
+            state.seq = last_seq(verdict.station)
 
     def take(self, busy: Set[str] = frozenset()) -> list[Message]:
         """Return what happened and what changed since the last call.
@@ -112,9 +139,10 @@ class Board:
             self.set(compose())
         with self._lock:
             changed, self._changed = self._changed, {}
-            events = list(self._events)
+            told = [*self._events, *self._answers]
             self._events.clear()
-        return [*events, *changed.values()]
+            self._answers.clear()
+        return [*told, *changed.values()]
 
     def republish(self) -> None:
         """Send every retained topic again; a broker that was restarted may have forgotten them."""
@@ -127,6 +155,7 @@ class _StationState:
     """Present verdict and counters of one station; the publisher's thread alone uses it."""
 
     newest: Verdict | None = None
+    seq: int = 0
     since: datetime = _LONG_AGO
     counts: Counter[str] = field(default_factory=Counter)
     changed: bool = False
@@ -149,4 +178,4 @@ class _StationState:
         assert self.newest is not None
         self.changed = self.dirty = False
         self.shown_at = now
-        return payloads.state(self.newest, self.since, self.counts)
+        return payloads.state(self.newest, self.seq, self.since, self.counts)

@@ -24,6 +24,7 @@ _RESTART: tuple[Path, ...] = (
     ("mqtt", "enabled"),
     ("mqtt", "topic_prefix"),
     ("mqtt", "embedded_broker"),
+    ("mqtt", "commands", "enabled"),
 )
 """What is fixed from the start to the end of a run, with everything below it."""
 

@@ -20,6 +20,7 @@ from camera.settings import CameraSettings, QualityLimits, Reconnect, RegionOfIn
 RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
 """Topics of the agent itself, beside which the stations' topics stand."""
 
+MAX_DEADLINE_MS = 60_000
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 LOOPBACK = ("localhost", "127.0.0.1")
 
@@ -40,6 +41,18 @@ def _topic_prefix(prefix: str) -> str:
     if not all(_NAME.fullmatch(level) for level in prefix.split("/")):
         raise ValueError("should be names with / between them, such as plant1/paint")
     return prefix
+
+
+def _topic_filter(wanted: str) -> str:
+    levels = wanted.split("/")
+    if (
+        not wanted
+        or not wanted.isprintable()
+        or any(len(level) > 1 and ("+" in level or "#" in level) for level in levels)
+        or "#" in levels[:-1]
+    ):
+        raise ValueError("should be a topic filter such as plant1/mes/#")
+    return wanted
 
 
 def _text(text: str) -> str:
@@ -86,6 +99,25 @@ class TlsSettings(Settings):
         return self
 
 
+class CommandSettings(Settings):
+    """What the agent may be asked over MQTT; who may ask is the broker's affair (ACL)."""
+
+    enabled: bool = Field(default=True, description="false: the agent listens to nothing")
+    allow: tuple[Text, ...] = Field(
+        default=("ping", "stats", "adapter/list", "adapter/show", "replay"),
+        description="verbs that are obeyed, * and ? as in file names; the default changes nothing",
+    )
+    per_s: float = Field(
+        default=50.0, gt=0, le=1000, description="commands and labels a second; more are refused"
+    )
+    max_payload_kb: int = Field(default=16, ge=1, le=1024, description="larger payloads are refused")
+    response_topics: tuple[Annotated[str, AfterValidator(_topic_filter)], ...] = Field(
+        default=(),
+        description="topic filters; where an MQTT 5 client may want its answer; without one, anywhere below"
+        " topic_prefix that is no topic of an agent",
+    )
+
+
 class MqttSettings(Settings):
     """The broker, and the manners towards it."""
 
@@ -110,6 +142,7 @@ class MqttSettings(Settings):
         default=200.0, gt=0, description="pace of the verdicts that waited for the broker"
     )
     stats_interval_s: float = Field(default=30.0, gt=0, description="how often the stats are published")
+    commands: CommandSettings = CommandSettings()
     embedded_broker: bool = Field(default=False, description="serve one on the loopback, for a trial")
 
     @model_validator(mode="after")
@@ -201,6 +234,18 @@ class Interval(Settings):
     every_s: float = Field(gt=0)
 
 
+class Triggered(Settings):
+    """One picture is inspected per trigger that comes over MQTT, ``S/trigger``."""
+
+    mode: Literal["mqtt"] = "mqtt"
+    deadline_ms: int = Field(
+        default=500,
+        ge=1,
+        le=MAX_DEADLINE_MS,
+        description="a trigger that has no result after this gets one without a picture",
+    )
+
+
 class ImageSettings(Settings):
     """Pictures over MQTT."""
 
@@ -217,7 +262,7 @@ class Station(Settings):
     enabled: bool = True
     camera: CameraSettings
     recipe: Name = Field(description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd")
-    trigger: Annotated[Continuous | Interval, Field(discriminator="mode")] = Continuous()
+    trigger: Annotated[Continuous | Interval | Triggered, Field(discriminator="mode")] = Continuous()
     roi: RegionOfInterest = RegionOfInterest()
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
@@ -319,6 +364,17 @@ class Config(Settings):
     storage: StorageSettings = StorageSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _triggered(self) -> Self:
+        deaf = not (self.mqtt.enabled and self.mqtt.commands.enabled)
+        waits = [name for name, station in self.stations.items() if station.trigger.mode == "mqtt"]
+        if deaf and waits:
+            raise ValueError(
+                f"stations.{waits[0]}.trigger.mode: mqtt waits for triggers over MQTT:"
+                " mqtt.enabled and mqtt.commands.enabled are needed"
+            )
+        return self
 
     def __repr__(self) -> str:
         # Any text in here may have come from ${env:} or ${file:}; configfile.print_config shows it safely.

@@ -20,6 +20,7 @@ from agent.broker import embedded_broker
 from agent.changes import Change
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
+from agent.control import Control
 from agent.errors import AgentError
 from agent.evidence import Evidence
 from agent.health import Condition
@@ -40,6 +41,7 @@ from agent.store import Store
 from agent.systemd import READY, STOPPING, notify, watchdog_s
 from agent.tally import Tally
 from agent.trail import Trail
+from agent.triggers import Triggers, trigger_deadlines_ms
 from agent.verdict import Verdict
 from agent.watchdog import Watchdog
 from camera.frame import CameraError, Frame
@@ -54,6 +56,7 @@ _DRAIN_S = 2.5
 _EVIDENCE_S = 0.5
 _PUBLISHER_S = _DRAIN_S + 3.0
 _CAMERAS_S = 1.0
+_TRIGGERS_S = 1.0
 _LEARNER_S = 2.0
 
 
@@ -165,7 +168,15 @@ class Daemon:
         config = now.config
         mailbox, tally = Mailbox(), Tally()
         learners = Learners(now, lambda *told: _tell(board, status, *told))
-        stations = Stations(engine, mailbox, learners, self._crashed)
+        control = Control(config)
+
+        def keep(verdicts: Sequence[Verdict]) -> None:
+            tally.add(verdicts)
+            control.recent.add(verdicts)
+            publisher.put(verdicts)
+
+        triggers = Triggers(lambda *what: inspector.uninspected(*what), keep)
+        stations = Stations(engine, mailbox, learners, self._crashed, triggers.gate)
         status = Status(
             config,
             engine.info,
@@ -173,6 +184,7 @@ class Daemon:
             tally,
             stations.learner_stats,
             lambda: _more(self._reloader, watch, trail),
+            control.shown,
         )
         board = Board(status.state_topic)
         prepared = stations.prepare(now)
@@ -185,20 +197,17 @@ class Daemon:
             board=board,
             will=status.availability(payloads.OFFLINE),
             evidence=evidence,
+            inlet=control.inlet(),
         )
         if config.metrics.enabled:
             stack.enter_context(metrics_server(config.metrics, lambda: status.stats(publisher.stats())))
-
-        def deliver(verdicts: Sequence[Verdict]) -> None:
-            tally.add(verdicts)
-            publisher.put(verdicts)
 
         inspector = Inspector(
             config.agent.id,
             engine,
             prepared.plans,
             mailbox,
-            deliver,
+            lambda verdicts: keep(triggers.settle(verdicts)),
             batch=config.inspector.batch,
             on_fail=partial(_show_fail, board, status),
             keep=evidence.offer,
@@ -214,6 +223,8 @@ class Daemon:
             if new.config.log != reloader.now.config.log:
                 logs.set_up(new.config.log.level, new.config.log.format)
             status.use(new.config)
+            control.use(new.config)
+            triggers.use(trigger_deadlines_ms(new.config), anew)
             if new.config.mqtt.enabled:
                 publisher.use(new.config.mqtt, tls)
             publisher.keep(Retention.of(new.config.storage))
@@ -223,6 +234,20 @@ class Daemon:
 
         reloader = Reloader(self._loaded, now, apply, trail, self._refused, self._wake.set)
         watch = ConfigWatch(now.path, self._loaded.text, lambda: self.reload("file"))
+        control.begin(
+            board,
+            lambda: stations.found,
+            engine,
+            lambda: status.stats(publisher.stats()),
+            publisher,
+            learners.label,
+            triggers,
+            reloader=reloader,
+            record=lambda event, actor, why, before, after: trail.record(
+                event, actor, why, before=before, after=after
+            ),
+        )
+        triggers.use(trigger_deadlines_ms(config))
         board.set(status.birth())
         board.set(status.info(reloader.shown(), last))
         trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
@@ -231,6 +256,7 @@ class Daemon:
         self._start("evidence", evidence.run, SERVING)
         self._start("inspector", lambda: inspector.run(self._stop))
         self._start("learners", learners.run)
+        self._start("triggers", triggers.run)
         stations.use(prepared)
         log.info(
             "inspecting %s with %s on %s", ", ".join(prepared.plans), engine.info.name, engine.info.provider
@@ -243,10 +269,10 @@ class Daemon:
             watchdog_s(), lambda: {"inspector": inspector.turned_at, "publisher": publisher.turned_at}
         )
         try:
-            self._watch(publisher, board, status, watchdog, stations, reloader, last)
+            self._watch(publisher, board, status, watchdog, stations, reloader, control, last)
         finally:
             watch.stop()
-            self._end(stations, mailbox, evidence, publisher, status, learners)
+            self._end(stations, mailbox, evidence, publisher, status, learners, triggers)
             why = _in_words(self._crashes[0]) if self._crashes else self._reason
             trail.record("stopped", "agent", why=why)
         if self._crashes:
@@ -262,12 +288,14 @@ class Daemon:
         watchdog: Watchdog,
         stations: Stations,
         reloader: Reloader,
+        control: Control,
         last: LastExit | None,
     ) -> None:
         """Do what is asked and show how the agent is doing, until it is time to end."""
         inspector = next(thread for thread in self._threads if thread.name == "inspector")
         while not self._stop.is_set() and not self._crashes and inspector.is_alive():
             reloader.serve()
+            control.serve()
             for station in stations.left():
                 board.clear(station, status.retained(station))
             board.set(status.info(reloader.shown(), last))
@@ -288,6 +316,7 @@ class Daemon:
         publisher: Publisher,
         status: Status,
         learners: Learners,
+        triggers: Triggers,
     ) -> None:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
         self._stop.set()
@@ -297,6 +326,8 @@ class Daemon:
         stations.stop()
         mailbox.close()
         self._join("inspector", _INSPECTOR_S)
+        triggers.stop()  # nobody will look at their pictures any more
+        self._join("triggers", _TRIGGERS_S)
         evidence.end()
         self._join("evidence", _EVIDENCE_S)
         # Before the publisher ends: what they did last is to be told.

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from agent import payloads
 from agent.board import Board
 from agent.config import MqttSettings
-from agent.mqtt import Link, LinkState, Message, Protocol, tls_context
+from agent.message import Inlet, Message
+from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.repeats import Repeats
 from agent.store import Outgoing, Store
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Delivery:
         board: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
         wake: called, from any thread, when something happened at the connection.
+        inlet: what every connection listens to.
 
     Attributes:
         acknowledged: outbox ids that the broker has, not yet struck off the outbox.
@@ -53,6 +56,7 @@ class Delivery:
         board: Board,
         will: Message,
         wake: Callable[[], None],
+        inlet: Inlet | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
         self.published = 0
@@ -67,6 +71,7 @@ class Delivery:
         self._board = board
         self._will = will
         self._wake = wake
+        self._inlet = inlet
 
         self._link: Link | None = None
         self._protocol: Protocol = _first_protocol(mqtt)
@@ -74,6 +79,8 @@ class Delivery:
         self._delay_s = 0.0
         self._up_at = self._answered_at = 0.0
         self._on_the_way: dict[int, int] = {}  # paho's message id -> outbox id
+        self._repeats = Repeats(store, 1.0 if mqtt is None else mqtt.drain_per_s)
+        self._repeated: dict[int, int] = {}  # paho's message id -> number of a result sent again
         self._to_show: deque[Message] = deque()  # of the board
         self._shown: dict[int, str] = {}  # paho's message id -> topic
         self._refused: set[str] = set()  # topics that the broker does not take, until a restart
@@ -85,8 +92,8 @@ class Delivery:
 
     @property
     def draining(self) -> bool:
-        """Whether results from before the present connection are still to be sent over it."""
-        return self.problem is None and self._sent_to < self._backlog_to
+        """Whether results from before the present connection, or asked for again, are to be sent over it."""
+        return self.problem is None and (self._sent_to < self._backlog_to or bool(self._repeats))
 
     @property
     def delivering(self) -> bool:
@@ -109,6 +116,10 @@ class Delivery:
         self._on_the_way.clear()
         self._newest = self._attempted_to = self._backlog_to = self._store.newest_waiting()
         self._sent_to = 0
+
+    def repeat(self, station: str, first: int, last: int) -> bool:
+        """Send stored results again, when nothing newer waits; False where too many ranges wait already."""
+        return self._repeats.add(station, first, last)
 
     def struck_off(self) -> None:
         """Forget what was acknowledged: it has left the outbox."""
@@ -136,6 +147,8 @@ class Delivery:
                 if refusal is not None and topic not in self._refused:
                     self._refused.add(topic)
                     log.warning("mqtt: the broker refuses %s: %s; not sent again", topic, refusal)
+            elif mid in self._repeated and refusal is None:
+                self._repeats.answered(self._repeated.pop(mid))
             elif refusal is not None:
                 self._link.end(f"publishing refused: {refusal}")
             elif mid in self._on_the_way:
@@ -156,7 +169,9 @@ class Delivery:
         if self._link is not None and self._link.check() is LinkState.DOWN:
             self._drop(self._link, now)
         if self._link is None and now >= self._retry_at and not ending:
-            self._link = Link(self._mqtt, self._client_id, self._protocol, self._will, self._wake, self._tls)
+            self._link = Link(
+                self._mqtt, self._client_id, self._protocol, self._will, self._wake, self._tls, self._inlet
+            )
             self._link.open()
         elif self._link is not None and self._link.state is LinkState.UP and self.problem is not None:
             log.info("mqtt: connected to %s:%d", self._mqtt.host, self._mqtt.port)
@@ -179,11 +194,17 @@ class Delivery:
         self._show(link)
         room = min(
             WINDOW - len(self._on_the_way) - len(self.acknowledged),
-            link.window - len(self._on_the_way) - len(self._shown),
+            self._window(link),
         )
-        if room <= 0 or self._sent_to >= self._newest:
+        if room <= 0:
             return
-        for row in self._store.backlog(self._sent_to, room):
+        if self._sent_to >= self._newest:
+            self._repeat(link, room, now)
+            return
+        rows = self._store.backlog(self._sent_to, room)
+        if not rows:
+            self._sent_to = self._newest  # over an earlier connection, and acknowledged there
+        for row in rows:
             if row.id not in self.acknowledged:
                 if row.id <= self._backlog_to and not self._may_drain(now):
                     break
@@ -192,6 +213,16 @@ class Delivery:
                 self._on_the_way[link.publish(self._message(row))] = row.id
                 self._attempted_to = max(self._attempted_to, row.id)
             self._sent_to = row.id
+
+    def _repeat(self, link: Link, room: int, now: float) -> None:
+        """Send what was asked for again; what is new goes before it."""
+        for station, stored in self._repeats.take(room - len(self._repeated), now):
+            message = self._result(station, payloads.replayed(stored.payload))
+            self._repeated[link.publish(message)] = stored.seq
+
+    def _window(self, link: Link) -> int:
+        """Return how many messages the broker takes now."""
+        return link.window - len(self._on_the_way) - len(self._shown) - len(self._repeated)
 
     def leave(self, farewell: Message) -> None:
         """Say farewell where there is a connection, and end it."""
@@ -250,6 +281,8 @@ class Delivery:
         self.problem = problem
         self._on_the_way.clear()
         self._shown.clear()
+        self._repeated.clear()
+        self._repeats.rewind()
         self._to_show.clear()
         link.close()
         self._link = None
@@ -257,7 +290,7 @@ class Delivery:
     def _show(self, link: Link) -> None:
         """Send what changed on the board, as far as the broker's window allows."""
         self._to_show.extend(self._board.take(set(self._shown.values())))
-        while self._to_show and len(self._on_the_way) + len(self._shown) < link.window:
+        while self._to_show and self._window(link) > 0:
             message = self._to_show.popleft()
             # mosquitto 2.0.11 ends an MQTT 5 connection after each refusal: one such topic would end all.
             if message.topic not in self._refused:
@@ -273,7 +306,10 @@ class Delivery:
 
     def _message(self, row: Outgoing) -> Message:
         text = payloads.replayed(row.payload) if row.id <= self._attempted_to else row.payload
-        return Message(self._result_topic(row.station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
+        return self._result(row.station, text)
+
+    def _result(self, station: str, text: str) -> Message:
+        return Message(self._result_topic(station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
 
 
 def _way(mqtt: MqttSettings) -> dict[str, object]:

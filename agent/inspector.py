@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from agent.handover import Witnessed, as_seen
 from agent.ids import ulid
 from agent.predictor import Predictor
 from agent.shadow import is_shadowed
-from agent.verdict import Decision, Provenance, Verdict, decide, vote
-from camera.frame import Fault, Frame
+from agent.trigger_book import Trigger
+from agent.verdict import Decision, Outcome, Provenance, Verdict, decide, vote
+from camera.frame import Fault, Frame, Quality
 from camera.mailbox import Mailbox
 from camera.quality import is_stale
 from camera.settings import QualityLimits
@@ -276,6 +277,29 @@ class Inspector:
             quality=frame.quality,
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,
             infer_ms=infer_ms,
+            trigger=frame.trigger,
+            frame=frame.number,
+        )
+
+    def uninspected(self, station: str, reason: str, trigger: Trigger) -> Verdict:
+        """Return the result of a trigger that has no picture; any thread may ask."""
+        plan, now = self._plans[station], datetime.now(UTC)
+        waited_ms = (time.monotonic_ns() - trigger.arrived_ns) / 1e6
+        return Verdict(
+            event_id=ulid(),
+            agent=self._agent_id,
+            station=station,
+            captured_at=now - timedelta(milliseconds=waited_ms),
+            decided_at=now,
+            part_id=trigger.part_id,
+            recipe=plan.recipe_name,
+            decision=Decision(Outcome.NOT_INSPECTED, reason),
+            source=None,
+            provenance=_provenance(plan, None),
+            quality=Quality(),
+            wait_ms=waited_ms,
+            infer_ms=0.0,
+            trigger=trigger.id,
         )
 
 

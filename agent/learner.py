@@ -141,8 +141,8 @@ class StationLearner:
             if len(self._said) > REMEMBERED:
                 del self._said[next(iter(self._said))]
 
-    def told(self, number: int, *, defect: bool) -> None:
-        """Take a label: what a part really was."""
+    def told(self, number: int, *, defect: bool, actor: str = "operator") -> None:
+        """Take a label: what a part really was, and who says so."""
         adapted, frozen, digest = self._said.pop(number, (False, False, ""))
         here = self._ledger.answering
         if here.number == SOURCE or digest != here.adapter.digest:
@@ -151,7 +151,7 @@ class StationLearner:
         self._episode.test = test
         harm, gain = test.evidence
         numbers = {"part": number, "harm": harm, "gain": gain, "labels": test.labels}
-        self._ledger.record("label", "operator", "defective" if defect else "good", numbers)
+        self._ledger.record("label", actor, "defective" if defect else "good", numbers)
         if test.verdict == "harm":
             self._episode.harmed = f"labels prove harm at alpha {test.alpha}"
 

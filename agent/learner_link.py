@@ -40,6 +40,21 @@ class Parts:
     lost: int
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """To a station's learner: what a part really was.
+
+    Attributes:
+        number: of its frame since the agent's start.
+        actor: who says so.
+    """
+
+    station: str
+    number: int
+    defect: bool
+    actor: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
     """From a station's learner: what is to answer from now on."""
@@ -71,7 +86,7 @@ class Say:
     log: LogSettings
 
 
-Message = Begin | Parts | Say | Answers | Doing | Told
+Message = Begin | Parts | Label | Say | Answers | Doing | Told
 
 
 class Link:

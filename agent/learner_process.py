@@ -23,7 +23,7 @@ from agent import logs
 from agent.commissioned import Commissioned, open_station
 from agent.errors import EXIT_UNEXPECTED, AgentError
 from agent.handover import HandOver, Witnessed
-from agent.learner_link import Answers, Begin, Doing, Link, Parts, Say, Told
+from agent.learner_link import Answers, Begin, Doing, Label, Link, Parts, Say, Told
 from agent.learning import Learning
 from agent.payloads import JSON
 from agent.plans import predictors, prompts, used_recipes
@@ -55,6 +55,8 @@ def main() -> None:
             match message:
                 case Say(log_settings):
                     logs.set_up(log_settings.level, log_settings.format)
+                case Label(station) if station in learners:
+                    learners[station].label(message)
                 case Parts(station, seen, lost):
                     # Of a station that learned until a moment ago, and does not by this process's config.
                     if station in learners:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from adapters.version import SOURCE
 from agent.configfile import Loaded
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
-from agent.learner_link import Answers, Begin, Doing, Link, Parts, Say, Told, pair
+from agent.learner_link import Answers, Begin, Doing, Label, Link, Parts, Say, Told, pair
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.priority import SERVING, step_back
@@ -29,6 +30,7 @@ _GO_S = 1.0
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _WELL_S = 600.0
+_MAX_LABELS = 1000
 
 
 class Pupil:
@@ -43,6 +45,7 @@ class Pupil:
         self.station, self.frozen = station, frozen
         self.stats = LearnerStats(station)
         self.handover = HandOver()
+        self.labels: deque[Label] = deque(maxlen=_MAX_LABELS)
         self.gone = threading.Event()
         self._answering = first
 
@@ -102,6 +105,16 @@ class Learners:
             threading.Thread(
                 target=self._send, args=(pupil,), name=f"learner-{pupil.station}", daemon=True
             ).start()
+
+    def label(self, label: Label) -> None:
+        """Tell a station's learner what a part really was; any thread, never waits.
+
+        When 1000 wait, the oldest is lost first; the store has them all. Where there is no learner it is
+        not needed, and not kept.
+        """
+        pupil = self._pupils.get(label.station)
+        if pupil is not None:
+            pupil.labels.append(label)
 
     def stats(self) -> list[LearnerStats]:
         """Return how each learner is doing; any thread may ask."""
@@ -193,8 +206,10 @@ class Learners:
         step_back(SERVING)
         missed, known, log_settings = 0, 0, self._loaded.config.log
         while not self._stop.is_set() and not pupil.gone.is_set():
+            said = len(pupil.labels)  # of parts that were handed over before
             seen = tuple(pupil.handover.take(_AT_ONCE, _WAIT_S))
             if not seen:
+                self._say(pupil, said)
                 continue
             link, lost = self._link, pupil.handover.lost
             missed += lost - known
@@ -207,3 +222,12 @@ class Learners:
                 missed = 0
             else:
                 missed += len(seen)
+            if len(seen) < _AT_ONCE:
+                self._say(pupil, said)
+
+    def _say(self, pupil: Pupil, count: int) -> None:
+        """Pass labels on; while there is no process that learns they are of no use, and go."""
+        for _ in range(count):
+            label = pupil.labels.popleft()
+            if (link := self._link) is not None:
+                link.send(label)

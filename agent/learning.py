@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from agent.commissioned import Commissioned
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
+from agent.learner_link import Label
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.requests import Request, finish, take
@@ -32,6 +34,7 @@ _WAIT_S = 0.2
 _AT_ONCE = 32
 _ASK_S = 0.5
 _DISK_S = 10.0
+_MAX_LABELS = 1000
 
 Tell = Callable[[str, JSON], None]
 """Takes the name of a station's topic and what to publish there."""
@@ -73,6 +76,7 @@ class Learning:
         self._predictor, self._frozen = first, frozen
         self._agent, self._tell, self._changed = agent, tell, changed
         self._halt = Event()
+        self._labels: deque[Label] = deque(maxlen=_MAX_LABELS)
         self._stats = LearnerStats(self.station)
         self._shown: JSON = {}
         self._disk: str | None = None
@@ -90,6 +94,13 @@ class Learning:
     def stats(self) -> LearnerStats:
         """Return how it is doing; any thread may ask."""
         return self._stats
+
+    def label(self, label: Label) -> None:
+        """Take what a part really was, after the parts that are handed over already; any thread.
+
+        When 1000 wait, the oldest is lost first; the store has them all.
+        """
+        self._labels.append(label)
 
     def stop(self) -> None:
         """Let `run` end at the next call of the model, also in the middle of an update."""
@@ -109,8 +120,11 @@ class Learning:
         self._show(learner)
         self._tell("drift", payloads.drift(self._agent, self.station, learner.drift, None, 0))
         while not self._halt.is_set():
-            for one in self.handover.take(_AT_ONCE, _WAIT_S):
+            taken = self.handover.take(_AT_ONCE, _WAIT_S)
+            for one in taken:
                 self._observe(learner, one)
+            if len(taken) < _AT_ONCE:
+                self._on_disk(learner, lambda: self._told(learner), proves=False)
             # Also while it rests: what was learned for other pictures is not to answer on.
             self._on_disk(learner, learner.react, proves=False)
             now = time.monotonic()
@@ -152,6 +166,11 @@ class Learning:
             self._tell("drift", payloads.drift(self._agent, self.station, report, at, unseen))
             if report.abrupt:
                 log.info("learner %s: the pictures changed at a stroke", self.station)
+
+    def _told(self, learner: StationLearner) -> None:
+        while self._labels:
+            label = self._labels.popleft()
+            learner.told(self._before + label.number, defect=label.defect, actor=label.actor)
 
     def _work(self, learner: StationLearner) -> None:
         started = time.monotonic()

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -23,9 +22,11 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.config import MqttSettings
 from agent.errors import ConfigError
+from agent.message import Inbound, Inlet, Message
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,10 @@ Protocol = Literal[4, 5]
 """MQTT 3.1.1 or 5, by the protocol level that goes over the wire."""
 
 _UNSUPPORTED_PROTOCOL = 0x84
+_TAKEN_OVER = 0x8E
 _UNLIMITED = 65_535
+_LARGEST = 268_435_460
+"""Bytes of the largest packet that MQTT can say."""
 _ANSWER_S = 2.0
 
 
@@ -45,23 +49,14 @@ class LinkState(StrEnum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is published."""
-
-    topic: str
-    payload: bytes
-    qos: Literal[0, 1] = 1
-    retain: bool = False
-    schema: str | None = None
-
-
 class Link:
     """One connection to the broker, from its birth to its loss; never used again.
 
     Attributes:
         window: messages that the broker takes without having acknowledged any (MQTT 5 Receive Maximum).
+        largest: bytes of a packet that the broker takes (MQTT 5 Maximum Packet Size).
         was_up: the broker has taken us.
+        taken_over: the broker ended it because somebody else came with our name (MQTT 5 says so).
         speaks_other_protocol: the broker seems not to know the MQTT version that was tried.
 
     Created, used and closed by the publisher's thread. paho's own thread only appends to a deque, sets
@@ -69,6 +64,7 @@ class Link:
 
     Args:
         will: what the broker publishes in our name when the connection is lost.
+        inlet: what to listen to; None listens to nothing.
         wake: called from paho's thread when something happened.
         tls: from `tls_context`.
     """
@@ -81,13 +77,18 @@ class Link:
         will: Message | None,
         wake: Callable[[], None],
         tls: ssl.SSLContext | None,
+        inlet: Inlet | None = None,
     ) -> None:
         self.protocol: Protocol = protocol
         self.state = LinkState.CONNECTING
         self.reason = ""
         self.speaks_other_protocol = False
         self.was_up = False
+        self.taken_over = False
         self.window = _UNLIMITED
+        self.largest = _LARGEST
+        self._inlet = inlet
+        self._keeps = True
         self._wake = wake
         self._settings = settings
         self._acknowledged: deque[tuple[int, str | None]] = deque()
@@ -99,11 +100,21 @@ class Link:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        if inlet is not None:
+            self._client.on_subscribe = self._on_subscribe
+            self._client.on_message = self._on_message
 
     def open(self) -> None:
         """Start to connect; `state` tells the outcome."""
         self._patience_until = time.monotonic() + self._settings.connect_timeout_s + _ANSWER_S
-        self._client.connect_async(self._settings.host, self._settings.port, int(self._settings.keepalive_s))
+        # MQTT 5 says how much we take; 3.1.1 cannot. No session at the broker: our outbox is the session.
+        properties = None
+        if self.protocol == 5 and self._inlet is not None:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = self._inlet.largest
+        self._client.connect_async(
+            self._settings.host, self._settings.port, int(self._settings.keepalive_s), properties=properties
+        )
         self._client.loop_start()
 
     def check(self) -> LinkState:
@@ -117,8 +128,21 @@ class Link:
     def publish(self, message: Message) -> int:
         """Hand a message to the connection and return the id that `acknowledged` will name."""
         properties = _properties(message) if self.protocol == 5 else None
-        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        retain = message.retain and self._keeps
+        info = self._client.publish(message.topic, message.payload, message.qos, retain, properties)
         return info.mid
+
+    def fits(self, message: Message) -> bool:
+        """Whether the broker takes a packet as large as this message's."""
+        return self.largest >= _LARGEST or self._size(message) <= self.largest
+
+    def _size(self, message: Message) -> int:
+        """Return the bytes of the PUBLISH packet."""
+        rest = 2 + len(message.topic.encode()) + (2 if message.qos else 0) + len(message.payload)
+        if self.protocol == 5:
+            rest += len(_properties(message).pack())  # type: ignore[no-untyped-call]
+        lengths = 1 + sum(rest >= 128**power for power in (1, 2, 3))
+        return 1 + lengths + rest
 
     def acknowledged(self) -> list[tuple[int, str | None]]:
         """Return the ids answered since the last call, each with None, or with why it was refused."""
@@ -152,7 +176,15 @@ class Link:
             self._down(f"refused: {code}")
         else:
             self.window = getattr(properties, "ReceiveMaximum", _UNLIMITED)
+            self.largest = getattr(properties, "MaximumPacketSize", _LARGEST)
+            # A broker that keeps nothing, or takes QoS 0 alone, ends the connection of who asks for more.
+            self._keeps = bool(getattr(properties, "RetainAvailable", 1))
+            if getattr(properties, "MaximumQoS", 2) < 1:
+                self._down("it takes QoS 0 alone, which acknowledges nothing: allow QoS 1 at the broker")
+                return
             self.was_up = True
+            if self._inlet is not None:
+                _client.subscribe([(wanted, self._subscribe_options()) for wanted in self._inlet.filters])
             self.state = LinkState.UP
             self._wake()
 
@@ -164,7 +196,31 @@ class Link:
         if self.state is LinkState.CONNECTING:
             # A broker that knows only MQTT 3.1.1 may hang up at an MQTT 5 CONNECT without a word.
             self.speaks_other_protocol = True
+        self.taken_over = code.value == _TAKEN_OVER
         self._down(f"lost: {code}")
+
+    def _subscribe_options(self) -> Any:
+        # As published: so that a retained command shows as one also while we are here.
+        return SubscribeOptions(qos=1, retainAsPublished=True) if self.protocol == 5 else 1
+
+    def _on_subscribe(self, _client: Any, _userdata: Any, _mid: int, codes: Any, _properties: Any) -> None:
+        assert self._inlet is not None
+        refused = [f"{w} ({c})" for w, c in zip(self._inlet.filters, codes, strict=False) if c.is_failure]
+        if refused:
+            log.warning("mqtt: the broker does not let us listen to %s: look at its ACL", ", ".join(refused))
+
+    def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
+        assert self._inlet is not None
+        told = getattr(message, "properties", None)
+        self._inlet.receive(
+            Inbound(
+                message.topic,
+                bytes(message.payload),
+                bool(message.retain),
+                getattr(told, "ResponseTopic", None),
+                getattr(told, "CorrelationData", None),
+            )
+        )
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, code: Any, _properties: Any) -> None:
         self._acknowledged.append((mid, str(code) if code.is_failure else None))
@@ -242,4 +298,8 @@ def _properties(message: Message) -> Properties:
         properties.ContentType = "application/json"
         properties.PayloadFormatIndicator = 1
         properties.UserProperty = ("schema", message.schema)
+    if message.expiry_s is not None:
+        properties.MessageExpiryInterval = message.expiry_s
+    if message.correlation is not None:
+        properties.CorrelationData = message.correlation
     return properties

@@ -16,7 +16,7 @@ from agent.errors import ConfigError
 from agent.plans import used_recipes
 from agent.priority import SERVING, step_back
 from camera import preprocess
-from camera.feed import Feed, FeedSettings
+from camera.feed import Feed, FeedSettings, Gate
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
 from camera.source import Source, open_source
@@ -87,13 +87,19 @@ def open_stations(
     return found
 
 
-def feed_settings(station: Station) -> FeedSettings:
-    """Return how a station's pictures are looked at."""
+def feed_settings(station: Station, gate: Gate | None = None) -> FeedSettings:
+    """Return how a station's pictures are looked at.
+
+    Args:
+        station: its config.
+        gate: of its triggers, where it has any.
+    """
     trigger = station.trigger
     return FeedSettings(
         roi=station.roi,
         limits=station.quality,
         every_s=trigger.every_s if trigger.mode == "interval" else None,
+        gate=gate,
     )
 
 
@@ -105,6 +111,7 @@ def open_feed(
     spec: Preprocess,
     on_crash: Callable[[BaseException], None],
     before: Feed | None = None,
+    gate: Gate | None = None,
 ) -> Feed:
     """Return the feed of a station, not started yet.
 
@@ -116,13 +123,14 @@ def open_feed(
         spec: of the model.
         on_crash: told what ended its thread.
         before: the station's feed until now.
+        gate: of its triggers, where it has any.
     """
     return Feed(
         name,
         source,
         mailbox,
         preprocess.Preprocess(**asdict(spec)),
-        feed_settings(station),
+        feed_settings(station, gate),
         on_crash=on_crash,
         before=before,
         prelude=partial(step_back, SERVING),

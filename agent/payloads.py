@@ -15,6 +15,7 @@ from camera.feed import FeedStats
 if TYPE_CHECKING:  # only their values are composed here
     from adapters.drift import DriftReport
     from agent.answering import Answering
+    from agent.commands import Answer
     from agent.health import Condition
     from agent.publisher import PublisherStats
 
@@ -29,6 +30,8 @@ STATS_SCHEMA = "mekiki.stats.v1"
 ADAPTER_SCHEMA = "mekiki.adapter.v1"
 ADAPTER_EVENT_SCHEMA = "mekiki.adapter_event.v1"
 DRIFT_SCHEMA = "mekiki.drift.v1"
+ANSWER_SCHEMA = "mekiki.answer.v1"
+SETTING_SCHEMA = "mekiki.setting.v1"
 
 ONLINE, STOPPED, OFFLINE = "online", "stopped", "offline"
 
@@ -65,7 +68,7 @@ def result(verdict: Verdict, seq: int) -> JSON:
         "station": verdict.station,
         "captured_at": timestamp(verdict.captured_at),
         "decided_at": timestamp(verdict.decided_at),
-        "trigger": {"id": None, "part_id": verdict.part_id},
+        "trigger": {"id": verdict.trigger, "part_id": verdict.part_id},
         "recipe": verdict.recipe,
         "verdict": d.verdict.value,
         "reason": d.reason,
@@ -100,8 +103,12 @@ def result(verdict: Verdict, seq: int) -> JSON:
     }
 
 
-def state(newest: Verdict, since: datetime, counts: Mapping[str, int]) -> JSON:
-    """The present verdict of a station, `S/state`: what a screen shows that connects late."""
+def state(newest: Verdict, seq: int, since: datetime, counts: Mapping[str, int]) -> JSON:
+    """The present verdict of a station, `S/state`: what a screen shows that connects late.
+
+    Args:
+        seq: number of the newest result, so that a subscriber sees what it misses.
+    """
     d = newest.decision
     return {
         "schema": STATE_SCHEMA,
@@ -113,6 +120,7 @@ def state(newest: Verdict, since: datetime, counts: Mapping[str, int]) -> JSON:
         "score": _rounded(d.score),
         "since": timestamp(since),
         "event_id": newest.event_id,
+        "seq": seq,
         "counts": {outcome.value: counts.get(outcome.value, 0) for outcome in Outcome},
     }
 
@@ -142,6 +150,8 @@ def info(
             ADAPTER_SCHEMA,
             ADAPTER_EVENT_SCHEMA,
             DRIFT_SCHEMA,
+            ANSWER_SCHEMA,
+            SETTING_SCHEMA,
         ],
         "config": config,
         "last_exit": last_exit,
@@ -286,6 +296,41 @@ def drift(agent: str, station: str, report: DriftReport, at: datetime | None, un
         "jump": _rounded(report.jump),
         "moved": [{"what": name, "size": _rounded(size)} for name, size in report.moved],
         "unseen": unseen,
+    }
+
+
+def answer(
+    agent: str, verb: str, transaction: str | None, station: str | None, given: Answer, at: datetime
+) -> JSON:
+    """What became of a command, `P/cmd/response/<verb>` and the client's response topic."""
+    return {
+        "schema": ANSWER_SCHEMA,
+        "agent": agent,
+        "at": timestamp(at),
+        "verb": verb,
+        "transaction": transaction,
+        "station": station,
+        "status": given.status,
+        "reason": given.reason,
+        "data": given.data,
+    }
+
+
+def setting(
+    agent: str, station: str, name: str, value: str | bool, options: Sequence[str] | None = None
+) -> JSON:
+    """What is in force, `S/<name>/state`.
+
+    Args:
+        options: what it can be set to; None where that is true and false.
+    """
+    return {
+        "schema": SETTING_SCHEMA,
+        "agent": agent,
+        "station": station,
+        "name": name,
+        "value": value,
+        "options": None if options is None else list(options),
     }
 
 

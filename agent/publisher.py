@@ -8,16 +8,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.board import Board
+from agent.commands import Answer, refused
 from agent.config import MqttSettings
 from agent.database import Damaged, DiskTrouble
 from agent.delivery import WINDOW, Delivery
+from agent.errands import Errands
 from agent.evidence import Evidence
 from agent.evidence_files import Written
-from agent.mqtt import Message
+from agent.message import Inlet, Message
 from agent.retention import Retention
 from agent.store import Store
 from agent.tidying import NOTHING_KEPT, Kept
@@ -75,6 +78,7 @@ class Publisher:
         board: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
         evidence: pictures to record beside the results; None where nobody keeps any.
+        inlet: what every connection listens to; None listens to nothing.
 
     Attributes:
         turned_at: when the loop last turned, by `time.monotonic`.
@@ -92,13 +96,15 @@ class Publisher:
         board: Board,
         will: Message,
         evidence: Evidence | None = None,
+        inlet: Inlet | None = None,
     ) -> None:
         self.turned_at = time.monotonic()
         self._store = store
         self._board = board
         self._wake = threading.Event()
-        self._delivery = Delivery(store, mqtt, client_id, result_topic, board, will, self._wake.set)
+        self._delivery = Delivery(store, mqtt, client_id, result_topic, board, will, self._wake.set, inlet)
         board.on_change = self._wake.set
+        self._errands = Errands(refused("too many wait for the store: ask again later"), self._wake.set)
         self._stop_at: float | None = None
         self._farewell = will
         self._space = threading.Condition()
@@ -124,6 +130,23 @@ class Publisher:
         self._store.retention = retention
         self._tidy_at = 0.0
         self._wake.set()
+
+    def label(self, act: Callable[[Store], Answer]) -> Future[Answer]:
+        """Let `act` write a label, in the publisher's thread; any thread may ask.
+
+        256 may wait; the next one is refused.
+        """
+        return self._errands.leave(lambda: act(self._store))
+
+    def repeat(self, station: str, first: int, last: int | None) -> Future[Answer]:
+        """Publish stored results of a station again, marked as replayed; any thread may ask.
+
+        256 may wait for their answer; the next one is refused. Sixteen ranges may wait for their turn.
+
+        Args:
+            last: None is the newest there is now.
+        """
+        return self._errands.leave(lambda: self._repeat(station, first, last))
 
     def stop(self, drain_s: float, farewell: Message) -> None:
         """Let `run` end: everything stored, and delivered as far as the broker takes it within `drain_s`.
@@ -167,6 +190,7 @@ class Publisher:
             except Damaged as error:
                 self._mend(error, now)
         self._file(time.monotonic())
+        self._errands.close()
         self._delivery.leave(self._farewell)
         self._store.close()
         with self._space:
@@ -176,6 +200,7 @@ class Publisher:
             log.error("store: the end came before %d verdicts were on disk, they are lost", unwritten)
 
     def _turn(self, now: float) -> None:
+        self._errands.run()
         self._write(now)
         self._delivery.tend(now, ending=self._stop_at is not None)
         self._send(now)
@@ -225,7 +250,7 @@ class Publisher:
             for _ in batch:
                 self._pending.popleft()
             self._space.notify_all()
-        self._board.count(batch)
+        self._board.count(batch, self._store.last_seq)
 
     def _strike_off(self, now: float) -> None:
         """Strike off what was acknowledged, where the disk has room for that at least."""
@@ -288,6 +313,29 @@ class Publisher:
             self._trouble(error, now)
         ended = time.monotonic()
         self._tidy_at = ended + (ended - began if more else _LOOK_S)
+
+    # What is asked for.
+
+    def _repeat(self, station: str, first: int, last: int | None) -> Answer:
+        newest = self._store.last_seq(station)
+        last = newest if last is None else min(last, newest)
+        if first > last:
+            return refused(f"there is no such result: the newest has number {newest}")
+        try:
+            found = self._store.between(station, first, last, 1)
+        except (DiskTrouble, Damaged):  # the next write tells, and mends
+            return refused("the store cannot be read now: ask again later")
+        missing = None if found and found[0].seq == first else [first, found[0].seq - 1 if found else last]
+        if found and not self._delivery.repeat(station, found[0].seq, last):
+            return refused("too many replays wait: ask again later")
+        data = {
+            "station": station,
+            "from_seq": found[0].seq if found else None,
+            "to_seq": last if found else None,
+            "missing": missing,
+        }
+        why = None if missing is None else f"{missing[0]} to {missing[1]} are no longer stored"
+        return Answer("accepted" if found else "refused", why, data)
 
     # Delivery.
 

@@ -15,7 +15,7 @@ from agent.inspector import StationPlan
 from agent.learners import Learners, Pupil
 from agent.opening import feed_settings, open_feed, open_sources, open_stations
 from agent.plans import check_prompts, predictors, station_plan, used_recipes
-from camera.feed import Feed
+from camera.feed import Feed, Gate
 from camera.mailbox import Mailbox
 from camera.source import Source
 
@@ -48,6 +48,7 @@ class Stations:
         mailbox: where the pictures go.
         learners: of the agent.
         on_crash: told what ended a camera's thread.
+        gate: station -> what its camera asks which pictures to inspect; None: all of them.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Stations:
         mailbox: Mailbox,
         learners: Learners,
         on_crash: Callable[[BaseException], None],
+        gate: Callable[[str], Gate | None] = lambda station: None,
     ) -> None:
         self._engine, self._mailbox, self._learners, self._on_crash = engine, mailbox, learners, on_crash
+        self._gate = gate
         self._feeds: dict[str, Feed] = {}
         self._leaving: list[Feed] = []
         self._now: Prepared | None = None
@@ -70,7 +73,7 @@ class Stations:
     @property
     def uncommissioned(self) -> list[Uncommissioned]:
         """The stations that learn nothing."""
-        return [one for one in self._found().values() if isinstance(one, Uncommissioned)]
+        return [one for one in self.found.values() if isinstance(one, Uncommissioned)]
 
     def learner_stats(self) -> list[LearnerStats]:
         """Return how all learners are doing, those that cannot start included."""
@@ -124,11 +127,11 @@ class Stations:
             if name in prepared.sources:
                 feeds[name] = open_feed(
                     name, stations[name], prepared.sources[name], self._mailbox,
-                    self._engine.info.preprocess, self._on_crash, old,
+                    self._engine.info.preprocess, self._on_crash, old, self._gate(name),
                 )  # fmt: skip
             else:
                 assert old is not None
-                old.use(feed_settings(stations[name]))
+                old.use(feed_settings(stations[name], self._gate(name)))
                 feeds[name] = old
         gone = [feed for name, feed in self._feeds.items() if feeds.get(name) is not feed]
         self._feeds = feeds  # replaced as a whole: other threads look at it
@@ -156,7 +159,9 @@ class Stations:
             if not feed.join(max(0.0, until - time.monotonic())):
                 log.warning("camera %s: does not end, it is left behind", feed.station)
 
-    def _found(self) -> Mapping[str, Commissioned | Uncommissioned]:
+    @property
+    def found(self) -> Mapping[str, Commissioned | Uncommissioned]:
+        """What is there of each running station's learning."""
         return {} if self._now is None else self._now.found
 
 

@@ -14,7 +14,7 @@ from agent.commissioned import Uncommissioned
 from agent.config import Config
 from agent.health import Condition, LearnerStats, conditions, level
 from agent.last_exit import LastExit
-from agent.mqtt import Message
+from agent.message import Message
 from agent.publisher import PublisherStats
 from agent.tally import Tally
 from camera.feed import Feed, FeedStats
@@ -35,6 +35,7 @@ class Status:
         tally: of the verdicts.
         learners: asked how the stations' learners are doing.
         more: asked what else is wrong.
+        commands: asked what became of commands.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Status:
         tally: Tally,
         learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
         more: Callable[[], Sequence[Condition]] = lambda: (),
+        commands: Callable[[], payloads.JSON | None] = lambda: None,
     ) -> None:
         self._config = config
         self._learners = learners
         self._more = more
+        self._commands = commands
         self._model = model
         self._feeds = feeds
         self._tally = tally
@@ -163,7 +166,8 @@ class Status:
         """Return the counters since the start; any thread may ask."""
         feeds = [feed.snapshot() for feed in self._feeds()]
         now = datetime.now(UTC)
-        return payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
+        shown = payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
+        return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
 
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
         found = (*conditions(publisher, feeds, self._learners()), *self._more())

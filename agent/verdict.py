@@ -75,7 +75,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A decision with its part, its times and its provenance; the store adds the sequence number."""
+    """A decision with its part, its times and its provenance; the store adds the sequence number.
+
+    Attributes:
+        trigger: id of the trigger that asked for it, or None.
+        frame: number of its frame since the start, 0 without one.
+    """
 
     event_id: str
     agent: str
@@ -90,6 +95,8 @@ class Verdict:
     quality: Quality
     wait_ms: float
     infer_ms: float
+    trigger: str | None = None
+    frame: int = 0
 
 
 def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> Decision:

@@ -6,13 +6,14 @@ import atexit
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
+from typing import Protocol
 from weakref import WeakSet
 
 from camera.frame import Capture, Fault, Frame, Quality
-from camera.mailbox import Mailbox
+from camera.mailbox import STOP_CHECK_S, Mailbox
 from camera.preprocess import Preprocess, prepare
 from camera.quality import FreezeWatch, assess
 from camera.region import Region
@@ -55,17 +56,38 @@ class FeedStats:
     sharpness: float | None
 
 
+class Gate(Protocol):
+    """Says which pictures of a station are to be inspected; the camera's thread asks."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until a picture is wanted; False after `timeout_s`."""
+
+    def wanted(self, captured_ns: int) -> bool:
+        """Whether a picture captured then is wanted."""
+
+    def claim(self, captured_ns: int) -> tuple[str, str | None] | None:
+        """Take a usable picture: returns the trigger's id and its part, None where nobody wants it now."""
+
+    def unusable(self, fault: str) -> None:
+        """Note that a picture that was wanted cannot be judged."""
+
+    def offline(self, *, offline: bool) -> None:
+        """Note that the camera is gone, or gives pictures."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedSettings:
     """What of a camera's pictures is let through, and how it is looked at.
 
     Attributes:
         every_s: let through one picture per interval; None lets all through.
+        gate: lets through what somebody asked for; None lets all through. A file waits for it.
     """
 
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
     limits: QualityLimits = field(default_factory=QualityLimits)
     every_s: float | None = None
+    gate: Gate | None = None
 
 
 class Feed:
@@ -101,6 +123,7 @@ class Feed:
         self._view = _View(settings, source.live)
         self._before = before
         self._due_ns = 0
+        self._gone: bool | None = None
         self._ended = False
         self._on_crash = on_crash
         self._prelude = prelude
@@ -159,20 +182,25 @@ class Feed:
         try:
             self._prelude()
             self._wait_for_camera()
-            for capture in self.source.captures(self._stop):
-                if self._stop.is_set():
-                    break
-                if not self._wanted(capture):
+            for capture in self._captures():
+                gate = self._view.settings.gate
+                if not self._wanted(capture, gate):
                     continue
-                frame = self._frame(capture)
+                frame = _claimed(self._frame(capture), gate)
                 self._count(frame)
-                if self.source.live:
+                if gate is not None and frame.trigger is None:
+                    if capture.fault is Fault.CAMERA_OFFLINE:
+                        self._mailbox.put(frame)
+                # The frame of a trigger is not to be pushed out by another.
+                elif self.source.live and frame.trigger is None:
                     self._mailbox.put(frame)
                 else:
                     self._mailbox.put_waiting(frame, self._stop)
         except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
             self._on_crash(error)
         finally:
+            if (gate := self._view.settings.gate) is not None:
+                gate.offline(offline=True)
             self._ended = True
             self._mailbox.end(self.station)
 
@@ -184,8 +212,28 @@ class Feed:
             log.warning("camera %s: does not end, it is opened a second time", self.station)
         self._number = before.snapshot().frames
 
-    def _wanted(self, capture: Capture) -> bool:
-        """Let one picture per interval through; that a camera is gone is always worth telling."""
+    def _captures(self) -> Iterator[Capture]:
+        """Yield what the source gives until `stop`; a file waits until a picture of it is wanted."""
+        captures = self.source.captures(self._stop)
+        while True:
+            while not self.source.live and not self._stop.is_set():
+                gate = self._view.settings.gate
+                if gate is None or gate.wait(STOP_CHECK_S):
+                    break
+            capture = next(captures, None)
+            if capture is None or self._stop.is_set():
+                return
+            yield capture
+
+    def _wanted(self, capture: Capture, gate: Gate | None) -> bool:
+        """Let through what is due; that a camera is gone is always worth telling."""
+        gone = capture.fault is Fault.CAMERA_OFFLINE
+        if gate is not None:
+            if gone is not self._gone:
+                gate.offline(offline=gone)
+            self._gone = gone
+            return capture.image is None or gate.wanted(capture.captured_ns)
+        self._gone = None
         if capture.image is None:
             return True
         if capture.captured_ns < self._due_ns:
@@ -242,6 +290,20 @@ class _View:
         # A folder may hold equal pictures; only a camera that sends them is frozen.
         self.freeze = FreezeWatch(limits if live else limits.model_copy(update={"frozen_s": None}))
         self.every_ns = 0 if settings.every_s is None else int(settings.every_s * 1e9)
+
+
+def _claimed(frame: Frame, gate: Gate | None) -> Frame:
+    """Give a frame to the trigger that waits for it, where there are triggers."""
+    if gate is None or frame.quality.fault is Fault.CAMERA_OFFLINE:
+        return frame
+    if frame.quality.fault is not None:
+        gate.unusable(frame.quality.fault)
+        return frame
+    claimed = gate.claim(frame.captured_ns)
+    if claimed is None:
+        return frame
+    trigger, part = claimed
+    return replace(frame, trigger=trigger, part_id=frame.part_id if part is None else part)
 
 
 _started: WeakSet[Feed] = WeakSet()

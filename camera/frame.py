@@ -74,6 +74,7 @@ class Frame:
         number: 1, 2, ... per station since the start; gaps are dropped frames.
         image: the region of interest with its masks burnt in, uint8 RGB; None without a picture.
         pixels: ``(3, S, S)`` float32 exactly as the model was trained; None where `quality.fault` is set.
+        trigger: id of the trigger that this picture was taken for, or None.
     """
 
     station: str
@@ -84,3 +85,4 @@ class Frame:
     pixels: NDArray[np.float32] | None
     quality: Quality
     part_id: str | None = None
+    trigger: str | None = None

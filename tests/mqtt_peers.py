@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,10 @@ SCHEMAS = {
     path.name.removesuffix(".schema.json"): jsonschema.Draft202012Validator(json.loads(path.read_text()))
     for path in (Path(__file__).parent.parent / "docs" / "schemas").glob("*.schema.json")
 }
+
+
+_TO_AGENTS = re.compile(r"/cmd/request/|/(set|label|trigger)$|^homeassistant/")
+"""Topics whose payloads have no schema of ours."""
 
 
 def free_port() -> int:
@@ -85,7 +90,7 @@ class Subscriber:
         self.invalid: list[str] = []
         self._subscribed = threading.Event()
         self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=f"sub-{port}", clean_session=False
+            paho.CallbackAPIVersion.VERSION2, client_id=f"sub-{port}-{topics}", clean_session=False
         )
         if login:
             self._client.username_pw_set(login["username"], login["password"])
@@ -99,7 +104,7 @@ class Subscriber:
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         self.messages.append((message.topic, message.payload, message.retain))
-        if message.payload.startswith(b"{"):
+        if message.payload.startswith(b"{") and not _TO_AGENTS.search(message.topic):
             payload = json.loads(message.payload)
             for error in SCHEMAS[payload["schema"]].iter_errors(payload):
                 self.invalid.append(f"{message.topic}: {error.json_path}: {error.message}")
@@ -114,6 +119,27 @@ class Subscriber:
             if topic.endswith(f"/{name}"):
                 return json.loads(payload) if payload.startswith(b"{") else payload.decode()
         return None
+
+    def send(self, topic: str, payload: Any = b"", *, retain: bool = False) -> None:
+        """Publish what a client of the plant would."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self._client.publish(topic, body, 1, retain).wait_for_publish(10)
+
+    def ask(self, verb: str, payload: Any = None, own: str = "plant/agent") -> dict[str, Any]:
+        """Send a command and return its answer."""
+        transaction = f"t{time.monotonic_ns()}"
+        self.send(f"{own}/cmd/request/{verb}", {**(payload or {}), "transaction": transaction})
+        wait_until(lambda: self.answer(transaction) is not None)
+        found = self.answer(transaction)
+        assert found is not None
+        return found
+
+    def answer(self, transaction: str) -> dict[str, Any] | None:
+        """Return the answer to a transaction that has come, or None."""
+        return next((a for a in self.answers() if a["transaction"] == transaction), None)
+
+    def answers(self) -> list[dict[str, Any]]:
+        return [json.loads(p) for t, p, _ in list(self.messages) if "/cmd/response/" in t]
 
     def close(self) -> None:
         self._client.disconnect()

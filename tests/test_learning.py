@@ -28,7 +28,7 @@ from agent.daemon import Daemon
 from agent.errors import ConfigError
 from agent.handover import Witnessed
 from agent.learning import Learning
-from agent.mqtt import Message
+from agent.message import Message
 from agent.plans import predictors, prompts
 from agent.recipes import shipped
 from agent.requests import Request, ask

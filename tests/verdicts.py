@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.board import Board
 from agent.config import MqttSettings
 from agent.ids import ulid
-from agent.mqtt import Message
+from agent.message import Message
 from agent.publisher import Publisher
 from agent.retention import Retention
 from agent.store import Store

@@ -1,0 +1,319 @@
+"""Commands over MQTT as values: from a message to what it asks for, or to why that cannot be. Pure functions.
+
+What is read here comes from anybody who may publish: every text ends up on one printable line, every number
+has bounds, and nothing that is not in a model below passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from agent.config import MAX_DEADLINE_MS
+from agent.message import Inbound
+from agent.payloads import JSON
+
+Status = Literal["done", "accepted", "refused"]
+SET_NAMES = ("recipe", "adaptation", "enabled")
+"""What ``S/<name>/set`` changes and ``S/<name>/state`` shows."""
+
+_VERB = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,2}")
+_MAX_REASON = 300
+_TRUTH = {"on": True, "true": True, "off": False, "false": False}
+
+
+def one_line(text: str) -> str:
+    """Return a text from outside as one that a journal can show: printable, and not endless."""
+    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return shown if len(shown) <= _MAX_REASON else f"{shown[:_MAX_REASON]}…"
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("should be visible text on one line")
+    return text
+
+
+_Line = Annotated[str, AfterValidator(_line)]
+_Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Seq = Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+
+class Body(BaseModel):
+    """What every command may carry.
+
+    Attributes:
+        transaction: echoed in the answer; the same one is not obeyed twice.
+        user: who asks; the audit trail says ``mqtt:<user>``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    transaction: _Line | None = Field(default=None, max_length=100)
+    user: _Line = Field(default="anonymous", max_length=64)
+
+
+class Reasoned(Body):
+    """A command with a reason for the audit trail."""
+
+    why: _Line | None = Field(default=None, max_length=500)
+
+
+class AboutStation(Reasoned):
+    """A command about one station; needed where there are several."""
+
+    station: _Line | None = Field(default=None, max_length=64)
+
+
+class AboutVersion(AboutStation):
+    """A command about one version of a station's adapter; 0 is the model as it was trained."""
+
+    number: _Number
+
+
+class Range(AboutStation):
+    """Results of a station by their numbers; without `to_seq` up to the newest."""
+
+    from_seq: _Seq
+    to_seq: _Seq | None = None
+
+
+class Label(Body):
+    """What a part really was: ``good``, ``defective`` or a class of the recipe."""
+
+    event_id: str = Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")
+    label: _Line = Field(max_length=100)
+
+
+class Setting(Body):
+    """A setting to be in force from now on."""
+
+    value: _Line | bool = Field(union_mode="left_to_right")
+
+
+class TriggerBody(BaseModel):
+    """A part is there: ``S/trigger``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    trigger_id: _Line = Field(max_length=100)
+    part_id: _Line | None = Field(default=None, max_length=100)
+    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
+
+
+BODIES: dict[str, type[Body]] = {
+    "ping": Body,
+    "stats": Body,
+    "reload": Reasoned,
+    "adapter/list": AboutStation,
+    "adapter/show": AboutVersion,
+    "adapter/rollback": AboutVersion,
+    "adapter/activate": AboutVersion,
+    "adapter/pin": AboutVersion,
+    "adapter/unpin": AboutVersion,
+    "adapter/freeze": AboutStation,
+    "adapter/resume": AboutStation,
+    "adapter/reset": AboutStation,
+    "replay": Range,
+    "label": Label,
+    **{f"set/{name}": Setting for name in SET_NAMES},
+}
+"""Every verb, with what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Where an answer goes.
+
+    Attributes:
+        verb: last part of ``P/cmd/response/<verb>``.
+        topic: the MQTT 5 client's response topic, or None.
+    """
+
+    verb: str
+    topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that somebody asks for, complete and within bounds.
+
+    Attributes:
+        station: from the topic or the payload; None where none is named.
+        body: as `BODIES` has it for the verb.
+    """
+
+    verb: str
+    station: str | None
+    body: Body
+    reply: Reply
+
+    @property
+    def actor(self) -> str:
+        """Who asks, for audit trails."""
+        return f"mqtt:{self.body.user}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that is no command, and why; `transaction` where it could be read."""
+
+    reply: Reply
+    why: str
+    transaction: str | None = None
+    station: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a command.
+
+    Attributes:
+        status: ``done``; ``accepted``: it will be; ``refused``: nothing was changed.
+        reason: one sentence; None where there is nothing to explain.
+        data: what was asked for.
+        before, after: what a change changed, for the audit trail.
+    """
+
+    status: Status
+    reason: str | None = None
+    data: JSON | None = None
+    before: Any = None
+    after: Any = None
+
+
+def refused(why: str) -> Answer:
+    """Return the answer that says no."""
+    return Answer("refused", one_line(why))
+
+
+def read(
+    inbound: Inbound, own: str, prefix: str, largest: int, filters: Sequence[str] = ()
+) -> Command | Refusal:
+    """Read a message below our own topics.
+
+    Args:
+        inbound: not retained.
+        own: ``<topic_prefix>/<agent id>``.
+        prefix: ``<topic_prefix>``.
+        largest: bytes of a payload.
+        filters: where answers may be wanted; none: anywhere below `prefix` that is no agent's.
+    """
+    verb, station = _address(inbound.topic, own)
+    topic = inbound.response_topic
+    reply = Reply(verb if _VERB.fullmatch(verb) else "unknown", topic, inbound.correlation)
+    if topic is not None and not may_answer(topic, own, prefix, filters):
+        why = "the response topic is not one that this agent may write to"
+        return Refusal(Reply(reply.verb), why, _transaction(inbound.payload[:largest]), station)
+    if len(inbound.payload) > largest:
+        return Refusal(reply, f"more than {largest} bytes", None, station)
+    if verb == "trigger":  # a good one at a station that takes triggers does not come here
+        return Refusal(reply, _no_trigger(inbound.payload), None, station)
+    model = BODIES.get(verb)
+    if model is None:
+        why = f"no such verb: there is {', '.join(sorted(BODIES))}"
+        return Refusal(reply, why, _transaction(inbound.payload), station)
+    try:
+        body = _parse(model, verb, inbound.payload)
+    except ValidationError as error:
+        return Refusal(reply, told(error), _transaction(inbound.payload), station)
+    except ValueError as error:
+        return Refusal(reply, one_line(str(error)), None, station)
+    if isinstance(body, AboutStation):
+        station = body.station
+    return Command(verb, station, body, reply)
+
+
+def may_answer(topic: str, own: str, prefix: str, filters: Sequence[str]) -> bool:
+    """Whether we may be made to write there: never where an agent takes commands or says something."""
+    levels = topic.split("/")
+    if not topic.isprintable() or len(topic.encode()) > 1000 or set("+#") & set(topic) or "" in levels:
+        return False
+    if topic.startswith(f"{own}/cmd/response/"):
+        return True
+    if topic.startswith((f"{own}/", "$")):
+        return False
+    if filters:
+        return any(matches(wanted, topic) for wanted in filters)
+    hears = levels[-1] in ("set", "trigger", "label") or "request" in levels
+    return topic.startswith(f"{prefix}/") and not hears
+
+
+def matches(wanted: str, topic: str) -> bool:
+    """Whether a topic filter takes a topic."""
+    ours, theirs = wanted.split("/"), topic.split("/")
+    for place, level in enumerate(ours):
+        if level == "#":
+            return True
+        if place >= len(theirs) or level not in ("+", theirs[place]):
+            return False
+    return len(ours) == len(theirs)
+
+
+def _address(topic: str, own: str) -> tuple[str, str | None]:
+    """Return verb and station of a topic below `own`."""
+    rest = topic.removeprefix(f"{own}/")
+    if rest.startswith("cmd/request/"):
+        return rest.removeprefix("cmd/request/"), None
+    station, _, name = rest.partition("/")
+    name, _, last = name.partition("/")
+    return (f"set/{name}" if last == "set" else name), one_line(station)
+
+
+def _parse(model: type[Body], verb: str, payload: bytes) -> Body:
+    """Raise ValueError (ValidationError is one) with what is wrong."""
+    if model is Setting:
+        return _setting(verb.removeprefix("set/"), payload)
+    return model.model_validate_json(payload or b"{}")
+
+
+def _no_trigger(payload: bytes) -> str:
+    try:
+        TriggerBody.model_validate_json(payload)
+    except ValidationError as error:
+        return told(error)
+    return "this station takes no triggers: its trigger.mode is not mqtt"
+
+
+def _setting(name: str, payload: bytes) -> Setting:
+    """Read a setting, as an object or as the bare word that Home Assistant and simple clients send."""
+    if payload.lstrip()[:1] == b"{":
+        setting = Setting.model_validate_json(payload)
+    else:
+        try:
+            word = payload.decode()
+        except UnicodeDecodeError:
+            raise ValueError("not UTF-8") from None
+        setting = Setting(value=word)
+    if name == "enabled":
+        value = setting.value if isinstance(setting.value, bool) else _TRUTH.get(setting.value.lower())
+        if value is None:
+            raise ValueError("enabled is set to true or false")
+        return setting.model_copy(update={"value": value})
+    if isinstance(setting.value, bool):
+        raise ValueError(f"{name} is set to a name")
+    return setting
+
+
+def _transaction(payload: bytes) -> str | None:
+    """Return the transaction of a command that is wrong elsewhere, so that who asked knows."""
+
+    class Anything(BaseModel):
+        transaction: _Line | None = Field(default=None, max_length=100)
+
+    try:
+        return Anything.model_validate_json(payload, strict=True).transaction
+    except ValidationError:
+        return None
+
+
+def told(error: ValidationError) -> str:
+    """Return in one line what is wrong with a payload, without repeating it."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return one_line(f"{where}: {problem['msg']}" if where else str(problem["msg"]))

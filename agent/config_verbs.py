@@ -1,0 +1,42 @@
+"""What a client may ask about the config: to read it again, and to set a station's settings over it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from agent.commands import SET_NAMES, Answer, Command, Setting, refused
+from agent.dispatcher import Handler
+from agent.overrides import Name
+from agent.reload import Outcome, Reloader
+
+
+class ConfigVerbs:
+    """Does `reload` and what ``S/<name>/set`` asks; the main thread uses it.
+
+    Args:
+        reloader: of the config in force.
+    """
+
+    def __init__(self, reloader: Reloader) -> None:
+        self._reloader = reloader
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return verb -> what does it."""
+        return {"reload": self._reload, **{f"set/{name}": self._set for name in SET_NAMES}}
+
+    def _reload(self, command: Command) -> Answer:
+        return _told(self._reloader.reload(command.actor))
+
+    def _set(self, command: Command) -> Answer:
+        assert command.station is not None
+        assert isinstance(command.body, Setting)
+        name = cast(Name, command.verb.removeprefix("set/"))
+        return _told(self._reloader.set(command.station, name, command.body.value, command.actor))
+
+
+def _told(outcome: Outcome) -> Answer:
+    """Return the answer; what changed from what to what stands in the trail by the reloader."""
+    if outcome.state == "refused":
+        return refused("; ".join(outcome.problems[:3]))
+    data = {"state": outcome.state, "changes": [{"key": c.key, "effect": c.effect} for c in outcome.changes]}
+    return Answer("done", None, data)

@@ -1,0 +1,112 @@
+"""What the plant asks of the agent over MQTT, put together: the daemon's one hand on all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from adapters.engine import Engine
+from agent.board import Board
+from agent.commissioned import Commissioned, Uncommissioned
+from agent.config import Config
+from agent.config_verbs import ConfigVerbs
+from agent.dispatcher import Dispatcher, Record
+from agent.learner_link import Label
+from agent.message import Inbound, Inlet
+from agent.payloads import JSON
+from agent.publisher import Publisher
+from agent.reload import Reloader
+from agent.result_verbs import RecentParts, ResultVerbs
+from agent.setting_states import SettingStates
+from agent.triggers import Triggers
+from agent.verbs import Verbs
+
+_PROTOCOL_BYTES = 66_000
+"""What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
+
+
+class Control:
+    """Owns what listens, what answers and what shows the settings.
+
+    Attributes:
+        recent: frames of recent results; the inspector's thread adds to it.
+
+    Built before the publisher, whose connections ask it what to listen to; `begin` gives it the rest. From
+    `begin` on `serve` is called by the main thread at each of its turns; `receive` is the connection's.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.recent = RecentParts()
+        self._config = config
+        self._own = f"{config.mqtt.topic_prefix}/{config.agent.id}"
+        self._triggers: Triggers
+        self._dispatcher: Dispatcher | None = None
+
+    def inlet(self) -> Inlet | None:
+        """Return what connections listen to; None where nothing is to be heard."""
+        settings = self._config.mqtt
+        if not settings.enabled or not settings.commands.enabled:
+            return None
+        largest = settings.commands.max_payload_kb * 1024
+        return Inlet(Dispatcher.filters(self._own), self._receive, 2 * largest + _PROTOCOL_BYTES)
+
+    def begin(
+        self,
+        board: Board,
+        stations: Callable[[], Mapping[str, Commissioned | Uncommissioned]],
+        engine: Engine,
+        stats: Callable[[], JSON],
+        publisher: Publisher,
+        tell: Callable[[Label], None],
+        triggers: Triggers,
+        *,
+        reloader: Reloader | None = None,
+        record: Record = lambda event, actor, why, before, after: None,
+    ) -> None:
+        """Hear, obey and answer from now on.
+
+        Args:
+            board: takes answers and settings.
+            stations: asked what there is of each running station's learning.
+            engine: of the versions.
+            stats: what ``P/stats`` says now.
+            publisher: keeps labels and sends results again.
+            tell: takes a label to a station's learner.
+            triggers: takes triggers.
+            reloader: of the config; None where it stays as it is.
+            record: adds to the agent's audit trail.
+        """
+        self._triggers = triggers
+        self.settings = SettingStates(board)
+        self.settings.show(self._config)
+        handlers = Verbs(stations, engine, stats).handlers()
+        handlers |= ResultVerbs(lambda: self._config, publisher, self.recent, tell).handlers()
+        if reloader is not None:
+            handlers |= ConfigVerbs(reloader).handlers()
+        self._dispatcher = Dispatcher(
+            self._config.mqtt, self._config.agent.id, handlers, board, self.settings.again, record
+        )
+
+    def serve(self) -> None:
+        """Obey and answer what came since the last turn."""
+        if self._dispatcher is not None:
+            self._dispatcher.serve()
+
+    def use(self, config: Config) -> None:
+        """Show and go by another config from now on; what is listened to stays as it is."""
+        self._config = config
+        self.settings.show(config)
+        if self._dispatcher is not None:
+            self._dispatcher.use(config.mqtt.commands)
+
+    def shown(self) -> JSON | None:
+        """Return the counters of `P/stats`; any thread may ask."""
+        return None if self._dispatcher is None else self._dispatcher.shown()
+
+    def _receive(self, inbound: Inbound) -> None:
+        if self._dispatcher is None:
+            return
+        station, _, name = inbound.topic.removeprefix(f"{self._own}/").partition("/")
+        fits = len(inbound.payload) <= self._config.mqtt.commands.max_payload_kb * 1024
+        trigger = name == "trigger" and fits and not inbound.retained
+        if not (trigger and self._triggers.receive(station, inbound.payload)):
+            self._dispatcher.receive(inbound)

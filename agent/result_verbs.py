@@ -1,0 +1,121 @@
+"""What a client may ask about results: to have them again, and to say what a part really was."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+
+from agent.commands import Answer, Command, Label, Range, refused
+from agent.config import Config
+from agent.database import Damaged, DiskTrouble
+from agent.dispatcher import Handler
+from agent.labels import Labelled, UnknownEvent
+from agent.learner import REMEMBERED
+from agent.learner_link import Label as Told
+from agent.payloads import timestamp
+from agent.publisher import Publisher
+from agent.recipes import find_recipe
+from agent.store import Store
+from agent.verdict import Verdict
+
+WORDS = {"good": False, "defective": True}
+"""Labels that any recipe takes, and whether they mean a defect."""
+
+
+class RecentParts:
+    """The frame numbers of the last 10 000 results: a learner knows parts by these. The oldest go first.
+
+    Owns the numbers. The inspector's thread adds, any may ask.
+    """
+
+    def __init__(self, keep: int = REMEMBERED) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[str, int] = OrderedDict()
+
+    def add(self, verdicts: Iterable[Verdict]) -> None:
+        """Remember what was decided."""
+        with self._lock:
+            for verdict in verdicts:
+                if verdict.frame:
+                    self._frames[verdict.event_id] = verdict.frame
+            while len(self._frames) > self._keep:
+                self._frames.popitem(last=False)
+
+    def frame(self, event_id: str) -> int | None:
+        """Return the number of a result's frame; None where it was long ago, or before the start."""
+        with self._lock:
+            return self._frames.get(event_id)
+
+
+class ResultVerbs:
+    """Does `label` and `replay`; the main thread asks, the publisher's answers.
+
+    Args:
+        config: what is in force now.
+        recent: frames of recent results.
+        tell: takes what a part really was to the station's learner; any thread may call it.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        publisher: Publisher,
+        recent: RecentParts,
+        tell: Callable[[Told], None],
+    ) -> None:
+        self._config = config
+        self._publisher = publisher
+        self._recent = recent
+        self._tell = tell
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return verb -> what does it."""
+        return {"replay": self._replay, "label": self._label}
+
+    def _replay(self, command: Command) -> Answer | Future[Answer]:
+        assert isinstance(command.body, Range)
+        stations, station = self._config().stations, command.station
+        if station is None and len(stations) == 1:
+            station = next(iter(stations))
+        if station is None:
+            return refused(f"which station? there is {', '.join(stations)}")
+        # A station that is no longer in the config may still have results.
+        return self._publisher.repeat(station, command.body.from_seq, command.body.to_seq)
+
+    def _label(self, command: Command) -> Answer | Future[Answer]:
+        assert isinstance(command.body, Label)
+        assert command.station is not None
+        said, config = command.body, self._config()
+        if command.station not in config.stations:
+            return refused(f"no station is called {command.station!r}: there is {', '.join(config.stations)}")
+        recipe = find_recipe(config.stations[command.station].recipe, config.recipes)
+        if said.label in recipe.classes:
+            defect = recipe.classes[said.label].verdict == "fail"
+        elif said.label in WORDS:
+            defect = WORDS[said.label]
+        else:
+            return refused(f"the label is none of {', '.join([*WORDS, *recipe.classes])}")
+        station, actor = command.station, command.actor
+
+        def write(store: Store) -> Answer:
+            def check(labelled: Labelled) -> None:
+                if labelled.station != station:  # raised before it is written
+                    raise UnknownEvent(f"{said.event_id}: is a result of another station")
+
+            try:
+                labelled = store.label(said.event_id, said.label, actor, timestamp(datetime.now(UTC)), check)
+            except UnknownEvent as error:
+                return refused(str(error))
+            except (DiskTrouble, Damaged):
+                return refused("the store does not take it now: say it again later")
+            frame = self._recent.frame(said.event_id)
+            if labelled.changed and frame is not None:
+                self._tell(Told(station, frame, defect, actor))
+            data = {"event_id": said.event_id, "seq": labelled.seq, "verdict": labelled.verdict}
+            return Answer("done", None, {**data, "label": labelled.label}, labelled.before, labelled.label)
+
+        return self._publisher.label(write)

@@ -1,0 +1,52 @@
+"""What is in force at each station, as ``S/<name>/state`` shows it beside ``S/<name>/set``."""
+
+from __future__ import annotations
+
+from agent import payloads
+from agent.board import Board
+from agent.commands import SET_NAMES
+from agent.config import Config
+from agent.message import Message
+from agent.recipes import shipped_names
+
+MODES = ("adaptive", "shadow", "frozen")
+"""What adaptation can be set to; ``locked`` needs pins, which only the config names."""
+
+
+class SettingStates:
+    """Shows recipe, adaptation and enabled of every station of the config; the main thread uses it.
+
+    Args:
+        board: shows them, retained.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._own = ""
+        self._shown: set[str] = set()
+
+    def show(self, config: Config) -> None:
+        """Show what a config says; call it with each config that comes into force."""
+        agent = config.agent.id
+        for name in self._shown - {*config.stations}:
+            self._board.clear(name, [self._topic(name, setting) for setting in SET_NAMES])
+        self._shown = {*config.stations}
+        self._own = f"{config.mqtt.topic_prefix}/{agent}"
+        recipes = sorted({*config.recipes, *shipped_names()})
+        for name, station in config.stations.items():
+            mode = station.adaptation.mode
+            for message in (
+                payloads.setting(agent, name, "recipe", station.recipe, recipes),
+                payloads.setting(agent, name, "adaptation", mode, sorted({*MODES, mode})),
+                payloads.setting(agent, name, "enabled", station.enabled),
+            ):
+                topic = self._topic(name, message["name"])
+                body = payloads.dumps(message).encode()
+                self._board.set(Message(topic, body, 1, True, payloads.SETTING_SCHEMA))
+
+    def again(self, station: str, name: str) -> None:
+        """Show one once more: who has set it, and was refused, believes otherwise."""
+        self._board.again(self._topic(station, name))
+
+    def _topic(self, station: str, name: str) -> str:
+        return f"{self._own}/{station}/{name}/state"
