@@ -19,6 +19,7 @@ MAX_EVENTS = 1000
 MAX_ANSWERS = 1000
 """Answers to commands that may wait for a connection; they are of no use for long."""
 _STATE_EVERY_S = 1.0
+_ANY_SIZE = 268_435_460
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -39,7 +40,7 @@ class Board:
         self._lock = threading.Lock()
         self._retained: dict[str, Message] = {}
         self._changed: dict[str, Message] = {}
-        self._later: dict[str, Callable[[], Message]] = {}
+        self._later: dict[str, Callable[[int], Message | None]] = {}
         self._stations: dict[str, _StationState] = {}
         self._events: deque[Message] = deque()
         self._gone: set[str] = set()
@@ -91,8 +92,13 @@ class Board:
                 self._changed[topic] = Message(topic, b"", 1, True)
         self.on_change()
 
-    def set_later(self, topic: str, compose: Callable[[], Message]) -> None:
-        """Show under `topic` what `compose` returns once there is a connection; only the newest is asked."""
+    def set_later(self, topic: str, compose: Callable[[int], Message | None]) -> None:
+        """Show under `topic` what `compose` returns once there is a connection; only the newest is asked.
+
+        Args:
+            topic: of the message.
+            compose: takes the bytes of a packet that the broker takes; None where it cannot be so small.
+        """
         with self._lock:
             self._later[topic] = compose
         self.on_change()
@@ -109,12 +115,13 @@ class Board:
             state.add(verdict)
             state.seq = last_seq(verdict.station)
 
-    def take(self, busy: Set[str] = frozenset()) -> list[Message]:
+    def take(self, busy: Set[str] = frozenset(), largest: int = _ANY_SIZE) -> list[Message]:
         """Return what happened and what changed since the last call.
 
         Args:
             busy: topics whose last message is still on its way. A picture for one of them is not composed
                 yet, so that on a slow line the newest waits, not a queue of all of them.
+            largest: bytes of a packet that the broker takes.
         """
         now = time.monotonic()
         with self._lock:
@@ -136,7 +143,8 @@ class Board:
             later = {topic: compose for topic, compose in self._later.items() if topic not in busy}
             self._later = {topic: self._later[topic] for topic in self._later.keys() - later.keys()}
         for compose in later.values():
-            self.set(compose())
+            if (message := compose(largest)) is not None:
+                self.set(message)
         with self._lock:
             changed, self._changed = self._changed, {}
             told = [*self._events, *self._answers]

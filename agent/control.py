@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Mapping
 
 from adapters.engine import Engine
@@ -12,6 +14,7 @@ from agent.config_verbs import ConfigVerbs
 from agent.dispatcher import Dispatcher, Record
 from agent.learner_link import Label
 from agent.message import Inbound, Inlet
+from agent.pace import Pace
 from agent.payloads import JSON
 from agent.publisher import Publisher
 from agent.reload import Reloader
@@ -20,6 +23,7 @@ from agent.setting_states import SettingStates
 from agent.triggers import Triggers
 from agent.verbs import Verbs
 
+_INTRODUCE_S = 60.0
 _PROTOCOL_BYTES = 66_000
 """What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
 
@@ -39,6 +43,10 @@ class Control:
         self._config = config
         self._own = f"{config.mqtt.topic_prefix}/{config.agent.id}"
         self._triggers: Triggers
+        self._publisher: Publisher
+        self._board: Board
+        self._instance = ""
+        self._namesakes = Pace(1 / _INTRODUCE_S, 1)
         self._dispatcher: Dispatcher | None = None
 
     def inlet(self) -> Inlet | None:
@@ -47,7 +55,8 @@ class Control:
         if not settings.enabled or not settings.commands.enabled:
             return None
         largest = settings.commands.max_payload_kb * 1024
-        return Inlet(Dispatcher.filters(self._own), self._receive, 2 * largest + _PROTOCOL_BYTES)
+        listened = Dispatcher.filters(self._own)
+        return Inlet(listened, self._receive, 2 * largest + _PROTOCOL_BYTES, (f"{self._own}/info",))
 
     def begin(
         self,
@@ -59,6 +68,7 @@ class Control:
         tell: Callable[[Label], None],
         triggers: Triggers,
         *,
+        instance: str,
         reloader: Reloader | None = None,
         record: Record = lambda event, actor, why, before, after: None,
     ) -> None:
@@ -72,10 +82,12 @@ class Control:
             publisher: keeps labels and sends results again.
             tell: takes a label to a station's learner.
             triggers: takes triggers.
+            instance: of this agent, as ``P/info`` says.
             reloader: of the config; None where it stays as it is.
             record: adds to the agent's audit trail.
         """
         self._triggers = triggers
+        self._publisher, self._board, self._instance = publisher, board, instance
         self.settings = SettingStates(board)
         self.settings.show(self._config)
         handlers = Verbs(stations, engine, stats).handlers()
@@ -105,8 +117,25 @@ class Control:
     def _receive(self, inbound: Inbound) -> None:
         if self._dispatcher is None:
             return
+        if inbound.topic == f"{self._own}/info":
+            self._heard_info(inbound)
+            return
         station, _, name = inbound.topic.removeprefix(f"{self._own}/").partition("/")
         fits = len(inbound.payload) <= self._config.mqtt.commands.max_payload_kb * 1024
         trigger = name == "trigger" and fits and not inbound.retained
         if not (trigger and self._triggers.receive(station, inbound.payload)):
             self._dispatcher.receive(inbound)
+
+    def _heard_info(self, inbound: Inbound) -> None:
+        """Look who speaks under our name; what was retained may be from the run before this one."""
+        if inbound.retained or not inbound.payload:
+            return
+        try:
+            said = json.loads(inbound.payload)
+            instance = said.get("instance")
+        except (ValueError, AttributeError):
+            instance = None
+        if instance != self._instance:
+            self._publisher.met_namesake()
+            if self._namesakes.allows(time.monotonic()):
+                self._board.again(inbound.topic)  # so that they learn of us, and what stands there is ours

@@ -242,6 +242,7 @@ class Daemon:
             publisher,
             learners.label,
             triggers,
+            instance=status.instance,
             reloader=reloader,
             record=lambda event, actor, why, before, after: trail.record(
                 event, actor, why, before=before, after=after
@@ -379,7 +380,7 @@ def _tell(board: Board, status: Status, station: str, name: str, payload: JSON) 
 
 def _show_fail(board: Board, status: Status, frame: Frame) -> None:
     if status.shows_fails(frame.station) and frame.image is not None:
-        board.set_later(status.image_topic(frame.station), lambda: status.picture(frame))
+        board.set_later(status.image_topic(frame.station), partial(status.picture, frame))
 
 
 def _more(reloader: Reloader | None, watch: ConfigWatch, trail: Trail) -> list[Condition]:

@@ -15,6 +15,7 @@ from agent.config import MqttSettings
 from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.repeats import Repeats
+from agent.same_id import SameId
 from agent.store import Outgoing, Store
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Delivery:
     Attributes:
         acknowledged: outbox ids that the broker has, not yet struck off the outbox.
         published: results acknowledged since the start.
+        too_large: results that the broker cannot take, since the start; they stay stored.
+        same_id: whether another agent uses our id.
         problem: one sentence, or None while all is well.
 
     Raises:
@@ -59,7 +62,8 @@ class Delivery:
         inlet: Inlet | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
-        self.published = 0
+        self.published = self.too_large = 0
+        self.same_id = SameId()
         self.problem: str | None = None if mqtt is None else "not connected yet"
 
         self._store = store
@@ -83,6 +87,7 @@ class Delivery:
         self._repeated: dict[int, int] = {}  # paho's message id -> number of a result sent again
         self._to_show: deque[Message] = deque()  # of the board
         self._shown: dict[int, str] = {}  # paho's message id -> topic
+        self._too_large: set[str] = set()  # topics of messages that the broker cannot take
         self._refused: set[str] = set()  # topics that the broker does not take, until a restart
         self._sent_to = 0  # highest outbox id given to the present connection
         self._newest = store.newest_waiting()  # highest outbox id that was committed
@@ -208,17 +213,39 @@ class Delivery:
             if row.id not in self.acknowledged:
                 if row.id <= self._backlog_to and not self._may_drain(now):
                     break
-                if not self._on_the_way:
-                    self._answered_at = now  # from here on an answer is due
-                self._on_the_way[link.publish(self._message(row))] = row.id
-                self._attempted_to = max(self._attempted_to, row.id)
+                self._give(link, self._message(row), row, now)
             self._sent_to = row.id
+
+    def _give(self, link: Link, message: Message, row: Outgoing, now: float) -> None:
+        if not link.fits(message):
+            # It would end the connection, now and every time: it leaves the outbox, and stays in the store.
+            self._tell_too_large(message.topic, link)
+            self.too_large += 1
+            self.acknowledged.add(row.id)
+            return
+        if not self._on_the_way:
+            self._answered_at = now  # from here on an answer is due
+        self._on_the_way[link.publish(message)] = row.id
+        self._attempted_to = max(self._attempted_to, row.id)
+
+    def _tell_too_large(self, topic: str, link: Link) -> None:
+        if topic not in self._too_large:
+            self._too_large.add(topic)
+            log.warning(
+                "mqtt: %s: not sent, the broker takes %d bytes at most (its max_packet_size)",
+                topic,
+                link.largest,
+            )
 
     def _repeat(self, link: Link, room: int, now: float) -> None:
         """Send what was asked for again; what is new goes before it."""
         for station, stored in self._repeats.take(room - len(self._repeated), now):
             message = self._result(station, payloads.replayed(stored.payload))
-            self._repeated[link.publish(message)] = stored.seq
+            if link.fits(message):
+                self._repeated[link.publish(message)] = stored.seq
+            else:
+                self._tell_too_large(message.topic, link)
+                self._repeats.answered(stored.seq)
 
     def _window(self, link: Link) -> int:
         """Return how many messages the broker takes now."""
@@ -263,7 +290,10 @@ class Delivery:
             # What it spoke may have been the fallback of a bad moment.
             self._protocol = _first_protocol(self._mqtt)
             # A broker that takes us and throws us out again is not called every second.
-            if now - self._up_at > reconnect.max_s:
+            # Nor is one where another agent has our name, however long each of the two lets the other be.
+            up_s = now - self._up_at
+            self.same_id.lost(now, up_s=up_s, taken_over=link.taken_over, explained=link.explained)
+            if up_s > reconnect.max_s and self.same_id.problem(now) is None:
                 self._delay_s = 0.0
         elif link.speaks_other_protocol and _first_protocol(self._mqtt) == 5:
             self._protocol = 4 if link.protocol == 5 else 5
@@ -289,11 +319,13 @@ class Delivery:
 
     def _show(self, link: Link) -> None:
         """Send what changed on the board, as far as the broker's window allows."""
-        self._to_show.extend(self._board.take(set(self._shown.values())))
+        self._to_show.extend(self._board.take(set(self._shown.values()), link.largest))
         while self._to_show and self._window(link) > 0:
             message = self._to_show.popleft()
             # mosquitto 2.0.11 ends an MQTT 5 connection after each refusal: one such topic would end all.
-            if message.topic not in self._refused:
+            if not link.fits(message):
+                self._tell_too_large(message.topic, link)
+            elif message.topic not in self._refused:
                 self._shown[link.publish(message)] = message.topic
 
     def _may_drain(self, now: float) -> bool:

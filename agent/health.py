@@ -18,7 +18,8 @@ class Condition:
 
     Attributes:
         code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
-            ``results_lost``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
+            ``results_lost``,
+            ``same_id``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
             ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``config_refused``,
             ``config_unwatched``, ``audit``.
         subject: the station, or the part of the agent.
@@ -80,9 +81,11 @@ def conditions(
         ("evidence", publisher.pictures_problem),
     )
     found += [Condition("store", subject, problem) for subject, problem in troubles if problem is not None]
-    if publisher.lost or publisher.given_up:
+    if publisher.same_id is not None:
+        found.append(Condition("same_id", "mqtt", publisher.same_id))
+    if publisher.lost or publisher.given_up or publisher.too_large:
         # Numbers that grow stand in the stats; here they would make every message a new condition.
-        found.append(Condition("results_lost", "store", "results were lost or given up since the start"))
+        found.append(Condition("results_lost", "store", "results were lost or not delivered since the start"))
     for learner in learners:
         found += _of_learner(learner)
     return tuple(found)

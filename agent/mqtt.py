@@ -56,7 +56,8 @@ class Link:
         window: messages that the broker takes without having acknowledged any (MQTT 5 Receive Maximum).
         largest: bytes of a packet that the broker takes (MQTT 5 Maximum Packet Size).
         was_up: the broker has taken us.
-        taken_over: the broker ended it because somebody else came with our name (MQTT 5 says so).
+        explained: it is known why it ended: the broker has said so, or it was we.
+        taken_over: the broker has said that somebody else came with our name (MQTT 5).
         speaks_other_protocol: the broker seems not to know the MQTT version that was tried.
 
     Created, used and closed by the publisher's thread. paho's own thread only appends to a deque, sets
@@ -84,7 +85,7 @@ class Link:
         self.reason = ""
         self.speaks_other_protocol = False
         self.was_up = False
-        self.taken_over = False
+        self.taken_over = self.explained = False
         self.window = _UNLIMITED
         self.largest = _LARGEST
         self._inlet = inlet
@@ -154,6 +155,7 @@ class Link:
     def end(self, reason: str) -> None:
         """Declare the connection lost, for a reason that explains more than what paho saw."""
         self.reason = reason
+        self.explained = True
         self.state = LinkState.DOWN
 
     def close(self, wait_s: float = 0.0) -> None:
@@ -184,7 +186,7 @@ class Link:
                 return
             self.was_up = True
             if self._inlet is not None:
-                _client.subscribe([(wanted, self._subscribe_options()) for wanted in self._inlet.filters])
+                _client.subscribe([(wanted, self._options(wanted)) for wanted in self._inlet.all])
             self.state = LinkState.UP
             self._wake()
 
@@ -192,20 +194,23 @@ class Link:
         # paho does not say why, but calls from where it caught the reason.
         self._down(f"cannot be reached: {sys.exc_info()[1]}")
 
-    def _on_disconnect(self, _client: Any, _userdata: Any, _flags: Any, code: Any, _properties: Any) -> None:
+    def _on_disconnect(self, _client: Any, _userdata: Any, flags: Any, code: Any, _properties: Any) -> None:
         if self.state is LinkState.CONNECTING:
             # A broker that knows only MQTT 3.1.1 may hang up at an MQTT 5 CONNECT without a word.
             self.speaks_other_protocol = True
-        self.taken_over = code.value == _TAKEN_OVER
+        self.explained = bool(flags.is_disconnect_packet_from_server)
+        self.taken_over = self.explained and code.value == _TAKEN_OVER
         self._down(f"lost: {code}")
 
-    def _subscribe_options(self) -> Any:
+    def _options(self, wanted: str) -> Any:
+        assert self._inlet is not None
         # As published: so that a retained command shows as one also while we are here.
-        return SubscribeOptions(qos=1, retainAsPublished=True) if self.protocol == 5 else 1
+        as_published = wanted not in self._inlet.watched
+        return SubscribeOptions(qos=1, retainAsPublished=as_published) if self.protocol == 5 else 1
 
     def _on_subscribe(self, _client: Any, _userdata: Any, _mid: int, codes: Any, _properties: Any) -> None:
         assert self._inlet is not None
-        refused = [f"{w} ({c})" for w, c in zip(self._inlet.filters, codes, strict=False) if c.is_failure]
+        refused = [f"{w} ({c})" for w, c in zip(self._inlet.all, codes, strict=False) if c.is_failure]
         if refused:
             log.warning("mqtt: the broker does not let us listen to %s: look at its ACL", ", ".join(refused))
 

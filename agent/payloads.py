@@ -132,12 +132,18 @@ def info(
     stations: Sequence[str],
     config: JSON,
     last_exit: JSON | None = None,
+    instance: str = "",
 ) -> JSON:
-    """Who the agent is, `P/info`."""
+    """Who the agent is, `P/info`.
+
+    Args:
+        instance: new at each start.
+    """
     return {
         "schema": INFO_SCHEMA,
         "agent": agent,
         "version": version,
+        "instance": instance,
         "model": {"name": model.name, "weights": model.weights, "provider": model.provider},
         "stations": list(stations),
         "schemas": [
@@ -199,6 +205,7 @@ def stats(
             "waiting": publisher.waiting,
             "lost": publisher.lost,
             "given_up": publisher.given_up,
+            "too_large": publisher.too_large,
         },
         "storage": {
             "database_bytes": publisher.kept.database_bytes,

@@ -46,6 +46,8 @@ class PublisherStats:
         lost: verdicts that never reached the disk, because it was full for too long.
         given_up: verdicts on disk whose delivery was given up, because too many waited.
         waiting: results not yet delivered.
+        too_large: results on disk that the broker cannot take.
+        same_id: what speaks for another agent with our id; None where nothing does.
         store_problem, link_problem: one sentence, or None while all is well.
         kept: how much of the past is kept.
         damage: what is to be done about a database that was damaged; None where none was.
@@ -64,6 +66,8 @@ class PublisherStats:
     damage: str | None = None
     pictures_dropped: int = 0
     pictures_problem: str | None = None
+    too_large: int = 0
+    same_id: str | None = None
 
 
 class Publisher:
@@ -163,6 +167,10 @@ class Publisher:
         self._delivery.use(mqtt, tls)
         self._wake.set()
 
+    def met_namesake(self) -> None:
+        """Note that another agent shows itself under our topics; any thread."""
+        self._delivery.same_id.foreign(time.monotonic())
+
     def stats(self) -> PublisherStats:
         """Return the present numbers; from any thread."""
         return PublisherStats(
@@ -177,6 +185,8 @@ class Publisher:
             damage=self._store.damage,
             pictures_dropped=0 if self._evidence is None else self._evidence.dropped,
             pictures_problem=None if self._evidence is None else self._evidence.problem,
+            too_large=self._delivery.too_large,
+            same_id=self._delivery.same_id.problem(time.monotonic()),
         )
 
     def run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from agent import __version__, payloads
 from agent.commissioned import Uncommissioned
 from agent.config import Config
 from agent.health import Condition, LearnerStats, conditions, level
+from agent.ids import ulid
 from agent.last_exit import LastExit
 from agent.message import Message
 from agent.publisher import PublisherStats
@@ -24,6 +26,9 @@ from camera.images import encode_jpeg
 log = logging.getLogger(__name__)
 
 _CAMERA_EVERY_S = 10.0
+_LEAST_WIDTH_PX = 16
+_FRAME_BYTES = 16
+"""Of a PUBLISH packet, beside topic and payload."""
 _RETAINED = ("state", "camera", "adapter", "drift", "image/last_fail")
 
 
@@ -36,6 +41,9 @@ class Status:
         learners: asked how the stations' learners are doing.
         more: asked what else is wrong.
         commands: asked what became of commands.
+
+    Attributes:
+        instance: a ULID, new at each start: two agents with the same id tell each other by it.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class Status:
         self._more = more
         self._commands = commands
         self._model = model
+        self.instance = ulid()
         self._feeds = feeds
         self._tally = tally
         self._level = "ok"
@@ -92,12 +101,22 @@ class Status:
         found = self._config.stations.get(station)
         return found is not None and found.images.last_fail
 
-    def picture(self, frame: Frame) -> Message:
-        """Return the JPEG of a failed part."""
+    def picture(self, frame: Frame, largest: int) -> Message | None:
+        """Return the JPEG of a failed part, smaller where it must be; None where it would be too small.
+
+        Args:
+            frame: with its picture.
+            largest: bytes of a packet that the broker takes.
+        """
         assert frame.image is not None
-        images = self._config.stations[frame.station].images
-        jpeg = encode_jpeg(frame.image, max_width_px=images.max_width_px, quality=images.jpeg_quality)
-        return Message(self.image_topic(frame.station), jpeg, 0, True)
+        topic, images = self.image_topic(frame.station), self._config.stations[frame.station].images
+        width = min(images.max_width_px, frame.image.shape[1])
+        while width >= _LEAST_WIDTH_PX:
+            jpeg = encode_jpeg(frame.image, max_width_px=width, quality=images.jpeg_quality)
+            if len(jpeg) + len(topic.encode()) + _FRAME_BYTES <= largest:
+                return Message(topic, jpeg, 0, True)
+            width //= 2
+        return None
 
     def birth(self) -> Message:
         """Return the message that we are there."""
@@ -117,6 +136,7 @@ class Status:
             [name for name, station in self._config.stations.items() if station.enabled],
             config,
             None if last is None else asdict(last),
+            self.instance,
         )
         return self._shown("info", info)
 
@@ -159,7 +179,9 @@ class Status:
         if now - self._stats_at >= self._config.mqtt.stats_interval_s:
             self._stats_at = now
             stats = payloads.dumps(self.stats(publisher)).encode()
-            messages.append(Message(self._own("stats"), stats, 0, False, payloads.STATS_SCHEMA))
+            # Of no use to whoever comes when the next but one is due.
+            expiry_s = math.ceil(2 * self._config.mqtt.stats_interval_s)
+            messages.append(Message(self._own("stats"), stats, 0, False, payloads.STATS_SCHEMA, expiry_s))
         return messages
 
     def stats(self, publisher: PublisherStats) -> payloads.JSON:
