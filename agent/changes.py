@@ -25,6 +25,7 @@ _RESTART: tuple[Path, ...] = (
     ("mqtt", "topic_prefix"),
     ("mqtt", "embedded_broker"),
     ("mqtt", "commands", "enabled"),
+    ("homeassistant",),
 )
 """What is fixed from the start to the end of a run, with everything below it."""
 

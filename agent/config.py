@@ -344,6 +344,15 @@ class MetricsSettings(Settings):
         return self
 
 
+class HomeAssistantSettings(Settings):
+    """The agent as a device of Home Assistant."""
+
+    enabled: bool = Field(default=False, description="describe the agent for Home Assistant's discovery")
+    discovery_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+        default="homeassistant", description="as Home Assistant's MQTT integration has it"
+    )
+
+
 class LogSettings(Settings):
     """What is written to standard error."""
 
@@ -363,6 +372,7 @@ class Config(Settings):
     inspector: InspectorSettings = InspectorSettings()
     storage: StorageSettings = StorageSettings()
     metrics: MetricsSettings = MetricsSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from adapters.engine import Engine
 from agent.board import Board
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config
 from agent.config_verbs import ConfigVerbs
+from agent.discovery import Discovery
 from agent.dispatcher import Dispatcher, Record
 from agent.learner_link import Label
 from agent.message import Inbound, Inlet
@@ -44,6 +46,7 @@ class Control:
         self._own = f"{config.mqtt.topic_prefix}/{config.agent.id}"
         self._triggers: Triggers
         self._publisher: Publisher
+        self._discovery: Discovery
         self._board: Board
         self._instance = ""
         self._namesakes = Pace(1 / _INTRODUCE_S, 1)
@@ -51,12 +54,15 @@ class Control:
 
     def inlet(self) -> Inlet | None:
         """Return what connections listen to; None where nothing is to be heard."""
-        settings = self._config.mqtt
-        if not settings.enabled or not settings.commands.enabled:
-            return None
-        largest = settings.commands.max_payload_kb * 1024
-        listened = Dispatcher.filters(self._own)
-        return Inlet(listened, self._receive, 2 * largest + _PROTOCOL_BYTES, (f"{self._own}/info",))
+        settings, homeassistant = self._config.mqtt, self._config.homeassistant
+        filters: tuple[str, ...] = ()
+        watched = [f"{self._own}/info"]
+        if settings.commands.enabled:
+            filters = Dispatcher.filters(self._own)
+        if homeassistant.enabled:
+            watched.append(f"{homeassistant.discovery_prefix}/status")
+        largest = 2 * settings.commands.max_payload_kb * 1024 + _PROTOCOL_BYTES
+        return Inlet(filters, self._receive, largest, tuple(watched)) if settings.enabled else None
 
     def begin(
         self,
@@ -89,7 +95,9 @@ class Control:
         self._triggers = triggers
         self._publisher, self._board, self._instance = publisher, board, instance
         self.settings = SettingStates(board)
+        self._discovery = Discovery(Path(self._config.agent.data_dir), board, engine.info.name)
         self.settings.show(self._config)
+        self._discovery.show(self._config)
         handlers = Verbs(stations, engine, stats).handlers()
         handlers |= ResultVerbs(lambda: self._config, publisher, self.recent, tell).handlers()
         if reloader is not None:
@@ -107,6 +115,7 @@ class Control:
         """Show and go by another config from now on; what is listened to stays as it is."""
         self._config = config
         self.settings.show(config)
+        self._discovery.show(config)
         if self._dispatcher is not None:
             self._dispatcher.use(config.mqtt.commands)
 
@@ -119,6 +128,10 @@ class Control:
             return
         if inbound.topic == f"{self._own}/info":
             self._heard_info(inbound)
+            return
+        if inbound.topic == f"{self._config.homeassistant.discovery_prefix}/status":
+            if inbound.payload == b"online":
+                self._discovery.again()
             return
         station, _, name = inbound.topic.removeprefix(f"{self._own}/").partition("/")
         fits = len(inbound.payload) <= self._config.mqtt.commands.max_payload_kb * 1024

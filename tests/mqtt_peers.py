@@ -24,7 +24,7 @@ SCHEMAS = {
 }
 
 
-_TO_AGENTS = re.compile(r"/cmd/request/|/(set|label|trigger)$|^homeassistant/")
+_TO_AGENTS = re.compile(r"/cmd/request/|/(set|label|trigger)$|^(homeassistant|ha)/")
 """Topics whose payloads have no schema of ours."""
 
 

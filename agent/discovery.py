@@ -1,0 +1,83 @@
+"""What Home Assistant was told, remembered on disk, so that it can be told what is no more."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from adapters.durable import write_durably
+from agent import payloads
+from agent.board import Board
+from agent.config import Config
+from agent.homeassistant import components, discovery, discovery_topic
+from agent.message import Message
+
+log = logging.getLogger(__name__)
+
+_FILE = "homeassistant.json"
+_MOST = 1000
+
+
+class Discovery:
+    """Owns what was described; the main thread uses it.
+
+    A component that is gone is described by its platform alone, a device that is gone by nothing at all: that
+    is how Home Assistant takes them away. Both are repeated at every connection, because it may have been
+    away; the newest 1000 of each are kept.
+
+    Args:
+        data: the data folder.
+        board: shows it, retained.
+        model: name of the model.
+    """
+
+    def __init__(self, data: Path, board: Board, model: str) -> None:
+        self._file = data / _FILE
+        self._board = board
+        self._model = model
+        self._topic: str | None = None
+
+    def show(self, config: Config) -> None:
+        """Describe the agent by this config, or take away what was described."""
+        kept = self._read()
+        wanted = discovery_topic(config) if config.homeassistant.enabled else None
+        if wanted is None and not kept["topics"]:
+            return
+        gone = [topic for topic in kept["topics"] if topic != wanted]
+        for topic in gone:
+            self._board.set(Message(topic, b"", 1, True))
+        told: dict[str, str] = {}
+        if wanted is not None:
+            payload = discovery(config, self._model, kept["components"] if wanted in kept["topics"] else {})
+            told = components(payload)
+            self._board.set(Message(wanted, payloads.dumps(payload).encode(), 1, True))
+        self._topic = wanted
+        now = {"topics": [*gone, *([wanted] if wanted else [])][-_MOST:]}
+        now["components"] = dict(list(told.items())[-_MOST:])  # type: ignore[assignment]
+        if now != kept:
+            self._write(now)
+
+    def again(self) -> None:
+        """Describe it once more: Home Assistant has just begun. Any thread."""
+        if self._topic is not None:
+            self._board.again(self._topic)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            kept = json.loads(self._file.read_text("utf-8"))
+            return {"topics": [str(t) for t in kept["topics"]], "components": dict(kept["components"])}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("%s: cannot be read, what Home Assistant knew may stay there: %s", self._file, error)
+        return {"topics": [], "components": {}}
+
+    def _write(self, kept: dict[str, Any]) -> None:
+        try:
+            write_durably(self._file, json.dumps(kept).encode())
+        except OSError as error:
+            log.error(
+                "%s: cannot be written, what Home Assistant knows may stay there: %s", self._file, error
+            )
