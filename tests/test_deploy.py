@@ -198,11 +198,11 @@ def test_the_sample_broker_lets_each_agent_into_its_own_tree_alone(tmp_path: Pat
             agent.publish(topic, b"{}", 1).wait_for_publish(10)
         wait_until(lambda: heard != [])
         assert heard == ["mekiki/line-1/top/result"]
-        scada.publish("mekiki/line-1/cmd/reload", b"{}", 1).wait_for_publish(10)
+        scada.publish("mekiki/line-1/cmd/request/reload", b"{}", 1).wait_for_publish(10)
         mes = client(broker.port, tmp_path, authority, "mes")
-        mes.publish("mekiki/line-1/cmd/pause", b"{}", 1).wait_for_publish(10)
+        mes.publish("mekiki/line-1/cmd/request/ping", b"{}", 1).wait_for_publish(10)
         wait_until(lambda: len(heard) > 1)
-        assert heard[1:] == ["mekiki/line-1/cmd/pause"]
+        assert heard[1:] == ["mekiki/line-1/cmd/request/ping"]
         with pytest.raises(OSError, match=r"(?i)certificate|reset|closed|timed out"):
             client(broker.port, tmp_path, authority, None)
         for one in (scada, agent, mes):
