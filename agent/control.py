@@ -31,13 +31,13 @@ _PROTOCOL_BYTES = 66_000
 
 
 class Control:
-    """Owns what listens, what answers and what shows the settings.
+    """Owns what listens, what answers and what shows the settings; the main thread uses it.
+
+    Built before the publisher, whose connections ask it what to listen to; `begin` gives it the rest. What
+    comes is taken over in the connection's thread, which never waits here.
 
     Attributes:
         recent: frames of recent results; the inspector's thread adds to it.
-
-    Built before the publisher, whose connections ask it what to listen to; `begin` gives it the rest. From
-    `begin` on `serve` is called by the main thread at each of its turns; `receive` is the connection's.
     """
 
     def __init__(self, config: Config) -> None:
@@ -121,7 +121,9 @@ class Control:
 
     def shown(self) -> JSON | None:
         """Return the counters of `P/stats`; any thread may ask."""
-        return None if self._dispatcher is None else self._dispatcher.shown()
+        if self._dispatcher is None:
+            return None
+        return {**self._dispatcher.shown(), "triggers_lost": self._triggers.lost}
 
     def _receive(self, inbound: Inbound) -> None:
         if self._dispatcher is None:

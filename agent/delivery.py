@@ -277,6 +277,7 @@ class Delivery:
             if self._link is not None:
                 self._link.end("the settings have changed")
         self._mqtt, self._tls = mqtt, tls
+        self._repeats.use(mqtt.drain_per_s)
 
     def _silent(self, now: float) -> bool:
         """Say whether a broker that seems well has acknowledged nothing for too long."""

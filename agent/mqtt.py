@@ -198,8 +198,9 @@ class Link:
         if self.state is LinkState.CONNECTING:
             # A broker that knows only MQTT 3.1.1 may hang up at an MQTT 5 CONNECT without a word.
             self.speaks_other_protocol = True
-        self.explained = bool(flags.is_disconnect_packet_from_server)
-        self.taken_over = self.explained and code.value == _TAKEN_OVER
+        if self.state is not LinkState.DOWN:
+            self.explained = bool(flags.is_disconnect_packet_from_server)
+            self.taken_over = self.explained and code.value == _TAKEN_OVER
         self._down(f"lost: {code}")
 
     def _options(self, wanted: str) -> Any:
@@ -216,10 +217,14 @@ class Link:
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         assert self._inlet is not None
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a broker that lets that pass; nothing of ours is called so
+            return
         told = getattr(message, "properties", None)
         self._inlet.receive(
             Inbound(
-                message.topic,
+                topic,
                 bytes(message.payload),
                 bool(message.retain),
                 getattr(told, "ResponseTopic", None),

@@ -37,11 +37,15 @@ class Repeats:
     def __init__(self, store: Store, per_s: float) -> None:
         self.sent = 0
         self._store = store
-        self._pace = Pace(per_s, max(1.0, per_s / 10))
+        self.use(per_s)
         self._ranges: deque[_Range] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._ranges)
+
+    def use(self, per_s: float) -> None:
+        """Send so many results a second from now on."""
+        self._pace = Pace(per_s, max(1.0, per_s / 10))
 
     def add(self, station: str, first: int, last: int) -> bool:
         """Send a range when its turn comes; False where too many wait."""

@@ -26,11 +26,11 @@ class Triggers:
     When 10 000 results without a picture wait for the store, the next ones are lost, and counted.
 
     Owns the triggers under one lock. The connection's thread brings them, the cameras' claim them, the
-    inspector's settles them, and `run` ends in its own thread what is due. Verdicts are delivered from there
-    and from nowhere else, except those on pictures.
+    inspector's settles them, and `run` ends in its own thread what is due and delivers it; `use` does where a
+    reload takes a station away.
 
     Args:
-        uninspected: station, reason, trigger -> verdict; from the thread of `run`.
+        uninspected: station, reason, trigger -> verdict; quick, called under the lock.
         deliver: takes verdicts; may wait.
 
     Attributes:
@@ -95,13 +95,7 @@ class Triggers:
     def settle(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Return the verdicts that count: not those whose trigger had its result already."""
         with self._changed:
-            return [
-                v
-                for v in verdicts
-                if v.trigger is None
-                or v.station not in self._books
-                or self._books[v.station].settle(v.trigger)
-            ]
+            return [v for v in verdicts if v.trigger is None or self._settled(v.station, v.trigger)]
 
     def run(self) -> None:
         """Deliver the results of triggers without a picture, until `stop`."""
@@ -136,6 +130,10 @@ class Triggers:
             if book is not None:  # otherwise a reload has just ended it
                 self._add(station, act(book))
             self._changed.notify_all()
+
+    def _settled(self, station: str, trigger: str) -> bool:
+        book = self._books.get(station)  # None after a reload, which has ended its triggers
+        return book is not None and book.settle(trigger)
 
     def _composed(self) -> list[Verdict]:
         """Return the verdicts of what has ended; with the lock held, so that no station goes meanwhile."""

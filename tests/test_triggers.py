@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from PIL import Image
 from test_daemon import at, running, write_config, write_pictures
 
 from agent.configfile import load
@@ -230,4 +231,33 @@ def test_a_dead_camera_answers_triggers_at_once(tiny_bundle: Path, broker: Mosqu
         subscriber.send("plant/agent/dead/trigger", {"trigger_id": "t"})
         wait_until(lambda: "t" in of(subscriber, "dead"))
     assert of(subscriber, "dead")["t"]["reason"] == "camera_offline"
+    subscriber.close()
+
+
+@pytest.mark.broker
+def test_a_reload_ends_what_waits_and_a_black_picture_says_why(
+    tiny_bundle: Path, broker: Mosquitto, tmp_path: Path
+) -> None:
+    """A lamp is dead: at its deadline a trigger says so; a changed config ends the others, each once."""
+    (tmp_path / "black").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "black" / "0.png")
+    camera = {"kind": "folder", "path": str(tmp_path / "black"), "loop": True, "fps": 50}
+    waiting = {"line": {"camera": camera, "trigger": {"mode": "mqtt", "deadline_ms": 200}}}
+    path = write_config(tmp_path, tiny_bundle, waiting, mqtt=at(broker))
+    subscriber = Subscriber(broker.port)
+    with running(load(path)) as (daemon, _):
+        wait_until(lambda: subscriber.last("line/recipe/state") is not None)
+        subscriber.send("plant/agent/line/trigger", {"trigger_id": "dark"})
+        wait_until(lambda: "dark" in of(subscriber))
+        for name in "ab":
+            subscriber.send("plant/agent/line/trigger", {"trigger_id": name, "deadline_ms": 60_000})
+        time.sleep(0.3)
+        write_config(tmp_path, tiny_bundle, {"line": {"camera": camera}}, mqtt=at(broker))
+        daemon.reload("test")
+        wait_until(lambda: {"a", "b"} <= of(subscriber).keys())
+        wait_until(lambda: subscriber.results()[-1]["trigger"]["id"] is None)  # it inspects everything now
+    reasons = {name: result["reason"] for name, result in of(subscriber).items()}
+    assert reasons == {"dark": "black", "a": "reload", "b": "reload"}
+    assert check_complete(subscriber.results(), len(subscriber.results())) == []
+    assert subscriber.invalid == []
     subscriber.close()
