@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test check sbom fuzz bench bench-gpu bench-streams photo-models bundle clean
+.PHONY: demo test check soak sbom fuzz bench bench-gpu bench-streams photo-models bundle clean
 
 demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
@@ -21,6 +21,11 @@ check: .venv/full
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive agent camera adapters -ll --skip B608 # ruff's S608, with reasons
 	$(BIN)/python -m tests.audit_dependencies
+
+# Everything breaks, for so many minutes; e.g. make soak MINUTES=600.
+soak: .venv/full
+	tests/setup-services.sh
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60)
 
 # What a line PC runs, by name, version and licence, as CycloneDX.
 sbom: .venv/full .venv-bare/ready
