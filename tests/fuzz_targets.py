@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,10 +16,11 @@ from PIL import Image
 from adapters.adapter import AdapterError
 from adapters.bundle import bundle_path
 from adapters.manifest import read_manifest
-from agent import last_exit, overrides, requests
+from agent import commands, last_exit, overrides, requests
 from agent.audit import Audit, verify
 from agent.configfile import load_text, print_config
 from agent.errors import ConfigError
+from agent.message import Inbound
 from camera.images import UnreadableImage, read_image
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +137,38 @@ def _manifest(folder: Path) -> Take:
     return take
 
 
+def _command(folder: Path) -> Take:
+    """The first line is the topic below ours, the rest the payload."""
+
+    def take(data: bytes) -> bool:
+        topic, _, payload = data.partition(b"\n")
+        place = topic.decode("utf-8", "replace").replace("\0", "")
+        inbound = Inbound(f"plant/agent/{place}", payload, False, "plant/mes/answers", b"1")
+        found = commands.read(inbound, "plant/agent", "plant", 16384)
+        if isinstance(found, commands.Refusal):
+            assert found.why.isprintable(), found.why
+            assert found.transaction is None or found.transaction.isprintable()
+            return False
+        assert found.actor.isprintable()
+        return True
+
+    return take
+
+
+def _commands() -> Iterator[bytes]:
+    who: dict[str, Any] = {"transaction": "t-1", "user": "eve"}
+    for verb in ("ping", "stats", "adapter/list", "reload"):
+        yield f"cmd/request/{verb}\n{json.dumps(who)}".encode()
+    number = {**who, "station": "top", "number": 3, "why": "because"}
+    yield b"cmd/request/adapter/rollback\n" + json.dumps(number).encode()
+    yield b"cmd/request/replay\n" + json.dumps({**who, "station": "top", "from_seq": 1, "to_seq": 9}).encode()
+    yield b"top/recipe/set\nhousing"
+    yield b"top/enabled/set\n" + json.dumps({**who, "value": False}).encode()
+    label = {**who, "event_id": "01M80K1CE35SHYR574A97TZM6G", "label": "good"}
+    yield b"top/label\n" + json.dumps(label).encode()
+    yield b"top/trigger\n" + json.dumps({"trigger_id": "p-1", "part_id": "SN1", "deadline_ms": 300}).encode()
+
+
 def _audit(folder: Path) -> Take:
     path = folder / "audit.jsonl"
 
@@ -184,6 +218,7 @@ _ALL = (
         ),
         _request,
     ),
+    Target("command", tuple(_commands()), _command),
     Target("picture", tuple(_pictures()), _picture),
     Target("manifest", ((bundle_path("mekiki-line") / "manifest.json").read_bytes(),), _manifest),
     Target("audit", (_trail(),), _audit),
