@@ -84,7 +84,7 @@ bundle: .venv/full
 	touch $@
 
 .venv/full: .venv/light
-	$(PIP) -e '.[cpu,openvino,demo,torch,dev]'
+	$(PIP) -e '.[cpu,openvino,demo,sparkplug,torch,dev]'
 	touch $@
 
 # What a line PC has: no torch. tests/test_bare.py learns there.

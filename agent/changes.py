@@ -21,6 +21,7 @@ _RESTART: tuple[Path, ...] = (
     ("agent",),
     ("model",),
     ("metrics",),
+    ("sparkplug",),
     ("mqtt", "enabled"),
     ("mqtt", "topic_prefix"),
     ("mqtt", "embedded_broker"),

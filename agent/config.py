@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -61,6 +62,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _sparkplug_id(name: str) -> str:
+    if re.search(r"[+/#]", name) or name == "STATE":
+        raise ValueError("should be text without +, / and #, and not STATE")
+    return _text(name)
+
+
 def _template(template: str) -> str:
     if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
         raise ValueError("should hold {} once, for the phrase, and no other brace")
@@ -71,6 +78,8 @@ Name = Annotated[str, AfterValidator(_name)]
 """A name that is safe in an MQTT topic and as a file name."""
 StationName = Annotated[str, AfterValidator(_station_name)]
 Text = Annotated[str, AfterValidator(_text)]
+SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
+"""A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
 Template = Annotated[str, AfterValidator(_template)]
 
 
@@ -156,6 +165,19 @@ class MqttSettings(Settings):
         if self.embedded_broker and self.tls is not None:
             raise ValueError("embedded_broker speaks no TLS: remove tls")
         return self
+
+
+class SparkplugSettings(Settings):
+    """The agent as an edge node of Sparkplug B, over the broker of mqtt; see docs/sparkplug.md."""
+
+    enabled: bool = Field(default=False, description="true needs the sparkplug profile")
+    group_id: SparkplugId = Field(default="mekiki", description="the group of edge nodes it belongs to")
+    edge_node_id: SparkplugId | None = Field(
+        default=None, description="unique in its group; without it agent.id"
+    )
+    host_id: SparkplugId | None = Field(
+        default=None, description="primary host application to wait for; without it nobody is waited for"
+    )
 
 
 class PartClass(Settings):
@@ -369,6 +391,7 @@ class Config(Settings):
     mqtt: MqttSettings = MqttSettings()
     recipes: dict[Name, Recipe] = Field(default_factory=dict, description="name: recipe")
     stations: dict[StationName, Station] = Field(min_length=1, description="name: station")
+    sparkplug: SparkplugSettings = SparkplugSettings()
     inspector: InspectorSettings = InspectorSettings()
     storage: StorageSettings = StorageSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -385,6 +408,17 @@ class Config(Settings):
                 " mqtt.enabled and mqtt.commands.enabled are needed"
             )
         return self
+
+    @field_validator("sparkplug", mode="after")
+    @classmethod
+    def _possible(cls, sparkplug: SparkplugSettings, info: ValidationInfo) -> SparkplugSettings:
+        mqtt, stations = info.data.get("mqtt"), info.data.get("stations", {})
+        if sparkplug.enabled and mqtt is not None and not mqtt.enabled:
+            raise ValueError("enabled: true with mqtt.enabled: false: there is no broker to tell")
+        alike = [name for name, times in Counter(map(str.lower, stations)).items() if times > 1]
+        if sparkplug.enabled and alike:
+            raise ValueError(f"stations differ in capitals only, which hosts may not tell apart: {alike[0]}")
+        return sparkplug
 
     def __repr__(self) -> str:
         # Any text in here may have come from ${env:} or ${file:}; configfile.print_config shows it safely.

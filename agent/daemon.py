@@ -35,6 +35,8 @@ from agent.priority import SERVING, step_back
 from agent.publisher import Publisher
 from agent.reload import Reloader
 from agent.retention import Retention
+from agent.sparkplug import Sparkplug
+from agent.sparkplug_metrics import NodeNow
 from agent.stations import Stations
 from agent.status import Status
 from agent.store import Store
@@ -58,6 +60,7 @@ _PUBLISHER_S = _DRAIN_S + 3.0
 _CAMERAS_S = 1.0
 _TRIGGERS_S = 1.0
 _LEARNER_S = 2.0
+_SPARKPLUG_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class Summary:
 class Daemon:
     """Owns every thread. `run` is called once, from the main thread.
 
-    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, ``config-watch``, paho's own, those
-    of `Learners`, and this one, which watches. Nothing restarts a thread: unexpected trouble in any of them
-    ends the process with its traceback, and systemd starts it again. What learns is a process of its own,
-    which is restarted.
+    Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, ``config-watch``, ``sparkplug`` if
+    enabled, paho's own, those of `Learners`, and this one, which watches. Nothing restarts a thread:
+    unexpected trouble in any of them ends the process with its traceback, and systemd starts it again. What
+    learns is a process of its own, which is restarted.
 
     Args:
         loaded: the config to start with.
@@ -167,7 +170,7 @@ class Daemon:
     ) -> Summary:
         config = now.config
         mailbox, tally = Mailbox(), Tally()
-        learners = Learners(now, lambda *told: _tell(board, status, *told))
+        learners = Learners(now, lambda *told: _tell(board, status, sparkplug, *told))
         control = Control(config)
 
         def keep(verdicts: Sequence[Verdict]) -> None:
@@ -183,10 +186,17 @@ class Daemon:
             lambda: stations.feeds,
             tally,
             stations.learner_stats,
-            lambda: _more(self._reloader, watch, trail),
+            lambda: _more(self._reloader, watch, trail, sparkplug),
             control.shown,
         )
         board = Board(status.state_topic)
+        sparkplug = None
+        if config.sparkplug.enabled:
+            sparkplug = Sparkplug(
+                config,
+                lambda: NodeNow(engine.info.name, reloader.now.digest, *status.health()),
+                lambda: [feed.snapshot() for feed in stations.feeds],
+            )
         prepared = stations.prepare(now)
         evidence = Evidence(store.files, config.storage.images, lambda: store.retention.min_free_bytes)
         publisher = Publisher(
@@ -198,6 +208,7 @@ class Daemon:
             will=status.availability(payloads.OFFLINE),
             evidence=evidence,
             inlet=control.inlet(),
+            stored=None if sparkplug is None else sparkplug.book.stored,
         )
         if config.metrics.enabled:
             stack.enter_context(metrics_server(config.metrics, lambda: status.stats(publisher.stats())))
@@ -229,6 +240,8 @@ class Daemon:
                 publisher.use(new.config.mqtt, tls)
             publisher.keep(Retention.of(new.config.storage))
             evidence.settings = new.config.storage.images
+            if sparkplug is not None:
+                sparkplug.use(new.config.mqtt, tls)
             inspector.use(ready.plans, new.config.inspector.batch)
             stations.use(ready)
 
@@ -258,6 +271,8 @@ class Daemon:
         self._start("inspector", lambda: inspector.run(self._stop))
         self._start("learners", learners.run)
         self._start("triggers", triggers.run)
+        if sparkplug is not None:
+            self._start("sparkplug", sparkplug.run, SERVING)
         stations.use(prepared)
         log.info(
             "inspecting %s with %s on %s", ", ".join(prepared.plans), engine.info.name, engine.info.provider
@@ -273,7 +288,7 @@ class Daemon:
             self._watch(publisher, board, status, watchdog, stations, reloader, control, last)
         finally:
             watch.stop()
-            self._end(stations, mailbox, evidence, publisher, status, learners, triggers)
+            self._end(stations, mailbox, evidence, publisher, status, learners, triggers, sparkplug)
             why = _in_words(self._crashes[0]) if self._crashes else self._reason
             trail.record("stopped", "agent", why=why)
         if self._crashes:
@@ -318,6 +333,7 @@ class Daemon:
         status: Status,
         learners: Learners,
         triggers: Triggers,
+        sparkplug: Sparkplug | None,
     ) -> None:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
         self._stop.set()
@@ -336,7 +352,11 @@ class Daemon:
             log.error("learners: do not end, they are left behind")
         publisher.stop(_DRAIN_S, status.availability(payloads.OFFLINE if self._crashes else payloads.STOPPED))
         self._join("publisher", _PUBLISHER_S)
+        if sparkplug is not None:
+            sparkplug.stop()
         stations.join(_CAMERAS_S)
+        if sparkplug is not None:
+            self._join("sparkplug", _SPARKPLUG_S)
 
     def _why(self, now: Loaded) -> str:
         if self._refused:
@@ -372,10 +392,14 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error if ours else 'see the journal'}"
 
 
-def _tell(board: Board, status: Status, station: str, name: str, payload: JSON) -> None:
+def _tell(
+    board: Board, status: Status, sparkplug: Sparkplug | None, station: str, name: str, payload: JSON
+) -> None:
     event = name == "adapter/event"
     message = status.station(station, name, payload, retain=not event)
     (board.tell if event else board.set)(message)
+    if sparkplug is not None:
+        sparkplug.book.learned(station, name, payload)
 
 
 def _show_fail(board: Board, status: Status, frame: Frame) -> None:
@@ -383,9 +407,13 @@ def _show_fail(board: Board, status: Status, frame: Frame) -> None:
         board.set_later(status.image_topic(frame.station), partial(status.picture, frame))
 
 
-def _more(reloader: Reloader | None, watch: ConfigWatch, trail: Trail) -> list[Condition]:
-    """Return what is wrong with the config and its trail."""
+def _more(
+    reloader: Reloader | None, watch: ConfigWatch, trail: Trail, sparkplug: Sparkplug | None
+) -> list[Condition]:
+    """Return what is wrong with the config and its trail, and with what hosts of Sparkplug are told."""
     found = [] if reloader is None else reloader.conditions()
+    if sparkplug is not None:
+        found += sparkplug.conditions()
     if watch.problem is not None:
         found.append(Condition("config_unwatched", "config", watch.problem))
     if trail.problem is not None:

@@ -22,6 +22,7 @@ from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.opening import open_model
 from agent.plans import check_prompts
 from agent.recipes import find_recipe
+from agent.sparkplug_payload import require_protobuf
 from agent.store import peek
 from camera.frame import CameraError
 from camera.settings import CameraSettings
@@ -53,6 +54,8 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
             yield _commissioning(config, name)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield _broker(config)
+    if config.sparkplug.enabled:
+        yield _sparkplug()
     yield _disk(config)
 
 
@@ -64,6 +67,14 @@ def _runtime(config: Config) -> Finding:
     if (openvino := openvino_version()) is not None:
         found.append(f"openvino {openvino}")
     return Finding(problem is None, "runtime", problem or ", ".join(found))
+
+
+def _sparkplug() -> Finding:
+    try:
+        require_protobuf()
+    except ConfigError as error:
+        return Finding(False, "sparkplug", str(error))
+    return Finding(True, "sparkplug", "protobuf is installed")
 
 
 def _model(loaded: Loaded) -> Iterator[Finding]:

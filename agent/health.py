@@ -21,7 +21,7 @@ class Condition:
             ``results_lost``,
             ``same_id``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
             ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``config_refused``,
-            ``config_unwatched``, ``audit``.
+            ``config_unwatched``, ``audit``, ``sparkplug``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """

@@ -22,6 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.config import MqttSettings
@@ -39,6 +40,7 @@ _UNLIMITED = 65_535
 _LARGEST = 268_435_460
 """Bytes of the largest packet that MQTT can say."""
 _ANSWER_S = 2.0
+_WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
 
 
 class LinkState(StrEnum):
@@ -59,8 +61,9 @@ class Link:
         explained: it is known why it ended: the broker has said so, or it was we.
         taken_over: the broker has said that somebody else came with our name (MQTT 5).
         speaks_other_protocol: the broker seems not to know the MQTT version that was tried.
+        reached: somebody has taken the connection, so that a CONNECT may have gone out.
 
-    Created, used and closed by the publisher's thread. paho's own thread only appends to a deque, sets
+    Created, used and closed by one thread, its owner's. paho's own thread only appends to a deque, sets
     attributes once, and calls `wake`: a lock of ours around `publish` and in its callbacks would deadlock.
 
     Args:
@@ -86,6 +89,7 @@ class Link:
         self.speaks_other_protocol = False
         self.was_up = False
         self.taken_over = self.explained = False
+        self.reached = True
         self.window = _UNLIMITED
         self.largest = _LARGEST
         self._inlet = inlet
@@ -158,13 +162,18 @@ class Link:
         self.explained = True
         self.state = LinkState.DOWN
 
-    def close(self, wait_s: float = 0.0) -> None:
+    def close(self, wait_s: float = 0.0, *, with_will: bool = False) -> None:
         """Disconnect, and give paho `wait_s` to say so.
 
         Its thread may hang in a name server or in a handshake for longer than anybody can wait, and
         paho waits for its thread without a limit: a thread of its own does that.
+
+        Args:
+            wait_s: seconds.
+            with_will: let the broker publish the will all the same, which MQTT 3.1.1 cannot say.
         """
-        self._client.disconnect()
+        reason = _WITH_WILL if with_will and self.protocol == 5 else None
+        self._client.disconnect(reason)
         closer = threading.Thread(target=self._client.loop_stop, name="mqtt-close", daemon=True)
         closer.start()
         closer.join(wait_s)
@@ -192,6 +201,7 @@ class Link:
 
     def _on_connect_fail(self, _client: Any, _userdata: Any) -> None:
         # paho does not say why, but calls from where it caught the reason.
+        self.reached = False
         self._down(f"cannot be reached: {sys.exc_info()[1]}")
 
     def _on_disconnect(self, _client: Any, _userdata: Any, flags: Any, code: Any, _properties: Any) -> None:

@@ -83,6 +83,7 @@ class Publisher:
         will: what the broker says in our name when we are gone.
         evidence: pictures to record beside the results; None where nobody keeps any.
         inlet: what every connection listens to; None listens to nothing.
+        stored: told of verdicts that are on disk now, with station -> number of its last one.
 
     Attributes:
         turned_at: when the loop last turned, by `time.monotonic`.
@@ -101,8 +102,10 @@ class Publisher:
         will: Message,
         evidence: Evidence | None = None,
         inlet: Inlet | None = None,
+        stored: Callable[[Sequence[Verdict], Callable[[str], int]], None] | None = None,
     ) -> None:
         self.turned_at = time.monotonic()
+        self._told_stored = stored
         self._store = store
         self._board = board
         self._wake = threading.Event()
@@ -261,6 +264,8 @@ class Publisher:
                 self._pending.popleft()
             self._space.notify_all()
         self._board.count(batch, self._store.last_seq)
+        if self._told_stored is not None:
+            self._told_stored(batch, self._store.last_seq)
 
     def _strike_off(self, now: float) -> None:
         """Strike off what was acknowledged, where the disk has room for that at least."""

@@ -65,6 +65,7 @@ class Status:
         self._feeds = feeds
         self._tally = tally
         self._level = "ok"
+        self._for_hosts: tuple[str, int] = ("ok", 0)
         self._conditions: tuple[Condition, ...] | None = None
         self._since = datetime.now(UTC)
         self._cameras: dict[str, bool] = {}
@@ -191,9 +192,18 @@ class Status:
         shown = payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
         return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
 
+    def health(self) -> tuple[str, int]:
+        """Return the level and how many things are wrong, as of the last look; any thread may ask.
+
+        For hosts of Sparkplug: to whoever reads it there, Sparkplug is well.
+        """
+        return self._for_hosts
+
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
         found = (*conditions(publisher, feeds, self._learners()), *self._more())
         self._level = level(found, feeds)
+        there = [condition for condition in found if condition.code != "sparkplug"]
+        self._for_hosts = level(there, feeds), len(there)
         if found == self._conditions:
             return []
         for condition in found:

@@ -16,11 +16,13 @@ from PIL import Image
 from adapters.adapter import AdapterError
 from adapters.bundle import bundle_path
 from adapters.manifest import read_manifest
-from agent import commands, last_exit, overrides, requests
+from agent import commands, last_exit, overrides, requests, sparkplug_payload
 from agent.audit import Audit, verify
+from agent.bdseq import BirthNumbers
 from agent.configfile import load_text, print_config
 from agent.errors import ConfigError
 from agent.message import Inbound
+from agent.sparkplug_host import PrimaryHost
 from camera.images import UnreadableImage, read_image
 
 ROOT = Path(__file__).parent.parent
@@ -206,6 +208,48 @@ def _last_run(folder: Path) -> Take:
     return take
 
 
+def _sparkplug_commands() -> Iterator[bytes]:
+    boolean, text = sparkplug_payload.DataType.BOOLEAN, sparkplug_payload.DataType.STRING
+    rebirth = sparkplug_payload.Metric(True, "Node Control/Rebirth", datatype=boolean)
+    other = sparkplug_payload.Metric("x", alias=7, timestamp=1_790_000_000_000, kind=text, historical=True)
+    yield sparkplug_payload.encode(sparkplug_payload.Payload(1, (rebirth,)))
+    yield sparkplug_payload.encode(sparkplug_payload.Payload(None, (other, rebirth, other), 255))
+
+
+def _sparkplug_command(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        try:
+            sparkplug_payload.decode(data)
+        except sparkplug_payload.PayloadError:
+            return False
+        return True
+
+    return take
+
+
+def _sparkplug_state(folder: Path) -> Take:
+    host = PrimaryHost("scada")
+
+    def take(data: bytes) -> bool:
+        try:
+            host.hear(data)
+        except sparkplug_payload.PayloadError:
+            return False
+        return True
+
+    return take
+
+
+def _sparkplug_number(folder: Path) -> Take:
+    def take(data: bytes) -> bool:
+        (folder / "sparkplug.json").write_bytes(data)
+        number = BirthNumbers(folder, "g/n").next()
+        assert 0 <= number <= 255
+        return number == 42
+
+    return take
+
+
 _ALL = (
     Target("config", tuple(_configs()), _config),
     Target(
@@ -236,6 +280,13 @@ _ALL = (
         (json.dumps({"began_at": None, "ended_at": "x", "reason": "y", "orderly": True}).encode(),),
         _last_run,
     ),
+    Target(
+        "sparkplug_command",
+        tuple(_sparkplug_commands()),
+        _sparkplug_command,
+    ),
+    Target("sparkplug_state", (b'{"online": true, "timestamp": 1790000000000}',), _sparkplug_state),
+    Target("sparkplug_number", (b'{"edge_node": "g/n", "bdSeq": 41}',), _sparkplug_number),
 )
 
 TARGETS = {target.name: target for target in _ALL}

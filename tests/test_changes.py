@@ -58,6 +58,7 @@ EDITS: dict[tuple[str, ...], tuple[Any, str]] = {
     ("agent", "id"): ("x", "needs a restart of the agent"),
     ("model", "engine"): ("openvino", "needs a restart of the agent"),
     ("metrics", "port"): (1, "needs a restart of the agent"),
+    ("sparkplug", "group_id"): ("x", "needs a restart of the agent"),
 }
 
 

@@ -1,0 +1,51 @@
+"""The birth and death number of Sparkplug: one more with every connection, also after a restart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from adapters.durable import write_durably
+from agent.sparkplug_node import NUMBERS
+
+log = logging.getLogger(__name__)
+
+_FILE = "sparkplug.json"
+
+
+class BirthNumbers:
+    """Owns the file; the session's thread alone uses it.
+
+    A number is on disk before a broker hears it. Where the disk does not take it, the numbers go on in
+    memory: a host can then see one twice, after a restart.
+
+    Args:
+        folder: the data folder.
+        descriptor: of the edge node; another one starts at 0.
+    """
+
+    def __init__(self, folder: Path, descriptor: str) -> None:
+        self._file = folder / _FILE
+        self._descriptor = descriptor
+        self._last = self._read()
+
+    def next(self) -> int:
+        """Return the number of the next connection, 0..255."""
+        self._last = (self._last + 1) % NUMBERS
+        try:
+            content = json.dumps({"edge_node": self._descriptor, "bdSeq": self._last})
+            write_durably(self._file, content.encode())
+        except OSError as error:  # no reason not to tell
+            log.warning("%s: cannot be written: %s", self._file, error.strerror or error)
+        return self._last
+
+    def _read(self) -> int:
+        try:
+            found = json.loads(self._file.read_text("utf-8"))
+            return int(found["bdSeq"]) if found["edge_node"] == self._descriptor else -1
+        except FileNotFoundError:
+            return -1
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+            log.warning("%s: cannot be read, numbers start at 0: %s", self._file, error)
+            return -1

@@ -1,0 +1,61 @@
+"""When to connect again after a connection was lost, and in which version of MQTT."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from agent.config import MqttSettings
+from agent.mqtt import Link, Protocol
+
+log = logging.getLogger(__name__)
+
+
+class Dialing:
+    """Owns the wait before the next connection and its protocol; one thread uses it.
+
+    Waits double up to `reconnect.max_s`, jittered, and start anew after a connection that has held longer
+    than that. A broker that seems not to know MQTT 5 is tried with 3.1.1, and the other way round.
+
+    Args:
+        mqtt: the broker's settings.
+
+    Attributes:
+        protocol: of the next connection.
+    """
+
+    def __init__(self, mqtt: MqttSettings) -> None:
+        self._mqtt = mqtt
+        self.protocol: Protocol = self._first()
+        self._retry_at = 0.0
+        self._delay_s = 0.0
+        self._up_at: float | None = None
+
+    def due(self, now: float) -> bool:
+        """Whether it is time to connect."""
+        return now >= self._retry_at
+
+    def up(self, now: float) -> None:
+        """Note that the broker has taken us; noting it again changes nothing."""
+        if self._up_at is None:
+            self._up_at = now
+
+    def lost(self, link: Link, now: float) -> float:
+        """Note that a connection was lost, or never came; return the seconds until the next one."""
+        reconnect = self._mqtt.reconnect
+        if link.was_up:
+            self.protocol = self._first()
+            # A broker that takes us and throws us out again is not called every second.
+            if self._up_at is not None and now - self._up_at > reconnect.max_s:
+                self._delay_s = 0.0
+        elif link.speaks_other_protocol and self._first() == 5:
+            self.protocol = 4 if link.protocol == 5 else 5
+        self._delay_s = min(max(2 * self._delay_s, reconnect.initial_s), reconnect.max_s)
+        wait_s = self._delay_s * (1 + reconnect.jitter * random.uniform(-1, 1))  # noqa: S311 - no secret
+        self._retry_at = now + wait_s
+        self._up_at = None
+        return wait_s
+
+    def _first(self) -> Protocol:
+        """Return what the broker is addressed in first; the embedded one knows 3.1.1 only."""
+        return 4 if self._mqtt.protocol == 311 or self._mqtt.embedded_broker else 5
