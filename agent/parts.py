@@ -1,0 +1,207 @@
+"""The parts of an agent, made from a config and tied to each other; nothing here starts a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from adapters.engine import Engine
+from agent import logs, payloads
+from agent.board import Board
+from agent.changes import Change
+from agent.config_watch import ConfigWatch
+from agent.configfile import Loaded
+from agent.control import Control
+from agent.evidence import Evidence
+from agent.health import Condition
+from agent.inspector import Inspector
+from agent.last_exit import LastExit
+from agent.learners import Learners
+from agent.mqtt import tls_context
+from agent.payloads import JSON
+from agent.publisher import Publisher
+from agent.reload import Reloader
+from agent.retention import Retention
+from agent.sparkplug import Sparkplug
+from agent.sparkplug_metrics import NodeNow
+from agent.stations import Stations
+from agent.status import Status
+from agent.store import Store
+from agent.tally import Tally
+from agent.trail import Trail
+from agent.triggers import Triggers, trigger_deadlines_ms
+from agent.verdict import Verdict
+from camera.frame import Frame
+from camera.mailbox import Mailbox
+
+
+class Parts:
+    """Owns the parts; each says which thread may use it. Made and used by the main thread.
+
+    Args:
+        file: the config file as it was read.
+        now: what of it is in force at the start, which is all but what was set over it.
+        engine: that inspects.
+        store: owned by the publisher from now on.
+        refused: what is wrong with the config file, where `file` is the one that was good last.
+        last: how the last run ended.
+        frames: end after so many; None for ever.
+        on_crash: told what ended a camera's thread.
+        wake: called when the main thread has something to do.
+
+    Attributes:
+        prepared: the stations as they are at the start.
+
+    Raises:
+        ConfigError: something that the config names cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: Loaded,
+        now: Loaded,
+        engine: Engine,
+        store: Store,
+        *,
+        refused: Sequence[str],
+        last: LastExit | None,
+        frames: int | None,
+        on_crash: Callable[[BaseException], None],
+        wake: Callable[[], None],
+    ) -> None:
+        config = now.config
+        self._engine, self._last = engine, last
+        self.trail = Trail(Path(config.agent.data_dir))
+        self.mailbox, self._tally = Mailbox(), Tally()
+        self.learners = Learners(now, self._tell)
+        self.control = Control(config)
+        self.triggers = Triggers(lambda *what: self.inspector.uninspected(*what), self._keep)
+        self.stations = Stations(engine, self.mailbox, self.learners, on_crash, self.triggers.gate)
+        self.status = Status(
+            config,
+            engine.info,
+            lambda: self.stations.feeds,
+            self._tally,
+            self.stations.learner_stats,
+            self._conditions,
+            self.control.shown,
+        )
+        self.board = Board(self.status.state_topic)
+        self.sparkplug = self._sparkplug(now) if config.sparkplug.enabled else None
+        self.prepared = self.stations.prepare(now)
+        self.evidence = Evidence(store.files, config.storage.images, lambda: store.retention.min_free_bytes)
+        self.publisher = Publisher(
+            store,
+            config.mqtt if config.mqtt.enabled else None,
+            client_id=f"mekiki-{config.agent.id}",
+            result_topic=self.status.result_topic,
+            board=self.board,
+            will=self.status.availability(payloads.OFFLINE),
+            evidence=self.evidence,
+            inlet=self.control.inlet(),
+            stored=None if self.sparkplug is None else self.sparkplug.book.stored,
+        )
+        self.inspector = Inspector(
+            config.agent.id,
+            engine,
+            self.prepared.plans,
+            self.mailbox,
+            lambda verdicts: self._keep(self.triggers.settle(verdicts)),
+            batch=config.inspector.batch,
+            on_fail=self._show_fail,
+            keep=self.evidence.offer,
+            limit=frames,
+        )
+        self.reloader = Reloader(file, now, self._apply, self.trail, refused, wake)
+        self.watch = ConfigWatch(now.path, file.text, lambda: self.reloader.ask("file"))
+        self.control.begin(
+            self.board,
+            lambda: self.stations.found,
+            engine,
+            self.stats,
+            self.publisher,
+            self.learners.label,
+            self.triggers,
+            instance=self.status.instance,
+            reloader=self.reloader,
+            record=lambda event, actor, why, before, after: self.trail.record(
+                event, actor, why, before=before, after=after
+            ),
+        )
+        self.triggers.use(trigger_deadlines_ms(config))
+        self.board.set(self.status.birth())
+        self.board.set(self.status.info(self.reloader.shown(), last))
+
+    def stats(self) -> JSON:
+        """Return the counters since the start; any thread may ask."""
+        return self.status.stats(self.publisher.stats())
+
+    def turn(self) -> None:
+        """Do what was asked, and show how the agent is doing."""
+        self.reloader.serve()
+        self.control.serve()
+        self.trail.write()
+        for station in self.stations.left():
+            self.board.clear(station, self.status.retained(station))
+        self.board.set(self.status.info(self.reloader.shown(), self._last))
+        for message in (
+            *self.status.unlearned(self.stations.uncommissioned),
+            *self.status.look(self.publisher.stats(), time.monotonic()),
+        ):
+            self.board.set(message)
+
+    def _apply(self, new: Loaded, found: Sequence[Change]) -> None:
+        """Bring a config into force; see `agent.reload.Apply`."""
+        anew = {str(change.path[1]) for change in found if change.effect == "station"}
+        ready = self.stations.prepare(new, anew)
+        tls = tls_context(new.config.mqtt)
+        # From here on nothing can fail: what was asked for comes into force as a whole.
+        if new.config.log != self.reloader.now.config.log:
+            logs.set_up(new.config.log.level, new.config.log.format)
+        self.status.use(new.config)
+        self.control.use(new.config)
+        self.triggers.use(trigger_deadlines_ms(new.config), anew)
+        if new.config.mqtt.enabled:
+            self.publisher.use(new.config.mqtt, tls)
+        self.publisher.keep(Retention.of(new.config.storage))
+        self.evidence.settings = new.config.storage.images
+        if self.sparkplug is not None:
+            self.sparkplug.use(new.config.mqtt, tls)
+        self.inspector.use(ready.plans, new.config.inspector.batch)
+        self.stations.use(ready)
+
+    def _sparkplug(self, now: Loaded) -> Sparkplug:
+        return Sparkplug(
+            now.config,
+            lambda: NodeNow(self._engine.info.name, self.reloader.now.digest, *self.status.health()),
+            lambda: [feed.snapshot() for feed in self.stations.feeds],
+        )
+
+    def _keep(self, verdicts: Sequence[Verdict]) -> None:
+        self._tally.add(verdicts)
+        self.control.recent.add(verdicts)
+        self.publisher.put(verdicts)
+
+    def _tell(self, station: str, name: str, payload: JSON) -> None:
+        event = name == "adapter/event"
+        message = self.status.station(station, name, payload, retain=not event)
+        (self.board.tell if event else self.board.set)(message)
+        if self.sparkplug is not None:
+            self.sparkplug.book.learned(station, name, payload)
+
+    def _show_fail(self, frame: Frame) -> None:
+        if self.status.shows_fails(frame.station) and frame.image is not None:
+            self.board.set_later(self.status.image_topic(frame.station), partial(self.status.picture, frame))
+
+    def _conditions(self) -> list[Condition]:
+        """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""
+        found = self.reloader.conditions()
+        if self.sparkplug is not None:
+            found += self.sparkplug.conditions()
+        if self.watch.problem is not None:
+            found.append(Condition("config_unwatched", "config", self.watch.problem))
+        if self.trail.problem is not None:
+            found.append(Condition("audit", "audit", f"rows of the audit trail wait: {self.trail.problem}"))
+        return found
