@@ -8,79 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
-from camera.settings import CameraSettings, QualityLimits, Reconnect, RegionOfInterest, Settings, Unit
-
-RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
-"""Topics of the agent itself, beside which the stations' topics stand."""
+from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
+from agent.names import LOOPBACK, Name, StationName, Template, Text
+from camera.settings import CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
-_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-LOOPBACK = ("localhost", "127.0.0.1")
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("should be up to 64 letters, digits, dots, - or _, first a letter or digit")
-    return name
-
-
-def _station_name(name: str) -> str:
-    if name in RESERVED_NAMES:
-        raise ValueError("is a topic of the agent itself: choose another name")
-    return _name(name)
-
-
-def _topic_prefix(prefix: str) -> str:
-    if not all(_NAME.fullmatch(level) for level in prefix.split("/")):
-        raise ValueError("should be names with / between them, such as plant1/paint")
-    return prefix
-
-
-def _topic_filter(wanted: str) -> str:
-    levels = wanted.split("/")
-    if (
-        not wanted
-        or not wanted.isprintable()
-        or any(len(level) > 1 and ("+" in level or "#" in level) for level in levels)
-        or "#" in levels[:-1]
-    ):
-        raise ValueError("should be a topic filter such as plant1/mes/#")
-    return wanted
-
-
-def _text(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("should be visible text on one line")
-    return text
-
-
-def _sparkplug_id(name: str) -> str:
-    if re.search(r"[+/#]", name) or name == "STATE":
-        raise ValueError("should be text without +, / and #, and not STATE")
-    return _text(name)
-
-
-def _template(template: str) -> str:
-    if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
-        raise ValueError("should hold {} once, for the phrase, and no other brace")
-    return _text(template)
-
-
-Name = Annotated[str, AfterValidator(_name)]
-"""A name that is safe in an MQTT topic and as a file name."""
-StationName = Annotated[str, AfterValidator(_station_name)]
-Text = Annotated[str, AfterValidator(_text)]
-SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
-"""A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
-Template = Annotated[str, AfterValidator(_template)]
 
 
 class AgentSettings(Settings):
@@ -89,94 +28,6 @@ class AgentSettings(Settings):
     id: Name = Field(default="line-1", description="its name in topics and results; unique at the broker")
     data_dir: str = Field(
         default="data", min_length=1, description="folder of the store; relative to this file"
-    )
-
-
-class TlsSettings(Settings):
-    """Certificates, PEM files, relative to this file."""
-
-    ca: str | None = Field(
-        default=None, description="who signed the broker's certificate; without it the system's"
-    )
-    cert: str | None = Field(default=None, description="certificate of this agent; only together with key")
-    key: str | None = Field(default=None, description="private key of this agent; only together with cert")
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key belong together: give both or none")
-        return self
-
-
-class CommandSettings(Settings):
-    """What the agent may be asked over MQTT; who may ask is the broker's affair (ACL)."""
-
-    enabled: bool = Field(default=True, description="false: the agent listens to nothing")
-    allow: tuple[Text, ...] = Field(
-        default=("ping", "stats", "adapter/list", "adapter/show", "replay"),
-        description="verbs that are obeyed, * and ? as in file names; the default changes nothing",
-    )
-    per_s: float = Field(
-        default=50.0, gt=0, le=1000, description="commands and labels a second; more are refused"
-    )
-    max_payload_kb: int = Field(default=16, ge=1, le=1024, description="larger payloads are refused")
-    response_topics: tuple[Annotated[str, AfterValidator(_topic_filter)], ...] = Field(
-        default=(),
-        description="topic filters; where an MQTT 5 client may want its answer; without one, anywhere below"
-        " topic_prefix that is no topic of an agent",
-    )
-
-
-class MqttSettings(Settings):
-    """The broker, and the manners towards it."""
-
-    enabled: bool = Field(default=True, description="false: verdicts stay in the store")
-    host: str = Field(default="localhost", min_length=1)
-    port: int = Field(default=1883, ge=1, le=65535)
-    protocol: Literal[5, 311] = Field(default=5, description="311 is MQTT 3.1.1, to which 5 falls back")
-    username: str | None = Field(default=None, min_length=1, repr=False)
-    password: SecretStr | None = None
-    tls: TlsSettings | None = Field(
-        default=None, description="{}: encrypted, broker checked by the system's list"
-    )
-    topic_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
-        default="mekiki", description="topics start with <topic_prefix>/<agent.id>/"
-    )
-    keepalive_s: int = Field(
-        default=20, ge=1, le=65535, description="how long silence may last before it is probed"
-    )
-    connect_timeout_s: float = Field(default=5.0, gt=0)
-    reconnect: Reconnect = Reconnect()
-    drain_per_s: float = Field(
-        default=200.0, gt=0, description="pace of the verdicts that waited for the broker"
-    )
-    stats_interval_s: float = Field(default=30.0, gt=0, description="how often the stats are published")
-    commands: CommandSettings = CommandSettings()
-    embedded_broker: bool = Field(default=False, description="serve one on the loopback, for a trial")
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.password is not None and self.username is None:
-            raise ValueError("password without username: give both")
-        if self.embedded_broker and not self.enabled:
-            raise ValueError("embedded_broker with enabled: false: nobody would use it")
-        if self.embedded_broker and self.host not in LOOPBACK:
-            raise ValueError(f"embedded_broker serves on loopback only: set host to {LOOPBACK[0]}")
-        if self.embedded_broker and self.tls is not None:
-            raise ValueError("embedded_broker speaks no TLS: remove tls")
-        return self
-
-
-class SparkplugSettings(Settings):
-    """The agent as an edge node of Sparkplug B, over the broker of mqtt; see docs/sparkplug.md."""
-
-    enabled: bool = Field(default=False, description="true needs the sparkplug profile")
-    group_id: SparkplugId = Field(default="mekiki", description="the group of edge nodes it belongs to")
-    edge_node_id: SparkplugId | None = Field(
-        default=None, description="unique in its group; without it agent.id"
-    )
-    host_id: SparkplugId | None = Field(
-        default=None, description="primary host application to wait for; without it nobody is waited for"
     )
 
 
@@ -364,15 +215,6 @@ class MetricsSettings(Settings):
         if self.host not in LOOPBACK and self.token is None:
             raise ValueError("any host but the loopback needs a token: set token: ${file:...}")
         return self
-
-
-class HomeAssistantSettings(Settings):
-    """The agent as a device of Home Assistant."""
-
-    enabled: bool = Field(default=False, description="describe the agent for Home Assistant's discovery")
-    discovery_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
-        default="homeassistant", description="as Home Assistant's MQTT integration has it"
-    )
 
 
 class LogSettings(Settings):

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from agent import payloads
 from agent.board import Board
-from agent.config import MqttSettings
 from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.mqtt_settings import MqttSettings
 from agent.repeats import Repeats
 from agent.same_id import SameId
 from agent.store import Outgoing, Store

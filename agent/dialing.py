@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 
-from agent.config import MqttSettings
 from agent.mqtt import Link, Protocol
+from agent.mqtt_settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Any
 from agent import payloads
 from agent.board import Board
 from agent.commands import SET_NAMES, Answer, Command, Refusal, Reply, one_line, read, refused
-from agent.config import CommandSettings, MqttSettings
 from agent.inbox import Inbox
 from agent.message import Inbound, Message
+from agent.mqtt_settings import CommandSettings, MqttSettings
 from agent.pace import Pace
 from agent.payloads import JSON
 

@@ -16,8 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from agent.config import LOOPBACK, MetricsSettings
+from agent.config import MetricsSettings
 from agent.errors import ConfigError
+from agent.names import LOOPBACK
 from agent.payloads import JSON
 
 log = logging.getLogger(__name__)

@@ -25,9 +25,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.config import MqttSettings
 from agent.errors import ConfigError
 from agent.message import Inbound, Inlet, Message
+from agent.mqtt_settings import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 
 from agent.board import Board
 from agent.commands import Answer, refused
-from agent.config import MqttSettings
 from agent.database import Damaged, DiskTrouble
 from agent.delivery import WINDOW, Delivery
 from agent.errands import Errands
 from agent.evidence import Evidence
 from agent.evidence_files import Written
 from agent.message import Inlet, Message
+from agent.mqtt_settings import MqttSettings
 from agent.retention import Retention
 from agent.store import Store
 from agent.tidying import NOTHING_KEPT, Kept

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent import __version__
-from agent.config import Config, MqttSettings
+from agent.config import Config
 from agent.health import Condition
 from agent.inbox import Inbox
 from agent.message import Inbound, Inlet, Message
 from agent.mqtt import Link
+from agent.mqtt_settings import MqttSettings
 from agent.pace import Pace
 from agent.sparkplug_book import CAPACITY, Book, Step
 from agent.sparkplug_connection import Connection

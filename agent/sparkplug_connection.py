@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.bdseq import BirthNumbers
-from agent.config import MqttSettings
 from agent.dialing import Dialing
 from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, tls_context
+from agent.mqtt_settings import MqttSettings
 from agent.sparkplug_node import EdgeNode
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from mqtt_peers import SCHEMAS
 
 from agent.board import Board
 from agent.commands import BODIES, Answer, Command, Refusal, matches, may_answer, read
-from agent.config import CommandSettings, MqttSettings
 from agent.dispatcher import REMEMBERED, Dispatcher
 from agent.inbox import CAPACITY, REFUSALS, Inbox
 from agent.message import Inbound, Message
+from agent.mqtt_settings import CommandSettings, MqttSettings
 from agent.pace import Pace
 
 OWN = "plant/agent"

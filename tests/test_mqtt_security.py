@@ -12,8 +12,8 @@ from test_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.broker import embedded_broker
-from agent.config import TlsSettings
 from agent.errors import ConfigError
+from agent.mqtt_settings import TlsSettings
 
 
 def write_certificates(folder: Path) -> trustme.CA:

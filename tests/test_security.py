@@ -314,7 +314,8 @@ def test_the_inventory_names_every_package_that_is_pinned(tmp_path: Path) -> Non
 def test_the_loopback_is_the_only_host_without_a_token() -> None:
     from pydantic import ValidationError
 
-    from agent.config import MetricsSettings, MqttSettings
+    from agent.config import MetricsSettings
+    from agent.mqtt_settings import MqttSettings
 
     for host in ("0.0.0.0", "::", "10.0.0.1", socket.gethostname()):
         with pytest.raises(ValidationError, match="needs a token"):

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.board import Board
-from agent.config import MqttSettings
 from agent.ids import ulid
 from agent.message import Message
+from agent.mqtt_settings import MqttSettings
 from agent.publisher import Publisher
 from agent.retention import Retention
 from agent.store import Store

@@ -1,0 +1,75 @@
+"""Texts of the config that become names, topics and prompts: what each may look like."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
+"""Topics of the agent itself, beside which the stations' topics stand."""
+
+LOOPBACK = ("localhost", "127.0.0.1")
+"""This machine, as nobody else can reach it."""
+
+_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("should be up to 64 letters, digits, dots, - or _, first a letter or digit")
+    return name
+
+
+def _station_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError("is a topic of the agent itself: choose another name")
+    return _name(name)
+
+
+def _topic_prefix(prefix: str) -> str:
+    if not all(_NAME.fullmatch(level) for level in prefix.split("/")):
+        raise ValueError("should be names with / between them, such as plant1/paint")
+    return prefix
+
+
+def _topic_filter(wanted: str) -> str:
+    levels = wanted.split("/")
+    if (
+        not wanted
+        or not wanted.isprintable()
+        or any(len(level) > 1 and ("+" in level or "#" in level) for level in levels)
+        or "#" in levels[:-1]
+    ):
+        raise ValueError("should be a topic filter such as plant1/mes/#")
+    return wanted
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("should be visible text on one line")
+    return text
+
+
+def _sparkplug_id(name: str) -> str:
+    if re.search(r"[+/#]", name) or name == "STATE":
+        raise ValueError("should be text without +, / and #, and not STATE")
+    return _text(name)
+
+
+def _template(template: str) -> str:
+    if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
+        raise ValueError("should hold {} once, for the phrase, and no other brace")
+    return _text(template)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A name that is safe in an MQTT topic and as a file name."""
+StationName = Annotated[str, AfterValidator(_station_name)]
+Text = Annotated[str, AfterValidator(_text)]
+SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
+"""A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
+Template = Annotated[str, AfterValidator(_template)]
+TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
+TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
