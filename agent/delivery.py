@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import ssl
 import time
 from collections import deque
@@ -11,8 +10,9 @@ from collections.abc import Callable
 
 from agent import payloads
 from agent.board import Board
+from agent.dialing import Dialing
 from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.mqtt import Link, LinkState, tls_context
 from agent.mqtt_settings import MqttSettings
 from agent.repeats import Repeats
 from agent.same_id import SameId
@@ -78,10 +78,8 @@ class Delivery:
         self._inlet = inlet
 
         self._link: Link | None = None
-        self._protocol: Protocol = _first_protocol(mqtt)
-        self._retry_at = 0.0
-        self._delay_s = 0.0
-        self._up_at = self._answered_at = 0.0
+        self._dialing = None if mqtt is None else Dialing(mqtt)
+        self._answered_at = 0.0
         self._on_the_way: dict[int, int] = {}  # paho's message id -> outbox id
         self._repeats = Repeats(store, 1.0 if mqtt is None else mqtt.drain_per_s)
         self._repeated: dict[int, int] = {}  # paho's message id -> number of a result sent again
@@ -169,19 +167,22 @@ class Delivery:
         if self._mqtt is None:
             return
         self._adopt()
+        assert self._dialing is not None
         if self._link is not None and self._silent(now):
             self._link.end("does not acknowledge")
         if self._link is not None and self._link.check() is LinkState.DOWN:
             self._drop(self._link, now)
-        if self._link is None and now >= self._retry_at and not ending:
+        if self._link is None and self._dialing.due(now) and not ending:
+            protocol = self._dialing.protocol
             self._link = Link(
-                self._mqtt, self._client_id, self._protocol, self._will, self._wake, self._tls, self._inlet
+                self._mqtt, self._client_id, protocol, self._will, self._wake, self._tls, self._inlet
             )
             self._link.open()
         elif self._link is not None and self._link.state is LinkState.UP and self.problem is not None:
             log.info("mqtt: connected to %s:%d", self._mqtt.host, self._mqtt.port)
             self.problem = None
-            self._up_at = self._answered_at = now
+            self._dialing.up(now)
+            self._answered_at = now
             self._sent_to = 0
             self._backlog_to = self._newest
             self._board.republish()
@@ -272,8 +273,10 @@ class Delivery:
             return
         assert mqtt is not None
         assert self._mqtt is not None
+        assert self._dialing is not None
+        self._dialing.use(mqtt)
         if _way(mqtt) != _way(self._mqtt):
-            self._protocol, self._delay_s, self._retry_at = _first_protocol(mqtt), 0.0, 0.0
+            self._dialing = Dialing(mqtt)
             if self._link is not None:
                 self._link.end("the settings have changed")
         self._mqtt, self._tls = mqtt, tls
@@ -286,25 +289,12 @@ class Delivery:
 
     def _drop(self, link: Link, now: float) -> None:
         assert self._mqtt is not None
-        reconnect = self._mqtt.reconnect
+        assert self._dialing is not None
         if link.was_up:
-            # What it spoke may have been the fallback of a bad moment.
-            self._protocol = _first_protocol(self._mqtt)
-            # A broker that takes us and throws us out again is not called every second.
-            # Nor is one where another agent has our name, however long each of the two lets the other be.
-            up_s = now - self._up_at
+            up_s = self._dialing.up_s(now)
             self.same_id.lost(now, up_s=up_s, taken_over=link.taken_over, explained=link.explained)
-            if up_s > reconnect.max_s and self.same_id.problem(now) is None:
-                self._delay_s = 0.0
-        elif link.speaks_other_protocol and _first_protocol(self._mqtt) == 5:
-            self._protocol = 4 if link.protocol == 5 else 5
-            log.info(
-                "mqtt: the broker does not take MQTT %s, trying the other",
-                "5" if link.protocol == 5 else "3.1.1",
-            )
-        self._delay_s = min(max(2 * self._delay_s, reconnect.initial_s), reconnect.max_s)
-        wait_s = self._delay_s * (1 + reconnect.jitter * random.uniform(-1, 1))  # noqa: S311 - no secret
-        self._retry_at = now + wait_s
+        fought_over = link.was_up and self.same_id.problem(now) is not None
+        wait_s = self._dialing.lost(link, now, fought_over=fought_over)
         self.collect()
         problem = f"{self._mqtt.host}:{self._mqtt.port}: {link.reason}"
         if problem != self.problem:
@@ -347,9 +337,4 @@ class Delivery:
 
 def _way(mqtt: MqttSettings) -> dict[str, object]:
     """Return what a connection is made with."""
-    return mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s"})
-
-
-def _first_protocol(mqtt: MqttSettings | None) -> Protocol:
-    """Return what a broker is addressed in first; the embedded one knows 3.1.1 only."""
-    return 4 if mqtt is not None and (mqtt.protocol == 311 or mqtt.embedded_broker) else 5
+    return mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s", "commands"})

@@ -35,21 +35,38 @@ class Dialing:
         """Whether it is time to connect."""
         return now >= self._retry_at
 
+    def use(self, mqtt: MqttSettings) -> None:
+        """Wait as these settings say, for the same broker."""
+        self._mqtt = mqtt
+
+    def up_s(self, now: float) -> float:
+        """Return how long the present connection has held, 0 without one."""
+        return 0.0 if self._up_at is None else now - self._up_at
+
     def up(self, now: float) -> None:
         """Note that the broker has taken us; noting it again changes nothing."""
         if self._up_at is None:
             self._up_at = now
 
-    def lost(self, link: Link, now: float) -> float:
-        """Note that a connection was lost, or never came; return the seconds until the next one."""
+    def lost(self, link: Link, now: float, *, fought_over: bool = False) -> float:
+        """Note that a connection was lost, or never came; return the seconds until the next one.
+
+        Args:
+            link: that was lost.
+            now: by `time.monotonic`.
+            fought_over: another agent has our name: waits go on growing however long each lets the other be.
+        """
         reconnect = self._mqtt.reconnect
         if link.was_up:
+            # What it spoke may have been the fallback of a bad moment.
             self.protocol = self._first()
             # A broker that takes us and throws us out again is not called every second.
-            if self._up_at is not None and now - self._up_at > reconnect.max_s:
+            if self.up_s(now) > reconnect.max_s and not fought_over:
                 self._delay_s = 0.0
         elif link.speaks_other_protocol and self._first() == 5:
             self.protocol = 4 if link.protocol == 5 else 5
+            other = "5" if link.protocol == 5 else "3.1.1"
+            log.info("mqtt: the broker does not take MQTT %s, trying the other", other)
         self._delay_s = min(max(2 * self._delay_s, reconnect.initial_s), reconnect.max_s)
         wait_s = self._delay_s * (1 + reconnect.jitter * random.uniform(-1, 1))  # noqa: S311 - no secret
         self._retry_at = now + wait_s
