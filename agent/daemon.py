@@ -120,7 +120,7 @@ class Daemon:
             ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
         """
         data = Path(self._loaded.config.agent.data_dir)
-        now, _ = overrides.applied(self._loaded, overrides.read(data))
+        now, kept = overrides.applied(self._loaded, overrides.read(data))
         config = now.config
         if config.model.engine != "torch" and (problem := runtime_problem()):
             log.error("%s", problem)
@@ -136,7 +136,7 @@ class Daemon:
             record = RunRecord(data)
             last = record.begin()
             try:
-                summary = self._run(now, engine, store, last, stack)
+                summary = self._run(now, kept, engine, store, last, stack)
             except BaseException as error:
                 if not self._threads:  # otherwise the publisher closes it
                     store.close()
@@ -146,12 +146,19 @@ class Daemon:
             return summary
 
     def _run(
-        self, now: Loaded, engine: Engine, store: Store, last: LastExit | None, stack: ExitStack
+        self,
+        now: Loaded,
+        kept: overrides.Overrides,
+        engine: Engine,
+        store: Store,
+        last: LastExit | None,
+        stack: ExitStack,
     ) -> Summary:
         config = now.config
         parts = Parts(
             self._loaded,
             now,
+            kept,
             engine,
             store,
             refused=self._refused,

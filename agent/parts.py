@@ -20,6 +20,7 @@ from agent.inspector import Inspector
 from agent.last_exit import LastExit
 from agent.learners import Learners
 from agent.mqtt import tls_context
+from agent.overrides import Overrides
 from agent.payloads import JSON
 from agent.publisher import Publisher
 from agent.reload import Reloader
@@ -42,7 +43,8 @@ class Parts:
 
     Args:
         file: the config file as it was read.
-        now: what of it is in force at the start, which is all but what was set over it.
+        now: what is in force at the start.
+        kept: what of it was set over the file.
         engine: that inspects.
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
@@ -62,6 +64,7 @@ class Parts:
         self,
         file: Loaded,
         now: Loaded,
+        kept: Overrides,
         engine: Engine,
         store: Store,
         *,
@@ -114,7 +117,7 @@ class Parts:
             keep=self.evidence.offer,
             limit=frames,
         )
-        self.reloader = Reloader(file, now, self._apply, self.trail, refused, wake)
+        self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake)
         self.watch = ConfigWatch(now.path, file.text, lambda: self.reloader.ask("file"))
         self.control.begin(
             self.board,

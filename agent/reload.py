@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,8 @@ class Reloader:
 
     Args:
         file: the config file as it was read.
-        now: what of it and of `overrides.read` is in force.
+        now: what is in force.
+        kept: what of it was set over the file.
         apply: see `Apply`.
         trail: of the agent.
         refused: what is wrong with the file, where `file` is the one that was good last.
@@ -63,6 +63,7 @@ class Reloader:
         self,
         file: Loaded,
         now: Loaded,
+        kept: overrides.Overrides,
         apply: Apply,
         trail: Trail,
         refused: Sequence[str] = (),
@@ -72,13 +73,12 @@ class Reloader:
         self._file = file
         self._apply, self._trail, self._wake = apply, trail, wake
         self._data = Path(now.config.agent.data_dir)
-        self._overrides = overrides.read(self._data)
         self._fallback = bool(refused)
         self._refused = tuple(refused)
         self._pending: tuple[Change, ...] = ()
         self._since = datetime.now(UTC)
         self._asked: deque[str] = deque(maxlen=MAX_REQUESTS)
-        self._asking = threading.Lock()
+        self._keep(kept)
 
     def ask(self, actor: str) -> None:
         """Have the file read again; any thread or signal handler.

@@ -426,6 +426,10 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
         save_over(path, daemon, lambda config: config["stations"]["line"].update(recipe="steel-neu"))
         assert shown(daemon) == ["line:steel-neu"]
     assert {(one.station, one.name) for one in read(data)} == {("top", "enabled")}
+    # Edited while nobody was looking: forgotten at the next start.
+    edit(path, lambda config: config["stations"]["top"].update(enabled=False))
+    Daemon(load(path), frames=2).run()
+    assert read(data) == ()
     events = [(row["event"], row["actor"]) for row in rows(tmp_path)]
     assert events.count(("config", "mqtt:ada")) == 2
     assert events.count(("set_refused", "mqtt:ada")) == 5
