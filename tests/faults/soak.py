@@ -234,9 +234,8 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     growth = grown(max(one.lives, key=len))
     problems = judge(stored, missing, wrong, lost, code)
-    _report(
-        arguments.report, arguments.minutes, arguments.seed, recovery, stored, resent, lost, growth, problems
-    )
+    how = f"--minutes {arguments.minutes:g} --kills {arguments.kills} --seed {arguments.seed}"
+    _report(arguments.report, how, recovery, stored, resent, lost, growth, problems)
     print("\n".join(problems) or "nothing lost")
     return 1 if problems else 0
 
@@ -288,8 +287,7 @@ def _lost(one: Plant) -> int:
 
 def _report(
     name: str,
-    minutes: float,
-    seed: int,
+    how: str,
     recovery: dict[str, list[float]],
     stored: dict[str, dict[int, str]],
     resent: int,
@@ -308,8 +306,9 @@ def _report(
     count = sum(map(len, stored.values()))
     after = "; ".join(problems) or "all have arrived, each under one number and one event id"
     text = (
-        f"# Soak\n\nWritten by `make soak MINUTES={minutes:g}`, seed {seed}; the second half with kill -9 of"
-        f" the agent too. Machine: {in_words(machine)}.\n\n{count} results stored, {lost} lost or given up;"
+        f"# Soak\n\nWritten by `python -m tests.faults.soak {how}`; the second half of the minutes with"
+        f" kill -9 of the agent too. Machine: {in_words(machine)}.\n\n{count} results stored, {lost} lost or"
+        " given up;"
         f" {resent} that a killed broker had acknowledged and forgotten were asked for again. Then: {after}."
         "\n\nFrom the mending of a fault to the arrival of a result decided since:\n\n"
         + table(["fault", "times", "p50, s", "p99, s", "slowest, s"], rows)
