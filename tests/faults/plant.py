@@ -144,7 +144,7 @@ class Plant:
         settings = yaml.safe_load(self.config.read_text())
         for key, value in changes.items():
             settings["recipes"]["line"][key] = value
-        self.config.write_text(yaml.safe_dump(settings))
+        self.config.write_text(yaml.safe_dump(settings, sort_keys=False))
 
     def stored(self) -> dict[str, dict[int, str]]:
         with contextlib.closing(sqlite3.connect(self.data / "mekiki.db", timeout=10)) as db:
@@ -267,9 +267,9 @@ def _write_config(folder: Path, data: Path, port: int, camera: Camera) -> Path:
                 },
             },
         },
-        "storage": {"min_free_mb": 4},
+        "storage": {"min_free_mb": 4, "max_mb": 16, "ballast_mb": 4},
         "metrics": {"enabled": True, "port": free_port()},
     }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))  # their order is the classes' order
     return path

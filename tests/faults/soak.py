@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from tests.faults.plant import PREFIX, Plant, Sample, plant
 
@@ -278,7 +279,7 @@ def grown(life: list[Sample]) -> dict[str, float]:
 
 
 def _lost(one: Plant) -> int:
-    port = int(one.config.read_text().partition("port: ")[2].rpartition("port: ")[2].split()[0])
+    port = yaml.safe_load(one.config.read_text())["metrics"]["port"]
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     found = [line.split() for line in text.splitlines() if line.startswith("mekiki_results_")]
     numbers = {name: float(value) for name, value in found}
