@@ -154,9 +154,9 @@ class Plant:
             return found
 
     def missing(self) -> dict[str, list[int]]:
-        """Return what is stored and never arrived."""
+        """Return the numbers that were stored, here or until retention took them, and never arrived."""
         return {
-            station: sorted(rows.keys() - self.subscriber.seen.get(station, {}).keys())
+            station: sorted(set(range(1, max(rows) + 1)) - self.subscriber.seen.get(station, {}).keys())
             for station, rows in self.stored().items()
         }
 

@@ -214,6 +214,7 @@ def main() -> int:
     rng = random.Random(arguments.seed)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     recovery: dict[str, list[float]] = {}
+    resent = 0
     with small_disk(folder) as data, plant(folder, data) as one:
         names = [name for name in FAULTS if name != "disk_full" or data is not None]
         # Where the agent is not to live for long, nothing can be said about its growth: the first half of the
@@ -225,10 +226,12 @@ def main() -> int:
             name = rng.choice([each for each in names if not (calm and each == "agent_killed")])
             recovery.setdefault(name, []).append(broken(one, name, rng))
             print(f"{name}: {recovery[name][-1]:.2f} s", flush=True)
+            if name == "broker_killed":  # before retention takes what it has forgotten
+                resent += one.ask_for_missing()
             time.sleep(rng.uniform(0, 2))
         for _ in range(arguments.kills):
             recovery.setdefault("agent_killed", []).append(broken(one, "agent_killed", rng))
-        resent = one.ask_for_missing()
+        resent += one.ask_for_missing()
         lost = _lost(one)
         code = one.stop()
         stored, missing, wrong = one.stored(), one.missing(), one.subscriber.wrong
