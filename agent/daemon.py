@@ -167,6 +167,7 @@ class Daemon:
             on_crash=self._crashed,
             wake=self._wake.set,
         )
+        self._reloader = parts.reloader  # what is asked from here on is done once everything runs
         if config.metrics.enabled:
             stack.enter_context(metrics_server(config.metrics, parts.stats))
         parts.inspector.warm_up()
@@ -184,7 +185,6 @@ class Daemon:
         log.info("inspecting %s with %s on %s", names, engine.info.name, engine.info.provider)
         notify(READY)
         parts.reloader.keep_last_good()
-        self._reloader = parts.reloader
         self._start("config-watch", parts.watch.run, SERVING)
         try:
             self._watch(parts)

@@ -390,6 +390,7 @@ def commissioned(folder: Path, recipe: Any) -> Path:
 
 def save(path: Path, change: Callable[[Any], Any], daemon: Daemon) -> None:
     """Change the file and wait until what it says is in force."""
+    wait_until(lambda: daemon.started, PATIENCE_S)
     edit(path, change)
     assert daemon._reloader is not None
     wait_until(lambda: daemon._reloader.now.digest == load(path).digest, PATIENCE_S)
