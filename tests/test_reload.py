@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sqlite3
 import subprocess
@@ -27,6 +28,7 @@ from agent.configfile import load
 from agent.daemon import Daemon
 from agent.errors import EXIT_CONFIG
 from agent.overrides import Overrides, read
+from agent.reload import Outcome
 
 PATIENCE_S = 60.0
 LINE = {"camera": {"kind": "simulated", "seed": 5, "fps": 25}}
@@ -402,21 +404,15 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
     path = write_config(tmp_path, tiny_bundle, {"line": LINE, "top": LINE})
     data = tmp_path / "data"
     with running(load(path)) as (daemon, _):
-        wait_until(lambda: daemon._reloader is not None, PATIENCE_S)
-        reloader = daemon._reloader
-        assert reloader is not None
-        # The main thread's work, done here while it does nothing else.
-        assert reloader.set("line", "recipe", "line", "mqtt:ada").state == "applied"
-        assert reloader.set("top", "enabled", False, "mqtt:ada").state == "applied"
+        wait_until(lambda: daemon.started, PATIENCE_S)
+        assert put(daemon, "line", "recipe", "line").state == "applied"
+        assert put(daemon, "top", "enabled", False).state == "applied"
         for wrong in (("nowhere", "recipe", "line"), ("line", "recipe", "lime"), ("line", "enabled", "off")):
-            outcome = reloader.set(*wrong, "mqtt:ada")
+            outcome = put(daemon, *wrong)
             assert (outcome.state, len(outcome.problems)) == ("refused", 1)
-        assert (
-            reloader.set("line", "enabled", False, "mqtt:ada")
-            .problems[0]
-            .endswith("set enabled: true on one")
-        )
-        assert reloader.set("line", "adaptation", "locked", "mqtt:ada").state == "refused"
+        none_left = put(daemon, "line", "enabled", False)
+        assert none_left.problems[0].endswith("set enabled: true on one")
+        assert put(daemon, "line", "adaptation", "locked").state == "refused"
     assert {(one.station, one.name, one.value) for one in read(data)} == {
         ("line", "recipe", "line"),
         ("top", "enabled", False),
@@ -434,6 +430,22 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
     events = [(row["event"], row["actor"]) for row in rows(tmp_path)]
     assert events.count(("config", "mqtt:ada")) == 2
     assert events.count(("set_refused", "mqtt:ada")) == 5
+
+
+def put(daemon: Daemon, station: str, name: Any, value: Any) -> Outcome:
+    """Set something, in the thread that owns the config."""
+    reloader = daemon._reloader
+    assert reloader is not None
+    done: queue.Queue[Outcome] = queue.Queue()
+    serve = reloader.serve
+
+    def served() -> bool:
+        reloader.serve = serve
+        done.put(reloader.set(station, name, value, "mqtt:ada"))
+        return True
+
+    reloader.serve = served
+    return done.get(timeout=PATIENCE_S)
 
 
 def shown(daemon: Daemon) -> list[str]:
