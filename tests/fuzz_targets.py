@@ -84,10 +84,13 @@ def _configs() -> Iterator[bytes]:
     ).encode()
 
 
+_ID = "0" * 26
+"""Of every request: the one in the file's name is to be the one in the file."""
+
+
 def _request(folder: Path) -> Take:
     def take(data: bytes) -> bool:
-        path = requests.ask(folder, requests.Request(kind="reset", actor="a", at="now"))
-        path.write_bytes(data)
+        (folder / f"{1:020d}-{_ID}.json").write_bytes(data)
         taken = requests.take(folder)
         assert len(taken.requests) + len(taken.refused) == 1
         for request in taken.requests:
@@ -255,10 +258,10 @@ _ALL = (
     Target(
         "request",
         (
-            requests.Request(kind="rollback", number=3, actor="ada", at="now", why="because")
+            requests.Request(id=_ID, kind="rollback", number=3, actor="ada", at="now", why="because")
             .model_dump_json()
             .encode(),
-            requests.Request(kind="freeze", actor="ada", at="now").model_dump_json().encode(),
+            requests.Request(id=_ID, kind="freeze", actor="ada", at="now").model_dump_json().encode(),
         ),
         _request,
     ),
