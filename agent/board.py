@@ -42,8 +42,8 @@ class Board:
         self._changed: dict[str, Message] = {}
         self._later: dict[str, Callable[[int], Message | None]] = {}
         self._stations: dict[str, _StationState] = {}
-        self._events: deque[Message] = deque()
         self._gone: set[str] = set()
+        self._events: deque[Message] = deque()
         self._answers: deque[Message] = deque()
         self.lost_events = self.lost_answers = 0
 

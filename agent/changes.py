@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from agent.config import Config
 from agent.configfile import Loaded
-from agent.yamltree import Data, Path
+from agent.yamltree import Data, Path, with_value
 
 Effect = Literal["live", "learning", "station", "restart"]
 """``live`` at once; ``learning`` too, and the learners start again from what they have stored; ``station``:
@@ -95,7 +95,7 @@ def in_force(old: Loaded, new: Loaded) -> Loaded:
     effective = new.effective
     for path in _RESTART:
         config = _put(config, path, _get(old.config, path))
-        effective = _set(effective, path, _at(old.effective, path))
+        effective = with_value(effective, path, _at(old.effective, path))
     return new.but(config, effective)
 
 
@@ -130,13 +130,6 @@ def _at(tree: Data, path: Path) -> Data:
             return None
         tree = tree.get(str(key))
     return tree
-
-
-def _set(tree: Data, path: Path, value: Data) -> Data:
-    if not path:
-        return value
-    assert isinstance(tree, dict)
-    return {**tree, str(path[0]): _set(tree[str(path[0])], path[1:], value)}
 
 
 def _get(config: Any, path: Path) -> Any:

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.config import MAX_DEADLINE_MS
 from agent.message import Inbound
+from agent.names import Text
+from agent.overrides import NAMES
 from agent.payloads import JSON
 
 Status = Literal["done", "accepted", "refused"]
-SET_NAMES = ("recipe", "adaptation", "enabled")
-"""What ``S/<name>/set`` changes and ``S/<name>/state`` shows."""
 
 _VERB = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,2}")
 _MAX_REASON = 300
@@ -32,13 +32,6 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= _MAX_REASON else f"{shown[:_MAX_REASON]}…"
 
 
-def _line(text: str) -> str:
-    if not text.isprintable() or not text.strip():
-        raise ValueError("should be visible text on one line")
-    return text
-
-
-_Line = Annotated[str, AfterValidator(_line)]
 _Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Seq = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
@@ -53,20 +46,20 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    transaction: _Line | None = Field(default=None, max_length=100)
-    user: _Line = Field(default="anonymous", max_length=64)
+    transaction: Text | None = Field(default=None, max_length=100)
+    user: Text = Field(default="anonymous", max_length=64)
 
 
 class Reasoned(Body):
     """A command with a reason for the audit trail."""
 
-    why: _Line | None = Field(default=None, max_length=500)
+    why: Text | None = Field(default=None, max_length=500)
 
 
 class AboutStation(Reasoned):
     """A command about one station; needed where there are several."""
 
-    station: _Line | None = Field(default=None, max_length=64)
+    station: Text | None = Field(default=None, max_length=64)
 
 
 class AboutVersion(AboutStation):
@@ -86,13 +79,13 @@ class Label(Body):
     """What a part really was: ``good``, ``defective`` or a class of the recipe."""
 
     event_id: str = Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")
-    label: _Line = Field(max_length=100)
+    label: Text = Field(max_length=100)
 
 
 class Setting(Body):
     """A setting to be in force from now on."""
 
-    value: _Line | bool = Field(union_mode="left_to_right")
+    value: Text | bool = Field(union_mode="left_to_right")
 
 
 class TriggerBody(BaseModel):
@@ -100,8 +93,8 @@ class TriggerBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    trigger_id: _Line = Field(max_length=100)
-    part_id: _Line | None = Field(default=None, max_length=100)
+    trigger_id: Text = Field(max_length=100)
+    part_id: Text | None = Field(default=None, max_length=100)
     deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
 
 
@@ -120,7 +113,7 @@ BODIES: dict[str, type[Body]] = {
     "adapter/reset": AboutStation,
     "replay": Range,
     "label": Label,
-    **{f"set/{name}": Setting for name in SET_NAMES},
+    **{f"set/{name}": Setting for name in NAMES},
 }
 """Every verb, with what it takes."""
 
@@ -304,7 +297,7 @@ def _transaction(payload: bytes) -> str | None:
     """Return the transaction of a command that is wrong elsewhere, so that who asked knows."""
 
     class Anything(BaseModel):
-        transaction: _Line | None = Field(default=None, max_length=100)
+        transaction: Text | None = Field(default=None, max_length=100)
 
     try:
         return Anything.model_validate_json(payload, strict=True).transaction

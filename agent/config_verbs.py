@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from agent.commands import SET_NAMES, Answer, Command, Setting, refused
+from agent.commands import Answer, Command, Setting, refused
 from agent.dispatcher import Handler
-from agent.overrides import Name
+from agent.overrides import NAMES, Name
 from agent.reload import Outcome, Reloader
 
 
@@ -22,16 +20,18 @@ class ConfigVerbs:
 
     def handlers(self) -> dict[str, Handler]:
         """Return verb -> what does it."""
-        return {"reload": self._reload, **{f"set/{name}": self._set for name in SET_NAMES}}
+        return {"reload": self._reload, **{f"set/{name}": self._setting(name) for name in NAMES}}
 
     def _reload(self, command: Command) -> Answer:
         return _told(self._reloader.reload(command.actor))
 
-    def _set(self, command: Command) -> Answer:
-        assert command.station is not None
-        assert isinstance(command.body, Setting)
-        name = cast(Name, command.verb.removeprefix("set/"))
-        return _told(self._reloader.set(command.station, name, command.body.value, command.actor))
+    def _setting(self, name: Name) -> Handler:
+        def put(command: Command) -> Answer:
+            assert command.station is not None
+            assert isinstance(command.body, Setting)
+            return _told(self._reloader.set(command.station, name, command.body.value, command.actor))
+
+        return put
 
 
 def _told(outcome: Outcome) -> Answer:

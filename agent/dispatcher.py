@@ -14,10 +14,11 @@ from typing import Any
 
 from agent import payloads
 from agent.board import Board
-from agent.commands import SET_NAMES, Answer, Command, Refusal, Reply, one_line, read, refused
+from agent.commands import Answer, Command, Refusal, Reply, one_line, read, refused
 from agent.inbox import Inbox
 from agent.message import Inbound, Message
 from agent.mqtt_settings import CommandSettings, MqttSettings
+from agent.overrides import NAMES
 from agent.pace import Pace
 from agent.payloads import JSON
 
@@ -99,7 +100,7 @@ class Dispatcher:
             f"{own}/cmd/request/#",
             f"{own}/+/label",
             f"{own}/+/trigger",
-            *(f"{own}/+/{name}/set" for name in SET_NAMES),
+            *(f"{own}/+/{name}/set" for name in NAMES),
         )
 
     def receive(self, inbound: Inbound) -> None:

@@ -22,6 +22,11 @@ class AgentError(Exception):
 
     exit_code = EXIT_UNEXPECTED
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, one line each."""
+        return (str(self),)
+
 
 class UsageError(AgentError):
     """The command line asks for something that cannot be done."""
@@ -32,15 +37,20 @@ class UsageError(AgentError):
 class ConfigError(AgentError):
     """The configuration, or a thing that it names, is wrong; says everything that is wrong at once.
 
-    Attributes:
+    Args:
         problems: one line each, ``file:line: key.path: what: hint``.
     """
 
     exit_code = EXIT_CONFIG
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        self._problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, one line each."""
+        return self._problems
 
 
 class StoreError(AgentError):

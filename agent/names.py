@@ -46,7 +46,8 @@ def _topic_filter(wanted: str) -> str:
     return wanted
 
 
-def _text(text: str) -> str:
+def visible(text: str) -> str:
+    """Return `text`; ValueError where it is not visible text on one line."""
     if not text.strip() or not text.isprintable():
         raise ValueError("should be visible text on one line")
     return text
@@ -55,19 +56,19 @@ def _text(text: str) -> str:
 def _sparkplug_id(name: str) -> str:
     if re.search(r"[+/#]", name) or name == "STATE":
         raise ValueError("should be text without +, / and #, and not STATE")
-    return _text(name)
+    return visible(name)
 
 
 def _template(template: str) -> str:
     if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
         raise ValueError("should hold {} once, for the phrase, and no other brace")
-    return _text(template)
+    return visible(template)
 
 
 Name = Annotated[str, AfterValidator(_name)]
 """A name that is safe in an MQTT topic and as a file name."""
 StationName = Annotated[str, AfterValidator(_station_name)]
-Text = Annotated[str, AfterValidator(_text)]
+Text = Annotated[str, AfterValidator(visible)]
 SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
 """A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
 Template = Annotated[str, AfterValidator(_template)]

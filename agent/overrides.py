@@ -18,20 +18,22 @@ from adapters.durable import write_durably
 from agent.adaptation_settings import Adaptation
 from agent.config import Config, Station
 from agent.configfile import Loaded
-from agent.recipes import shipped_names
-from agent.yamltree import Data
+from agent.errors import AgentError
+from agent.recipes import recipe_names
+from agent.yamltree import with_value
 
 log = logging.getLogger(__name__)
 
 Name = Literal["recipe", "adaptation", "enabled"]
 NAMES: tuple[Name, ...] = get_args(Name)
+"""What ``S/<name>/set`` changes and ``S/<name>/state`` shows."""
 Value = str | bool
 
 _FILE = "overrides.json"
 _KEYS = {"recipe": ("recipe",), "adaptation": ("adaptation", "mode"), "enabled": ("enabled",)}
 
 
-class OverrideError(Exception):
+class OverrideError(AgentError):
     """It cannot be set; says why and what can."""
 
 
@@ -109,7 +111,7 @@ def applied(file: Loaded, overrides: Overrides) -> tuple[Loaded, Overrides]:
             except OverrideError as error:
                 log.warning("%s, which is not possible any more: %s", where, error)
                 continue
-            effective = _put(effective, ("stations", one.station, *_KEYS[one.name]), one.value)
+            effective = with_value(effective, ("stations", one.station, *_KEYS[one.name]), one.value)
             kept.append(one)
     return (file.but(config, effective) if kept else file), tuple(kept)
 
@@ -129,7 +131,7 @@ def _changed(config: Config, override: Override) -> Config:
     update: dict[str, Any]
     match override.name:
         case "recipe":
-            names = sorted({*config.recipes, *shipped_names()})
+            names = recipe_names(config.recipes)
             if value not in names:
                 raise OverrideError(f"there is no recipe {value!r}: name one of {', '.join(names)}")
             update = {"recipe": value}
@@ -148,13 +150,6 @@ def _changed(config: Config, override: Override) -> Config:
 
 def _adaptation(settings: Adaptation, mode: Value) -> Adaptation:
     return Adaptation.model_validate({**dict(settings), "mode": mode})
-
-
-def _put(tree: Data, path: tuple[str, ...], value: Value) -> Data:
-    if not path:
-        return value
-    assert isinstance(tree, dict)
-    return {**tree, path[0]: _put(tree[path[0]], path[1:], value)}
 
 
 def _override(fields: Mapping[str, Any]) -> Override:

@@ -29,6 +29,11 @@ def shipped(name: str) -> Recipe:
     return Recipe.model_validate_json(json.dumps(tree.plain()))
 
 
+def recipe_names(recipes: Mapping[str, object]) -> list[str]:
+    """Return every name that a station may give for its recipe, sorted."""
+    return sorted({*recipes, *shipped_names()})
+
+
 def find_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
     """Return the recipe `name`; one of `recipes` hides a shipped one of the same name.
 

@@ -13,9 +13,9 @@ from typing import Literal
 from agent import last_good, overrides
 from agent.changes import Change, changes, in_force
 from agent.configfile import Loaded, load
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError
 from agent.health import Condition
-from agent.overrides import Name, OverrideError, Value
+from agent.overrides import Name, Value
 from agent.payloads import JSON, timestamp
 from agent.trail import Trail
 
@@ -89,13 +89,10 @@ class Reloader:
         self._asked.append(actor)
         self._wake()
 
-    def serve(self) -> bool:
-        """Do what was asked; whether anything was."""
-        if not self._asked:
-            return False
-        actors = dict.fromkeys(self._asked.popleft() for _ in range(len(self._asked)))
-        self.reload(", ".join(actors))
-        return True
+    def serve(self) -> None:
+        """Do what was asked."""
+        if actors := dict.fromkeys(self._asked.popleft() for _ in range(len(self._asked))):
+            self.reload(", ".join(actors))
 
     def reload(self, actor: str) -> Outcome:
         """Read the file, and bring it into force as far as that can be done now."""
@@ -121,10 +118,9 @@ class Reloader:
             wished = overrides.with_set(self._file, self._overrides, station, name, value)
             wanted, kept = overrides.applied(self._file, wished)
             outcome = self._bring(wanted, actor)
-        except (AgentError, OverrideError) as error:
-            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
-            self._trail.record("set_refused", actor, problems[0], after={station: {name: value}})
-            return Outcome("refused", problems=problems)
+        except AgentError as error:
+            self._trail.record("set_refused", actor, error.problems[0], after={station: {name: value}})
+            return Outcome("refused", problems=error.problems)
         self._keep(kept)
         return outcome
 
@@ -175,7 +171,7 @@ class Reloader:
         return Outcome("applied", found)
 
     def _refuse(self, actor: str, error: AgentError) -> Outcome:
-        problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+        problems = error.problems
         if problems != self._refused:
             for line in problems:
                 log.error("config refused: %s", line)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapters.durable import write_durably
 from agent.ids import ulid
+from agent.names import Text, visible
 
 REFUSED = "refused"
 """Folder beside the requests where those go that cannot be read."""
@@ -24,12 +25,6 @@ Kind = Literal["rollback", "activate", "pin", "unpin", "freeze", "resume", "rese
 _MAX_BYTES = 10_000
 _NAME = re.compile(r"\d{20}-[0-9A-Z]{26}\.json")
 _NUMBERED = ("rollback", "activate", "pin", "unpin", "imported")
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable() or not text.strip():
-        raise ValueError("should be visible text on one line")
-    return text
 
 
 class Request(BaseModel):
@@ -49,10 +44,10 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Kind
-    actor: Annotated[str, AfterValidator(_one_line)] = Field(max_length=100)
-    at: Annotated[str, AfterValidator(_one_line)] = Field(max_length=40)
+    actor: Text = Field(max_length=100)
+    at: Text = Field(max_length=40)
     number: int | None = Field(default=None, ge=0)
-    why: Annotated[str, AfterValidator(lambda text: text and _one_line(text))] = Field(
+    why: Annotated[str, AfterValidator(lambda text: text and visible(text))] = Field(
         default="", max_length=500
     )
     id: str = Field(default_factory=ulid, pattern=r"^[0-9A-Z]{26}$")

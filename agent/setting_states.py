@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from agent import payloads
 from agent.board import Board
-from agent.commands import SET_NAMES
 from agent.config import Config
 from agent.message import Message
-from agent.recipes import shipped_names
+from agent.overrides import NAMES
+from agent.recipes import recipe_names
 
 MODES = ("adaptive", "shadow", "frozen")
 """What adaptation can be set to; ``locked`` needs pins, which only the config names."""
@@ -29,10 +29,10 @@ class SettingStates:
         """Show what a config says; call it with each config that comes into force."""
         agent = config.agent.id
         for name in self._shown - {*config.stations}:
-            self._board.clear(name, [self._topic(name, setting) for setting in SET_NAMES])
+            self._board.clear(name, [self._topic(name, setting) for setting in NAMES])
         self._shown = {*config.stations}
         self._own = f"{config.mqtt.topic_prefix}/{agent}"
-        recipes = sorted({*config.recipes, *shipped_names()})
+        recipes = recipe_names(config.recipes)
         for name, station in config.stations.items():
             mode = station.adaptation.mode
             for message in (

@@ -105,12 +105,17 @@ class Status:
     def picture(self, frame: Frame, largest: int) -> Message | None:
         """Return the JPEG of a failed part, smaller where it must be; None where it would be too small.
 
+        None also where a reload has taken the station away, or its pictures.
+
         Args:
             frame: with its picture.
             largest: bytes of a packet that the broker takes.
         """
         assert frame.image is not None
-        topic, images = self.image_topic(frame.station), self._config.stations[frame.station].images
+        station = self._config.stations.get(frame.station)
+        if station is None or not station.images.last_fail:
+            return None
+        topic, images = self.image_topic(frame.station), station.images
         width = min(images.max_width_px, frame.image.shape[1])
         while width >= _LEAST_WIDTH_PX:
             jpeg = encode_jpeg(frame.image, max_width_px=width, quality=images.jpeg_quality)

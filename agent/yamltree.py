@@ -91,6 +91,15 @@ class Node:
         return None
 
 
+def with_value(tree: Data, path: Path, value: Data) -> Data:
+    """Return `tree` with another value at `path`; the mappings that lead there exist."""
+    if not path:
+        return value
+    assert isinstance(tree, dict)
+    key = str(path[0])
+    return {**tree, key: with_value(tree[key], path[1:], value)}
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong at one place.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -439,10 +440,9 @@ def put(daemon: Daemon, station: str, name: Any, value: Any) -> Outcome:
     done: queue.Queue[Outcome] = queue.Queue()
     serve = reloader.serve
 
-    def served() -> bool:
+    def served() -> None:
         reloader.serve = serve
         done.put(reloader.set(station, name, value, "mqtt:ada"))
-        return True
 
     reloader.serve = served
     return done.get(timeout=PATIENCE_S)
@@ -496,3 +496,26 @@ def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
     assert numbers == list(np.arange(1, 9))
     assert mailbox.ended
     assert crashes == []
+
+
+def test_a_picture_that_waits_for_a_connection_outlives_no_station(tmp_path: Path) -> None:
+    """It is composed when there is one; by then a reload may have taken the station, or its pictures."""
+    from adapters.open import ModelSettings, open_engine
+    from agent.status import Status
+    from agent.tally import Tally
+    from camera.frame import Frame, Quality
+
+    def config(**line: Any) -> Any:
+        stations = {"line": {"recipe": "line", **LINE, **line}, "other": {"recipe": "line", **LINE}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"version": 1, "stations": stations}))
+        return load(tmp_path / "config.yaml").config
+
+    wanted, unwanted = config(images={"last_fail": True}), config()
+    image = np.zeros((20, 30, 3), np.uint8)
+    frame = Frame("line", 1, datetime.now(UTC), 0, image, None, Quality(), None)
+    status = Status(wanted, open_engine(ModelSettings()).info, list, Tally())
+    assert status.picture(frame, 10**6) is not None
+    status.use(unwanted)
+    assert status.picture(frame, 10**6) is None
+    status.use(unwanted.model_copy(update={"stations": {"other": unwanted.stations["other"]}}))
+    assert status.picture(frame, 10**6) is None
