@@ -117,10 +117,11 @@ class _Place:
 
 
 def _place(arguments: argparse.Namespace) -> _Place:
+    from agent.absent import whatever_is_spared
     from agent.configfile import load
     from agent.problems import did_you_mean
 
-    config = load(Path(arguments.config)).config
+    config = load(Path(arguments.config), whatever_is_spared).config
     names = list(config.stations)
     station = arguments.station
     if station is None:

@@ -155,9 +155,10 @@ def _found(arguments: argparse.Namespace) -> dict[str, Path]:
             raise UsageError(f"{arguments.path}: is not there")
         path = arguments.path
     else:
+        from agent.absent import whatever_is_spared
         from agent.configfile import load
 
-        path = Path(load(Path(arguments.config)).config.agent.data_dir)
+        path = Path(load(Path(arguments.config), whatever_is_spared).config.agent.data_dir)
     found = trails(path)
     if not found:
         raise UsageError(f"{path}: no trail ({TRAIL}) lies there")

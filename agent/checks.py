@@ -34,19 +34,14 @@ _PATHS: dict[tuple[str, ...], _Named] = {
 """Settings that name something in the file system; ``*`` is any name."""
 
 
-def problems(data: Data, tree: Node, folder: Path) -> list[Problem]:
-    """Return what is wrong between the settings, and between them and the file system.
+def problems(data: Data, tree: Node) -> list[Problem]:
+    """Return what is wrong between the settings.
 
     Args:
         data: the config with its references resolved; of any shape.
         tree: the same as it is written, for lines and messages.
-        folder: where relative paths start.
     """
-    return [
-        *_missing_files(data, tree, folder),
-        *_unknown_recipes(data, tree),
-        *_shared_devices(data, tree),
-    ]
+    return [*_unknown_recipes(data, tree), *_shared_devices(data, tree)]
 
 
 def anchored(config: Config, folder: Path) -> Config:
@@ -58,7 +53,14 @@ def anchored(config: Config, folder: Path) -> Config:
     return cast(Config, changed)
 
 
-def _missing_files(data: Data, tree: Node, folder: Path) -> Iterator[Problem]:
+def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yamltree.Path, Problem]]:
+    """Yield what the settings name in the file system and is not there: which setting, and in words.
+
+    Args:
+        data: the config with its references resolved; of any shape.
+        tree: the same as it is written, for lines and messages.
+        folder: where relative paths start.
+    """
     for path, value, named in _named_files(data):
         if has_reference(value):  # one that leads nowhere, which is told elsewhere
             continue
@@ -68,7 +70,7 @@ def _missing_files(data: Data, tree: Node, folder: Path) -> Iterator[Problem]:
             written = shown(node.value) if node else ""
             absolute = Path(value).is_absolute()
             hint = "name another" if absolute else f"relative paths start at {str(folder)!r}"
-            yield Problem(*tree.place(path), f"{what} {written}: {hint}")
+            yield path, Problem(*tree.place(path), f"{what} {written}: {hint}")
 
 
 def _named_files(data: Data) -> Iterator[tuple[yamltree.Path, str, _Named]]:
@@ -87,7 +89,8 @@ def _named_files(data: Data) -> Iterator[tuple[yamltree.Path, str, _Named]]:
 def _missing(path: Path, named: _Named) -> str | None:
     try:
         if named == "new folder":
-            return "is a file, not a folder:" if path.is_file() else None
+            there = next(place for place in (path, *path.parents) if place.exists())
+            return None if there.is_dir() else "is a file, not a folder:"
         if named in ("folder", "bundle"):
             return None if path.is_dir() else "no such folder:"
         return None if path.is_file() else "no such file:"

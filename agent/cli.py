@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `mekiki --help` ans
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from agent.errors import (
     EXIT_CHECK_FAILED,
     EXIT_CONFIG,
     EXIT_OK,
+    EXIT_TRY_AGAIN,
     EXIT_UNEXPECTED,
     AgentError,
     UsageError,
@@ -30,11 +32,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OF_THE_DISK = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE,
+        errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN,
+    }
+)  # fmt: skip
+"""What a disk or its rights are at fault for, wherever it shows. A file that is missing is ours to expect."""
 _TORCH_EXTRA = frozenset({"torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, return its exit code: 0, 1 (not as wished), 64 usage, 78 config, 70 unexpected."""
+    """Run one command, return its exit code; `agent.errors` says which there are."""
     arguments = build_parser(_COMMANDS).parse_args(argv)
     # Threads that compute hold the GIL for up to this long before another gets it; the default of 5 ms is
     # half of a small model's frame.
@@ -61,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ModuleNotFoundError) and error.name in _TORCH_EXTRA:
             _say(f"{error.name} is not installed here: pip install 'mekiki[torch]'")
             return EXIT_CONFIG
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename is not None:
+            _say(
+                f"{error.filename}: {error.strerror}: look whether the disk is there and has room,"
+                " and whether this user may read and write there"
+            )
+            return EXIT_TRY_AGAIN
         log.exception("unexpected")
         return EXIT_UNEXPECTED
 
@@ -77,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
         summary.waiting,
         summary.lost,
     )
-    return EXIT_OK
+    return EXIT_OK if summary.unsaved is None else EXIT_UNEXPECTED
 
 
 def _record(arguments: argparse.Namespace) -> int:

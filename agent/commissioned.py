@@ -17,7 +17,7 @@ from agent.answering import Answering, Ledger
 from agent.audit import Audit
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
-from agent.errors import ConfigError, StoreError
+from agent.errors import ConfigError
 from agent.learner_settings import LearnerSettings, Level
 from agent.payloads import timestamp
 
@@ -101,27 +101,34 @@ def open_station(
 
     Raises:
         ConfigError: something else is in force than the station's pins say.
-        StoreError: its folder cannot be written.
     """
     settings = loaded.config.stations[station].adaptation
     level = level_of(settings)
     file = commissioning_file(loaded.config, station)
     why = NOT_COMMISSIONED.format(station)
     found: Commissioned | Uncommissioned | None = None
-    if file.exists():
+    there = _is_there(file)
+    if there:
         try:
             clean = Commissioning.load(file)
             clean.require(engine.info.weights, recipe.words)
-        except AdapterError as error:
-            why = str(error)
-            log.error("station %s: %s; it inspects with the model as it was trained", station, error)
-        else:
             found = _opened(station, settings, level, clean, engine, file.parent, reading)
+        except (AdapterError, OSError) as error:
+            why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
+            log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
         source = Answering(SOURCE, engine.source, 0.0)
-        found = Uncommissioned(station, settings, level, source, why, unusable=file.exists())
+        found = Uncommissioned(station, settings, level, source, why, unusable=there)
     _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is a file, or something that cannot be looked at in its place."""
+    try:
+        return file.exists()
+    except OSError:
+        return True
 
 
 def level_of(settings: Adaptation) -> Level:
@@ -138,15 +145,15 @@ def _opened(
     folder: Path,
     reading: bool,
 ) -> Commissioned:
-    try:
-        adapters, weights = folder / "adapters", engine.info.weights
-        store = AdapterStore(adapters, engine.source, weights, settings.keep, reading=reading)
-        audit = Audit(station, None if reading else folder / "audit.jsonl")
-        for line in () if reading else (*audit.found, *store.found):
-            log.error("station %s: %s", station, line)
+    adapters, weights = folder / "adapters", engine.info.weights
+    store = AdapterStore(adapters, engine.source, weights, settings.keep, reading=reading)
+    audit = Audit(station, None if reading else folder / "audit.jsonl")
+    for line in () if reading else (*audit.found, *store.found):
+        log.error("station %s: %s", station, line)
+        try:
             audit.append(timestamp(datetime.now(UTC)), "found", actor="agent", why=line)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be used: {error.strerror or error}") from error
+        except OSError as error:  # a full disk; what answers is known all the same
+            log.error("station %s: audit: %s", station, error)
     # Only asked what answers: the learner has one of its own.
     ledger = Ledger(clean, engine.source, store, audit, lambda: "", lambda event: None)
     answering = ledger.source if settings.mode == "shadow" else ledger.answering

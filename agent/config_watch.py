@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchfiles import watch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class ConfigWatch:
         while not self._stop.is_set():
             try:
                 self._watch()
-            except OSError as error:  # no such folder any more, or no watches left on this machine
+            # No such folder any more, or no watches left on this machine.
+            except (OSError, WatchfilesRustInternalError) as error:
                 if self.problem is None:
                     log.warning("%s: saving is not noticed: %s", self._path, error)
                 self.problem = f"saving {self._path} is not noticed: {error}; SIGHUP has it read again"

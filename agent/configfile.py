@@ -19,11 +19,12 @@ from typing import Any
 import yaml
 from pydantic import Field, JsonValue, ValidationError
 
-from agent import checks, migrations, yamltree
+from agent import absent, checks, migrations, yamltree
+from agent.absent import Absent, Excuse
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.problems import kind_of, problems_of, shown
-from agent.references import UnresolvedError, resolve, without_references
+from agent.references import UnresolvedError, blanked, resolve, without_references
 from agent.yamltree import Data, Node, Problem, YamlError
 
 MAX_PROBLEMS = 100
@@ -52,6 +53,7 @@ class Loaded:
         digest: ``sha256:...`` of the effective config, defaults included, secrets as their references.
         text: the file, as it was read.
         effective: what `print_config` prints: no value of a reference, no secret.
+        absent: what it names and cannot be had now, where that was excused.
     """
 
     config: Config
@@ -60,6 +62,17 @@ class Loaded:
     text: str = field(repr=False)
     effective: Data = field(repr=False)
     _tree: Node = field(repr=False)
+    absent: tuple[Absent, ...] = ()
+
+    def lacking(self, *prefix: str) -> Absent | None:
+        """Return what cannot be had now of the settings below `prefix`; None where nothing lacks."""
+        found = (one for one in self.absent if one.path[: len(prefix)] == prefix)
+        # One that has no value at all says more than one whose file is missing.
+        return min(found, key=lambda one: not one.reference, default=None)
+
+    def unchanged(self, path: yamltree.Path, node: Node) -> bool:
+        """Excuse what cannot be had where another file says the same as this one; see `agent.absent`."""
+        return absent.unchanged(self._tree)(path, node)
 
     def but(self, config: Config, effective: Data) -> Loaded:
         """Return what is in force where that is not all that the file says."""
@@ -70,16 +83,20 @@ class Loaded:
         return _line(self.path, Problem(*self._tree.place(path), what))
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     """Read, check and resolve the config file at `path`.
+
+    Args:
+        path: of the file.
+        excuse: what may be missing of the things that it names.
 
     Raises:
         ConfigError: with all that is wrong; nothing of it was started.
     """
-    return load_text(read_text(path), path)
+    return load_text(read_text(path), path, excuse)
 
 
-def load_text(text: str, path: Path) -> Loaded:
+def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     """Check and resolve what stands, or stood, in the config file at `path`; see `load`."""
     folder = path.absolute().parent
     try:
@@ -94,26 +111,42 @@ def load_text(text: str, path: Path) -> Loaded:
     tree, found = _with_station_defaults(tree)
     problems += found
 
-    def resolved(node: Node) -> str:
+    gone: dict[yamltree.Path, tuple[Problem, bool]] = {}  # what is excused, and whether it has no value
+
+    def resolved(node: Node, at: yamltree.Path) -> str:
         try:
             return resolve(str(node.value), folder)
         except UnresolvedError as error:
-            problems.append(Problem(node.line, node.path, str(error)))
+            problem = Problem(node.line, node.path, str(error))
+            if excuse(at, node):
+                gone[at] = problem, True
+                return blanked(str(node.value))
+            problems.append(problem)
             return str(node.value)
 
     data = tree.plain(resolved)
-    unresolved = {problem.path for problem in problems}
+    unresolved = {problem.path for problem in (*problems, *(problem for problem, _ in gone.values()))}
+    others = checks.problems(data, tree)
+    for at, problem in checks.missing(data, tree, folder):
+        node = tree.get(at)
+        if node is not None and excuse(at, node):
+            gone.setdefault(at, (problem, False))
+        else:
+            others.append(problem)
     try:
         config = Config.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        found = problems_of(error, _ConfigFile, tree) + checks.problems(data, tree, folder)
+        found = problems_of(error, _ConfigFile, tree) + others
         problems += [problem for problem in found if problem.path not in unresolved]
+        # Of what has no value nothing is excused that the other settings need.
+        problems += [problem for problem, valueless in gone.values() if valueless]
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
-    problems += checks.problems(data, tree, folder)
+    problems += others
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())
-    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree)
+    absences = tuple(Absent(at, _line(path, problem), valueless) for at, (problem, valueless) in gone.items())
+    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree, absences)
 
 
 def print_config(loaded: Loaded) -> str:

@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from adapters.adapter import AdapterError
@@ -16,14 +17,16 @@ from adapters.runtime import runtime_problem
 from agent import overrides, payloads
 from agent.broker import embedded_broker
 from agent.configfile import Loaded
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.last_exit import LastExit, RunRecord
 from agent.metrics import metrics_server
 from agent.opening import open_model
 from agent.parts import Parts
 from agent.priority import SERVING, step_back
+from agent.publisher import Unsaved
 from agent.reload import Reloader
 from agent.retention import Retention
+from agent.spared import Spared
 from agent.store import Store
 from agent.systemd import READY, STOPPING, notify, watchdog_s
 from agent.watchdog import Watchdog
@@ -45,13 +48,21 @@ _SPARKPLUG_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run has done, for its last line."""
+    """What a run has done, for its last line.
+
+    Attributes:
+        waiting: results on disk that the broker does not have yet.
+        lost: results that never reached the disk.
+        unsaved: why the end was not in order, in one sentence: results or pictures that were decided and are
+            not on disk, or a thread that did not end; None where all was kept.
+    """
 
     inspected: int
     stored: int
     published: int
     waiting: int
     lost: int
+    unsaved: str | None = None
 
 
 class Daemon:
@@ -67,6 +78,7 @@ class Daemon:
         frames: end after so many frames.
         engine: for a caller who has one already; otherwise the config's model is opened.
         refused: what is wrong with the config file, where `loaded` is the one that was good last.
+        proven: this very config was in force before.
     """
 
     def __init__(
@@ -76,17 +88,19 @@ class Daemon:
         frames: int | None = None,
         engine: Engine | None = None,
         refused: Sequence[str] = (),
+        proven: bool = False,
     ) -> None:
         self._loaded = loaded
         self._frames = frames
         self._engine = engine
-        self._refused = refused
+        self._refused, self._proven = refused, proven
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reason = "nothing more to inspect"
         self._crashes: list[BaseException] = []
         self._threads: list[threading.Thread] = []
         self._reloader: Reloader | None = None
+        self._unsaved: list[str] = []
 
     @property
     def started(self) -> bool:
@@ -126,8 +140,10 @@ class Daemon:
             log.error("%s", problem)
         engine = self._engine or open_model(config, owner=True)
         with ExitStack() as stack:
+            served = []
             if config.mqtt.embedded_broker:
-                stack.enter_context(embedded_broker(config.mqtt.port))
+                broker = Spared("embedded_broker", lambda: embedded_broker(config.mqtt.port))
+                served.append(stack.enter_context(broker))
             store = Store(
                 data,
                 Retention.of(config.storage),
@@ -136,13 +152,16 @@ class Daemon:
             record = RunRecord(data)
             last = record.begin()
             try:
-                summary = self._run(now, kept, engine, store, last, stack)
+                summary = self._run(now, kept, engine, store, last, stack, served)
             except BaseException as error:
                 if not self._threads:  # otherwise the publisher closes it
                     store.close()
-                record.end(_in_words(error), orderly=False)
+                record.end("; ".join([_in_words(error), *self._unsaved]), orderly=False)
                 raise
-            record.end(self._reason, orderly=True)
+            if summary.unsaved is None:
+                record.end(self._reason, orderly=True)
+            else:
+                record.end(f"{self._reason}; {summary.unsaved}", orderly=False)
             return summary
 
     def _run(
@@ -153,6 +172,7 @@ class Daemon:
         store: Store,
         last: LastExit | None,
         stack: ExitStack,
+        served: list[Spared],
     ) -> Summary:
         config = now.config
         parts = Parts(
@@ -163,13 +183,15 @@ class Daemon:
             store,
             refused=self._refused,
             last=last,
+            proven=self._proven,
             frames=self._frames,
             on_crash=self._crashed,
             wake=self._wake.set,
         )
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
         if config.metrics.enabled:
-            stack.enter_context(metrics_server(config.metrics, parts.stats))
+            served.append(stack.enter_context(Spared("metrics", partial(_metrics, now, parts.stats))))
+        parts.missing += [one.conditions for one in served]
         parts.inspector.warm_up()
         parts.trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
 
@@ -189,13 +211,22 @@ class Daemon:
         try:
             self._watch(parts)
         finally:
-            self._end(parts)
+            self._unsaved = self._end(parts)
             why = _in_words(self._crashes[0]) if self._crashes else self._reason
-            parts.trail.record("stopped", "agent", why=why)
+            parts.trail.record("stopped", "agent", why="; ".join([why, *self._unsaved]))
         if self._crashes:
             raise self._crashes[0]
         stats = parts.publisher.stats()
-        return Summary(parts.inspector.inspected, stats.stored, stats.published, stats.waiting, stats.lost)
+        # A publisher that was left behind still counts what is not on disk as waiting.
+        pending = stats.waiting - store.waiting
+        return Summary(
+            parts.inspector.inspected,
+            stats.stored,
+            stats.published,
+            store.waiting,
+            stats.lost + pending,
+            "; ".join(self._unsaved) or None,
+        )
 
     def _watch(self, parts: Parts) -> None:
         """Do what is asked and show how the agent is doing, until it is time to end."""
@@ -210,8 +241,13 @@ class Daemon:
             self._wake.wait(_TICK_S)
             self._wake.clear()
 
-    def _end(self, parts: Parts) -> None:
-        """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent."""
+    def _end(self, parts: Parts) -> list[str]:
+        """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent.
+
+        Returns:
+            What was not kept, and who did not end; nothing where all is in order.
+        """
+        dropped = parts.evidence.dropped
         self._stop.set()
         notify(STOPPING)
         learners_until = time.monotonic() + _LEARNER_S
@@ -219,33 +255,40 @@ class Daemon:
         parts.learners.stop()
         parts.stations.stop()
         parts.mailbox.close()
-        self._join("inspector", _INSPECTOR_S)
+        left = [] if self._join("inspector", _INSPECTOR_S) else ["inspector"]
         parts.triggers.stop()  # nobody will look at their pictures any more
-        self._join("triggers", _TRIGGERS_S)
+        left += [] if self._join("triggers", _TRIGGERS_S) else ["triggers"]
         parts.evidence.end()
-        self._join("evidence", _EVIDENCE_S)
+        self._join("evidence", _EVIDENCE_S)  # what it has not written is counted below
         # Before the publisher ends: what they did last is to be told.
         if not parts.learners.wait(max(0.0, learners_until - time.monotonic())):
             log.error("learners: do not end, they are left behind")
+            left.append("learners")
         word = payloads.OFFLINE if self._crashes else payloads.STOPPED
         parts.publisher.stop(_DRAIN_S, parts.status.availability(word))
-        self._join("publisher", _PUBLISHER_S)
+        left += [] if self._join("publisher", _PUBLISHER_S) else ["publisher"]
         if parts.sparkplug is not None:
             parts.sparkplug.stop()
         parts.stations.join(_CAMERAS_S)
         if parts.sparkplug is not None:
             self._join("sparkplug", _SPARKPLUG_S)
+        facts = _not_kept(parts.publisher.unsaved(), parts.evidence.dropped - dropped, left)
+        for fact in facts:
+            log.error("the end: %s", fact)
+        return facts
 
     def _why(self, now: Loaded) -> str:
         if self._refused:
             return f"with the config that was good last, because of {self._refused[0]}"
         return f"with {now.path}"
 
-    def _join(self, name: str, limit_s: float) -> None:
+    def _join(self, name: str, limit_s: float) -> bool:
+        """Wait for a thread's end; False where it is left behind."""
         thread = next(thread for thread in self._threads if thread.name == name)
         thread.join(limit_s)
         if thread.is_alive():
-            log.error("%s: does not end within %.0f s, it is left behind", name, limit_s)
+            log.error("%s: does not end within %.1f s, it is left behind", name, limit_s)
+        return not thread.is_alive()
 
     def _start(self, name: str, body: Callable[[], None], nice: int = 0) -> None:
         def run() -> None:
@@ -262,6 +305,31 @@ class Daemon:
 
     def _crashed(self, error: BaseException) -> None:
         self._crashes.append(error)
+
+
+def _metrics(now: Loaded, stats: Callable[[], payloads.JSON]) -> AbstractContextManager[int]:
+    if (absent := now.lacking("metrics")) is not None:  # nobody is let in by half a token
+        raise ConfigError([f"{absent.what}; then start the agent again"])
+    return metrics_server(now.config.metrics, stats)
+
+
+def _not_kept(unsaved: Unsaved, dropped: int, left: Sequence[str]) -> list[str]:
+    """Return what an end did not keep, one sentence each.
+
+    Args:
+        unsaved: what is not on disk.
+        dropped: pictures that were given up while the agent ended.
+        left: threads that did not end.
+    """
+    facts = []
+    if unsaved.results:
+        why = "" if unsaved.problem is None else f" ({unsaved.problem})"
+        facts.append(f"{unsaved.results} results were decided and are not stored, they are lost{why}")
+    if pictures := unsaved.pictures + dropped:
+        facts.append(f"{pictures} pictures that were to be kept are lost")
+    if left:
+        facts.append(f"left behind: {', '.join(left)}")
+    return facts
 
 
 def _in_words(error: BaseException) -> str:

@@ -14,7 +14,7 @@ def lock_folder(folder: Path) -> TextIO:
     """Take the data folder for this process; the lock dies with it, also by kill -9.
 
     Raises:
-        StoreError: another process has it, or it cannot be written.
+        StoreError: another process has it, or it cannot be written or locked.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,8 @@ def lock_folder(folder: Path) -> TextIO:
     except OSError as error:
         raise StoreError(
             f"{folder}: the data folder cannot be written: {error.strerror}: "
-            "give its owner the right to write, or set agent.data_dir"
+            "look whether its disk is there and has room, give its owner the right to write,"
+            " or set agent.data_dir"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,6 +32,11 @@ def lock_folder(folder: Path) -> TextIO:
         raise StoreError(
             f"{folder}: another agent uses this data folder: stop it, or set agent.data_dir"
         ) from None
+    except OSError as error:  # a network's file system without locks
+        handle.close()
+        raise StoreError(
+            f"{folder}: the data folder cannot be locked: {error.strerror}: put it on a local disk"
+        ) from error
     return handle
 
 

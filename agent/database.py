@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import sqlite3
@@ -83,15 +84,25 @@ _MAY_PASS = frozenset(
 """What a disk or another program is at fault for; everything else lies in the file itself."""
 
 
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_PATIENCE_S = 1.0
+"""For another program that has the database locked. Beyond it the publisher goes on with its other work and
+tries again: it must notice the end of the agent in time."""
+_PATIENCE_AT_START_S = 5.0
+
+
 class DiskTrouble(StoreError):
     """The disk is full, read-only or failing. Nothing of the transaction was written; try it again later.
 
     Attributes:
         full: there was no space; only to give some back helps.
+        busy: another program has the database locked.
     """
 
-    def __init__(self, message: str, *, full: bool = False) -> None:
-        self.full = full
+    def __init__(self, message: str, *, full: bool = False, busy: bool = False) -> None:
+        self.full, self.busy = full, busy
         super().__init__(message)
 
 
@@ -110,8 +121,25 @@ def ours(path: Path) -> Iterator[None]:
         # The low byte is the kind, the rest says more.
         kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if kind in _MAY_PASS:
-            raise DiskTrouble(f"{path}: {error}", full=kind == sqlite3.SQLITE_FULL) from error
+            raise DiskTrouble(
+                f"{path}: {error}", full=kind == sqlite3.SQLITE_FULL, busy=kind in _BUSY
+            ) from error
         raise Damaged(f"{path}: {error}") from error
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Raise what the operating system raises about files as `DiskTrouble`.
+
+    Args:
+        path: named where the error names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = path if error.filename is None else error.filename
+        what = f"{where}: {error.strerror or error}"
+        raise DiskTrouble(what, full=error.errno in _NO_SPACE) from error
 
 
 @contextmanager
@@ -133,10 +161,8 @@ def disk_free(path: Path) -> int:
     Raises:
         DiskTrouble: the disk cannot be asked.
     """
-    try:
+    with on_disk(path):
         return shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise DiskTrouble(f"{path}: {error.strerror}") from error
 
 
 def require_whole(db: sqlite3.Connection, path: Path) -> None:
@@ -165,14 +191,17 @@ def open_database(path: Path) -> sqlite3.Connection:
         StoreError: a newer version of the agent has written it.
         DiskTrouble, Damaged: it cannot be used.
     """
-    # Closed in order it has no log; a small one is looked at all the same.
-    suspect = Path(f"{path}-wal").exists() or (path.exists() and path.stat().st_size <= _VACUUM_AT_START)
-    with ours(path):
-        db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    with ours(path), on_disk(path):
+        # Closed in order it has no log; a small one is looked at all the same.
+        suspect = Path(f"{path}-wal").exists() or (path.exists() and path.stat().st_size <= _VACUUM_AT_START)
+        db = sqlite3.connect(
+            path, isolation_level=None, timeout=_PATIENCE_AT_START_S, check_same_thread=False
+        )
         try:
             _set_up(db, path)
             if suspect:
                 require_whole(db, path)
+            db.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE_S)}")
         except BaseException:
             db.close()
             raise

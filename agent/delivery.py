@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from agent import payloads
 from agent.board import Board
 from agent.dialing import Dialing
 from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState, tls_context
+from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.repeats import Repeats
 from agent.same_id import SameId
@@ -38,6 +38,7 @@ class Delivery:
         will: what the broker says in our name when we are gone.
         wake: called, from any thread, when something happened at the connection.
         inlet: what every connection listens to.
+        access: certificates and password; read anew where it is None.
 
     Attributes:
         acknowledged: outbox ids that the broker has, not yet struck off the outbox.
@@ -60,6 +61,7 @@ class Delivery:
         will: Message,
         wake: Callable[[], None],
         inlet: Inlet | None = None,
+        access: Access | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
         self.published = self.too_large = 0
@@ -68,8 +70,10 @@ class Delivery:
 
         self._store = store
         self._mqtt = mqtt
-        self._tls = None if mqtt is None else tls_context(mqtt)
-        self._wanted = (self._mqtt, self._tls)
+        if access is None and mqtt is not None:
+            access = Access(mqtt, tls=tls_context(mqtt))
+        self._access = access
+        self._wanted = (mqtt, access)
         self._client_id = client_id
         self._result_topic = result_topic
         self._board = board
@@ -128,16 +132,16 @@ class Delivery:
         """Forget what was acknowledged: it has left the outbox."""
         self.acknowledged = set()
 
-    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+    def use(self, mqtt: MqttSettings, access: Access | None = None) -> None:
         """Deliver like this from now on, over a new connection where the broker is reached another way.
 
         Any thread; not for a delivery that was made without a broker.
 
         Args:
             mqtt: the broker's settings.
-            tls: from `tls_context`.
+            access: made for it, and used by nobody else; read anew where it is None.
         """
-        self._wanted = (mqtt, tls)
+        self._wanted = (mqtt, access or Access(mqtt))
 
     def collect(self) -> None:
         """Take note of what the broker has answered."""
@@ -172,13 +176,10 @@ class Delivery:
             self._link.end("does not acknowledge")
         if self._link is not None and self._link.check() is LinkState.DOWN:
             self._drop(self._link, now)
-        if self._link is None and self._dialing.due(now) and not ending:
-            protocol = self._dialing.protocol
-            self._link = Link(
-                self._mqtt, self._client_id, protocol, self._will, self._wake, self._tls, self._inlet
-            )
-            self._link.open()
-        elif self._link is not None and self._link.state is LinkState.UP and self.problem is not None:
+        if self._link is None:
+            if self._dialing.due(now) and not ending:
+                self._dial(now, self._dialing.protocol)
+        elif self._link.state is LinkState.UP and self.problem is not None:
             log.info("mqtt: connected to %s:%d", self._mqtt.host, self._mqtt.port)
             self.problem = None
             self._dialing.up(now)
@@ -186,6 +187,18 @@ class Delivery:
             self._sent_to = 0
             self._backlog_to = self._newest
             self._board.republish()
+
+    def _dial(self, now: float, protocol: Protocol) -> None:
+        """Begin to connect, where what the broker asks of us is there."""
+        assert self._mqtt is not None
+        assert self._access is not None
+        if not self._access.ready(now):
+            self.problem = self._access.problem
+            return
+        self._link = Link(
+            self._mqtt, self._client_id, protocol, self._will, self._wake, self._access.tls, self._inlet
+        )
+        self._link.open()
 
     def send(self, now: float) -> None:
         """Send what changed on the board, then results in their order, as far as the windows allow.
@@ -268,7 +281,7 @@ class Delivery:
 
     def _adopt(self) -> None:
         """Take over the settings that are wanted."""
-        mqtt, tls = self._wanted
+        mqtt, access = self._wanted
         if mqtt is self._mqtt:
             return
         assert mqtt is not None
@@ -279,7 +292,7 @@ class Delivery:
             self._dialing = Dialing(mqtt)
             if self._link is not None:
                 self._link.end("the settings have changed")
-        self._mqtt, self._tls = mqtt, tls
+        self._mqtt, self._access = mqtt, access
         self._repeats.use(mqtt.drain_per_s)
 
     def _silent(self, now: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from adapters.runtime import installed_runtimes, openvino_version, runtime_probl
 from agent.commissioned import NOT_COMMISSIONED, commissioning_file
 from agent.config import Config
 from agent.configfile import Loaded
-from agent.errors import ConfigError
+from agent.errors import ConfigError, StoreError
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.opening import open_model
 from agent.plans import check_prompts
@@ -198,6 +197,6 @@ def _disk(config: Config) -> Finding:
     store = folder / "mekiki.db"
     try:
         waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
-    except sqlite3.Error as error:
-        return Finding(False, "disk", f"{store}: {error}")
+    except StoreError as error:
+        return Finding(False, "disk", str(error))
     return Finding(True, "disk", f"{folder}: {free_mb} MB free{waiting}")

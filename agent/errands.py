@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -42,19 +44,25 @@ class Errands(Generic[T]):
             future.set_result(self._refused)
         return future
 
-    def run(self) -> None:
-        """Do what waits."""
-        with self._lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for act, future in waiting:
-            _do(act, future)
+    def run(self, limit_s: float = math.inf) -> None:
+        """Do what waits, and leave to the next call what comes after `limit_s`."""
+        until = time.monotonic() + limit_s
+        while (errand := self._next()) is not None:
+            _do(*errand)
+            if time.monotonic() >= until:
+                return
 
-    def close(self) -> None:
-        """Do what waits, and take nothing more."""
+    def close(self, limit_s: float = math.inf) -> None:
+        """Do what waits within `limit_s`, refuse the rest, and take nothing more."""
         with self._lock:
             self._closed = True
-        self.run()
+        self.run(limit_s)
+        while (errand := self._next()) is not None:
+            errand[1].set_result(self._refused)
+
+    def _next(self) -> tuple[Callable[[], T], Future[T]] | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
 
 def _do(act: Callable[[], Any], future: Future[Any]) -> None:

@@ -1,9 +1,13 @@
 """Errors of the agent and the exit codes that the documentation promises.
 
-AgentError
+AgentError         70  unexpected
 ├── UsageError     64  the command line is wrong
 ├── ConfigError    78  config.yaml, or something it names, is wrong
-└── StoreError     78  the data folder cannot be used at start
+├── NotNow         75  what a config names is missing that was there when it was in force last
+└── StoreError     75  the data folder or the store cannot be used now
+
+These are the codes of a command that cannot begin. Once the agent inspects, whatever ends it is unexpected:
+70, also for an error of these classes. The service is started again after all of them but 78.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ EXIT_OK = 0
 EXIT_CHECK_FAILED = 1
 EXIT_USAGE = 64
 EXIT_UNEXPECTED = 70
+EXIT_TRY_AGAIN = 75
+"""It may pass: the same command can succeed later, without a change of the config."""
 EXIT_CONFIG = 78
 
 
@@ -53,7 +59,13 @@ class ConfigError(AgentError):
         return self._problems
 
 
-class StoreError(AgentError):
-    """The store cannot be opened or read."""
+class NotNow(ConfigError):
+    """What a config names cannot be used now, and could when that was in force last: it may come back."""
 
-    exit_code = EXIT_CONFIG
+    exit_code = EXIT_TRY_AGAIN
+
+
+class StoreError(AgentError):
+    """The data folder or the store cannot be used now: in use, busy, unreadable, or its disk is full."""
+
+    exit_code = EXIT_TRY_AGAIN

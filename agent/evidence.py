@@ -59,6 +59,7 @@ class Evidence:
         self._changed = threading.Condition()
         self._offers: list[_Offer] = []
         self._written: deque[Written] = deque()
+        self._in_hand = False
         self._ended = False
 
     def offer(self, frame: Frame, verdict: Verdict) -> None:
@@ -86,6 +87,17 @@ class Evidence:
             self._changed.notify_all()
         return written
 
+    @property
+    def unwritten(self) -> int:
+        """How many pictures that are to be kept are not on disk yet; any thread may ask."""
+        with self._changed:
+            return len(self._offers) + self._in_hand
+
+    def staged(self) -> list[Written]:
+        """Return what was written and not taken yet; any thread may ask."""
+        with self._changed:
+            return list(self._written)
+
     def lost(self, count: int) -> None:
         """Count pictures whose result never came to be stored; for the publisher."""
         with self._changed:
@@ -104,12 +116,14 @@ class Evidence:
                 self._write(offer)
             except OSError as error:
                 self._give_up(str(error))
+            self._in_hand = False
 
     def _next(self) -> _Offer | None:
         with self._changed:
             while True:
                 # At the end nobody may take any more: what is staged then is recorded at no time.
                 if self._offers and len(self._written) < MAX_STAGED:
+                    self._in_hand = True
                     return self._offers.pop(0)
                 if self._ended:
                     self.dropped += len(self._offers)

@@ -21,7 +21,7 @@ class Condition:
             ``results_lost``,
             ``same_id``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
             ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``config_refused``,
-            ``config_unwatched``, ``audit``, ``sparkplug``.
+            ``config_unwatched``, ``audit``, ``sparkplug``, ``metrics``, ``embedded_broker``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
@@ -62,9 +62,8 @@ def conditions(
         if feed.ended:
             continue
         if not feed.connected:
-            found.append(
-                Condition("camera_offline", feed.station, "no picture from the camera; it is tried again")
-            )
+            why = feed.problem or "no picture from the camera"
+            found.append(Condition("camera_offline", feed.station, f"{why}; it is tried again"))
         elif feed.last_fault is not None:
             found.append(
                 Condition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import UTC, datetime
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -11,6 +12,18 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def ulid() -> str:
     """Return 26 characters: 48 bits of milliseconds, 80 random bits."""
     return ulid_of(time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def moment_of(event_id: str) -> datetime | None:
+    """Return the time within a ULID; None where it is none."""
+    try:
+        milliseconds = sum(
+            _CROCKFORD.index(letter) << shift
+            for letter, shift in zip(event_id[:10], range(45, -5, -5), strict=True)
+        )
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def ulid_of(milliseconds: int, chance: int) -> str:

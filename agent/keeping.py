@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.ballast import Ballast
-from agent.database import DiskTrouble, disk_free, ours, transaction
+from agent.database import DiskTrouble, disk_free, on_disk, ours, transaction
 from agent.errors import StoreError
 from agent.evidence_files import EvidenceFiles, Written
 from agent.retention import Retention, rank_of
-from agent.tidying import Tidier
+from agent.tidying import Doubts, Tidier, no_doubts
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Keeping:
         self._files = files
         self._ballast = Ballast(path.parent)
         self._unsettled: list[tuple[str, str, str]] = []
+        self._miscounted = False
 
     def file(self, written: Sequence[Written], expected: Set[str] = frozenset()) -> list[Written]:
         """Record pictures that are staged, in one durable transaction, and move them to their places.
@@ -88,11 +89,23 @@ class Keeping:
         rest = [picture for picture in written if picture.event_id not in known]
         for picture in rest:
             if picture.event_id not in expected:
-                self._files.discard(picture.event_id)
+                self._discard(picture)
         return [picture for picture in rest if picture.event_id in expected]
 
-    def tidy(self, retention: Retention, now: datetime, last_seq: Mapping[str, int]) -> bool:
+    def tidy(
+        self,
+        retention: Retention,
+        now: datetime,
+        last_seq: Mapping[str, int],
+        doubts: Doubts = no_doubts,
+    ) -> bool:
         """Delete a little of what retention lets go; some ten milliseconds at most.
+
+        Args:
+            retention: how much is kept.
+            now: the time to count ages by.
+            last_seq: station -> number of its newest result.
+            doubts: station -> which of its results do not have the time at which they were decided.
 
         Returns:
             Whether there is more to do.
@@ -102,24 +115,28 @@ class Keeping:
         """
         self._settle()
         try:
-            self._ballast.take_on(retention.ballast_bytes, disk_free(self._path), retention.min_free_bytes)
-            if self._ballast.size < retention.ballast_bytes:
-                # Pictures make room for it: the next full disk finds it there again.
-                room = retention.min_free_bytes + 2 * retention.ballast_bytes
-                retention = replace(retention, min_free_bytes=room)
-            with ours(self._path):
-                more = self.tidier.look(retention, disk_free(self._path), now, last_seq)
-            if more:
-                with transaction(self._db, self._path):
-                    self.tidier.step(retention, last_seq)
-            with ours(self._path):
+            with ours(self._path), on_disk(self._path.parent):
+                if self._miscounted:
+                    self.tidier.count()
+                    self._miscounted = False
+                more = self._tidy(retention, now, last_seq, doubts)
                 self.kept = self.tidier.kept()
-        except OSError as error:
-            self.tidier.count()
-            raise DiskTrouble(f"{self._path.parent}: {error.strerror or error}") from error
         except StoreError:
-            self.tidier.count()
+            # Files may be gone whose rows are not. Now the database may not even be read: it waits.
+            self._miscounted = True
             raise
+        return more
+
+    def _tidy(self, retention: Retention, now: datetime, last_seq: Mapping[str, int], doubts: Doubts) -> bool:
+        self._ballast.take_on(retention.ballast_bytes, disk_free(self._path), retention.min_free_bytes)
+        if self._ballast.size < retention.ballast_bytes:
+            # Pictures make room for it: the next full disk finds it there again.
+            room = retention.min_free_bytes + 2 * retention.ballast_bytes
+            retention = replace(retention, min_free_bytes=room)
+        more = self.tidier.look(retention, disk_free(self._path), now, last_seq, doubts)
+        if more:
+            with transaction(self._db, self._path):
+                self.tidier.step(retention, last_seq)
         return more
 
     def make_room(self, retention: Retention) -> int:
@@ -128,26 +145,24 @@ class Keeping:
         Raises:
             DiskTrouble: that cannot be done either.
         """
-        try:
+        with ours(self._path), on_disk(self._path.parent):
             freed = self._ballast.throw_off()
-            with ours(self._path):
-                if not freed:
-                    freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES))
-                if freed:
-                    # What stands in the log twice stands in the file once.
-                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except OSError as error:
-            raise DiskTrouble(f"{self._path.parent}: {error.strerror or error}") from error
+            if not freed:
+                freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES))
+            if freed:
+                # What stands in the log twice stands in the file once.
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return freed
 
     def recover(self) -> None:
         """Bring pictures and database together after a crash: at most what was being written then."""
-        staged = self._files.staged()
         try:
+            with on_disk(self._files.root):
+                staged = self._files.staged()
             if staged:
                 self.file(staged)
-        except DiskTrouble as error:
-            log.warning("%s; %d pictures wait for the next start", error, len(staged))
+        except DiskTrouble as error:  # no reason not to inspect
+            log.warning("%s; pictures that were being written wait for the next start", error)
 
     def _settle(self) -> None:
         """Move recorded pictures to their places."""
@@ -160,3 +175,9 @@ class Keeping:
             except OSError as error:
                 raise DiskTrouble(f"{self._files.root}: {error.strerror or error}") from error
             self._unsettled.pop(0)
+
+    def _discard(self, picture: Written) -> None:
+        try:
+            self._files.discard(picture.event_id)
+        except OSError as error:  # the next start tries again
+            log.warning("store: the picture of %s, whose result was lost, stays: %s", picture.event_id, error)

@@ -23,7 +23,8 @@ class LastExit:
     Attributes:
         at: when, in UTC; where nobody could write that any more, when that run had begun.
         reason: in words.
-        orderly: it stopped as it should, with everything stored that was decided.
+        orderly: it stopped as it should, with everything stored that was decided; otherwise `reason` says
+            what was lost.
     """
 
     at: str

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapters.durable import write_durably
 from agent import yamltree
+from agent.absent import whatever_is_spared
 from agent.config import AgentSettings
 from agent.configfile import Loaded, load_text, read_text
 from agent.errors import ConfigError
@@ -37,14 +38,17 @@ def find(path: Path) -> tuple[Loaded, str] | None:
     Where the data folder is says the file itself, as far as it can be read; then $STATE_DIRECTORY, which
     systemd sets, and the default.
 
+    What it names and is missing now is excused where inspection can do without it.
+
     Raises:
         ConfigError: what was kept cannot be used any more either.
+        OSError: the folder cannot be looked at.
     """
     for folder in _folders(path):
         file = _file(folder, path)
         if file.is_file():
             since = timestamp(datetime.fromtimestamp(file.stat().st_mtime, UTC))
-            loaded = load_text(read_text(file), path)
+            loaded = load_text(read_text(file), path, whatever_is_spared)
             return loaded, since
     return None
 

@@ -137,9 +137,12 @@ def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iter
     app = _guarded(make_wsgi_app(registry), settings)
     try:
         server = make_server(settings.host, settings.port, app, handler_class=_Handler)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         where = f"{settings.host}:{settings.port}"
-        raise ConfigError([f"metrics: {where} cannot be served: {error.strerror or error}"]) from error
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            [f"metrics: {where} cannot be served: {why}: free it, or set metrics.host or metrics.port"]
+        ) from error
     thread = threading.Thread(target=server.serve_forever, args=(0.2,), name="metrics", daemon=True)
     thread.start()
     log.info("metrics: http://%s:%d/metrics", settings.host, server.server_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -20,6 +21,9 @@ from camera.feed import Feed, FeedSettings, Gate
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
 from camera.source import Source, open_source
+from camera.waiting import Waiting
+
+log = logging.getLogger(__name__)
 
 
 def open_model(config: Config, *, owner: bool = False) -> Engine:
@@ -38,12 +42,15 @@ def open_model(config: Config, *, owner: bool = False) -> Engine:
     return open_engine(config.model, data if owner or data.is_dir() else None)
 
 
-def open_sources(loaded: Loaded, running: Container[str] = ()) -> dict[str, Source]:
+def open_sources(
+    loaded: Loaded, running: Container[str] = (), *, starting: bool = False
+) -> dict[str, Source]:
     """Open the source of every enabled station.
 
     Args:
         loaded: the config.
         running: stations that have theirs already.
+        starting: a camera that cannot be opened is no mistake of an edit; it waits alone, and the others run.
 
     Raises:
         ConfigError: what some of them name is no source; all of these at once.
@@ -53,10 +60,19 @@ def open_sources(loaded: Loaded, running: Container[str] = ()) -> dict[str, Sour
     for name, station in enabled.items():
         if name in running:
             continue
+        absent = loaded.lacking("stations", name, "camera")
+        if absent is not None and absent.reference:
+            # Not with half of its address: some cameras lock out who comes with a wrong password.
+            sources[name] = Waiting(station.camera, absent.what, again=False)
+            continue
         try:
             sources[name] = open_source(station.camera)
-        except CameraError as error:
-            problems.append(loaded.problem(("stations", name, "camera"), str(error)))
+        except (CameraError, OSError) as error:
+            if starting or absent is not None:
+                log.error("station %s: %s; the others run, it is tried again", name, error)
+                sources[name] = Waiting(station.camera, str(error))
+            else:
+                problems.append(loaded.problem(("stations", name, "camera"), str(error)))
     if not enabled:
         problems.append(loaded.problem(("stations",), "none is enabled: set enabled: true on one"))
     if problems:
@@ -71,7 +87,6 @@ def open_stations(
 
     Raises:
         ConfigError: stations hold something else than their pins say; all of these at once.
-        StoreError: a folder cannot be written.
     """
     recipes = used_recipes(loaded.config)
     found: dict[str, Commissioned | Uncommissioned] = {}

@@ -61,7 +61,7 @@ def read(data: Path) -> Overrides:
         return tuple(_override(one) for one in json.loads(file.read_text("utf-8"))["overrides"])
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         log.error("%s: cannot be read, the config file alone counts: %s", file, error)
         return ()
 

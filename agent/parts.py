@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,12 +15,14 @@ from agent.changes import Change
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
 from agent.control import Control
+from agent.errors import ConfigError
 from agent.evidence import Evidence
 from agent.health import Condition
 from agent.inspector import Inspector
 from agent.last_exit import LastExit
 from agent.learners import Learners
 from agent.mqtt import tls_context
+from agent.mqtt_access import Access
 from agent.overrides import Overrides
 from agent.payloads import JSON
 from agent.publisher import Publisher
@@ -37,6 +40,8 @@ from agent.verdict import Verdict
 from camera.frame import Frame
 from camera.mailbox import Mailbox
 
+log = logging.getLogger(__name__)
+
 
 class Parts:
     """Owns the parts; each says which thread may use it. Made and used by the main thread.
@@ -49,6 +54,7 @@ class Parts:
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
         last: how the last run ended.
+        proven: this very config was in force before: what it names and is missing now may come back.
         frames: end after so many; None for ever.
         on_crash: told what ended a camera's thread.
         wake: called when the main thread has something to do.
@@ -70,12 +76,14 @@ class Parts:
         *,
         refused: Sequence[str],
         last: LastExit | None,
+        proven: bool,
         frames: int | None,
         on_crash: Callable[[BaseException], None],
         wake: Callable[[], None],
     ) -> None:
         config = now.config
         self._engine, self._last = engine, last
+        self.missing: list[Callable[[], list[Condition]]] = []  # what the line does without, now
         self.trail = Trail(Path(config.agent.data_dir))
         self.mailbox, self._tally = Mailbox(), Tally()
         self.learners = Learners(now, self._tell)
@@ -92,7 +100,7 @@ class Parts:
             self.control.shown,
         )
         self.board = Board(self.status.state_topic)
-        self.sparkplug = self._sparkplug(now) if config.sparkplug.enabled else None
+        self.sparkplug = self._sparkplug(now, proven=proven) if config.sparkplug.enabled else None
         self.prepared = self.stations.prepare(now)
         self.evidence = Evidence(store.files, config.storage.images, lambda: store.retention.min_free_bytes)
         self.publisher = Publisher(
@@ -105,6 +113,7 @@ class Parts:
             evidence=self.evidence,
             inlet=self.control.inlet(),
             stored=None if self.sparkplug is None else self.sparkplug.book.stored,
+            access=_access(now, excused=proven),
         )
         self.inspector = Inspector(
             config.agent.id,
@@ -144,6 +153,7 @@ class Parts:
     def turn(self) -> None:
         """Do what was asked, and show how the agent is doing."""
         self.reloader.serve()
+        self.reloader.look_again(time.monotonic())
         self.control.serve()
         self.trail.write()
         for station in self.stations.left():
@@ -159,7 +169,7 @@ class Parts:
         """Bring a config into force; see `agent.reload.Apply`."""
         anew = {str(change.path[1]) for change in found if change.effect == "station"}
         ready = self.stations.prepare(new, anew)
-        tls = tls_context(new.config.mqtt)
+        access = [_access(new) for _ in range(2)]  # one for each connection
         # From here on nothing can fail: what was asked for comes into force as a whole.
         if new.config.log != self.reloader.now.config.log:
             logs.set_up(new.config.log.level, new.config.log.format)
@@ -167,20 +177,29 @@ class Parts:
         self.control.use(new.config)
         self.triggers.use(trigger_deadlines_ms(new.config), anew)
         if new.config.mqtt.enabled:
-            self.publisher.use(new.config.mqtt, tls)
+            self.publisher.use(new.config.mqtt, access[0])
         self.publisher.keep(Retention.of(new.config.storage))
         self.evidence.settings = new.config.storage.images
         if self.sparkplug is not None:
-            self.sparkplug.use(new.config.mqtt, tls)
+            self.sparkplug.use(new.config.mqtt, access[1])
         self.inspector.use(ready.plans, new.config.inspector.batch)
         self.stations.use(ready)
 
-    def _sparkplug(self, now: Loaded) -> Sparkplug:
-        return Sparkplug(
-            now.config,
-            lambda: NodeNow(self._engine.info.name, self.reloader.now.digest, *self.status.health()),
-            lambda: [feed.snapshot() for feed in self.stations.feeds],
-        )
+    def _sparkplug(self, now: Loaded, *, proven: bool) -> Sparkplug | None:
+        try:
+            return Sparkplug(
+                now.config,
+                lambda: NodeNow(self._engine.info.name, self.reloader.now.digest, *self.status.health()),
+                lambda: [feed.snapshot() for feed in self.stations.feeds],
+                _access(now, excused=proven),
+            )
+        except ConfigError as error:  # an upgrade without its profile
+            if not proven:
+                raise
+            log.error("%s; inspection goes on, hosts of Sparkplug are told nothing", error)
+            lacks = Condition("sparkplug", "sparkplug", f"{error}; then start the agent again")
+            self.missing.append(lambda: [lacks])
+            return None
 
     def _keep(self, verdicts: Sequence[Verdict]) -> None:
         self._tally.add(verdicts)
@@ -201,6 +220,8 @@ class Parts:
     def _conditions(self) -> list[Condition]:
         """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""
         found = self.reloader.conditions()
+        for conditions in self.missing:
+            found += conditions()
         if self.sparkplug is not None:
             found += self.sparkplug.conditions()
         if self.watch.problem is not None:
@@ -208,3 +229,19 @@ class Parts:
         if self.trail.problem is not None:
             found.append(Condition("audit", "audit", f"rows of the audit trail wait: {self.trail.problem}"))
         return found
+
+
+def _access(loaded: Loaded, *, excused: bool = False) -> Access:
+    """Return what the broker asks of us, as far as it is there.
+
+    Args:
+        loaded: the config.
+        excused: certificates that cannot be used are no mistake of an edit.
+
+    Raises:
+        ConfigError: the certificate files cannot be used.
+    """
+    mqtt, absent = loaded.config.mqtt, loaded.lacking("mqtt")
+    if absent is not None and absent.reference:
+        return Access(mqtt, lacking=absent.what)
+    return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))

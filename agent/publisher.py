@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from agent.board import Board
 from agent.commands import Answer, refused
@@ -20,10 +18,12 @@ from agent.errands import Errands
 from agent.evidence import Evidence
 from agent.evidence_files import Written
 from agent.message import Inlet, Message
+from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.retention import Retention
 from agent.store import Store
 from agent.tidying import NOTHING_KEPT, Kept
+from agent.time_book import TimeBook
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ _MEND_AGAIN_S = 60.0
 """A disk that damages the database twice in a minute is none to go on with."""
 _LOOK_S = 5.0
 """How often it is asked whether there is too much."""
+_ERRANDS_S = 1.0
+"""For what others ask in one turn: each may wait for a busy database."""
+_LAST_WRITES_S = 1.0
+"""Beyond the time for delivery, for results that are not on disk yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,19 @@ class PublisherStats:
     same_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """What was decided, or was to be kept, and is not on disk.
+
+    Attributes:
+        problem: why, in one sentence; None where the store has none.
+    """
+
+    results: int
+    pictures: int
+    problem: str | None
+
+
 class Publisher:
     """When 10 000 verdicts wait for the disk, `put` waits; is the disk full, the oldest are lost, counted.
 
@@ -84,6 +101,7 @@ class Publisher:
         evidence: pictures to record beside the results; None where nobody keeps any.
         inlet: what every connection listens to; None listens to nothing.
         stored: told of verdicts that are on disk now, with station -> number of its last one.
+        access: certificates and password of the broker; read anew where it is None.
 
     Attributes:
         turned_at: when the loop last turned, by `time.monotonic`.
@@ -103,13 +121,17 @@ class Publisher:
         evidence: Evidence | None = None,
         inlet: Inlet | None = None,
         stored: Callable[[Sequence[Verdict], Callable[[str], int]], None] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.turned_at = time.monotonic()
         self._told_stored = stored
         self._store = store
+        self._time = TimeBook(store.path.parent, store.numbers(), store.newest_at())
         self._board = board
         self._wake = threading.Event()
-        self._delivery = Delivery(store, mqtt, client_id, result_topic, board, will, self._wake.set, inlet)
+        self._delivery = Delivery(
+            store, mqtt, client_id, result_topic, board, will, self._wake.set, inlet, access
+        )
         board.on_change = self._wake.set
         self._errands = Errands(refused("too many wait for the store: ask again later"), self._wake.set)
         self._stop_at: float | None = None
@@ -118,6 +140,7 @@ class Publisher:
         self._pending: deque[Verdict] = deque()
         self._struck_at = 0.0
         self._stored = self._lost = 0
+        self._unwritten: frozenset[str] = frozenset()  # event ids, once the store is closed
         self._retry_store_at = self._tidy_at = 0.0
         self._mended_at = float("-inf")
         self._evidence = evidence
@@ -165,9 +188,9 @@ class Publisher:
         self._stop_at = time.monotonic() + drain_s
         self._wake.set()
 
-    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+    def use(self, mqtt: MqttSettings, access: Access | None = None) -> None:
         """Deliver like this from now on; any thread. See `Delivery.use`."""
-        self._delivery.use(mqtt, tls)
+        self._delivery.use(mqtt, access)
         self._wake.set()
 
     def met_namesake(self) -> None:
@@ -192,6 +215,18 @@ class Publisher:
             same_id=self._delivery.same_id.problem(time.monotonic()),
         )
 
+    def unsaved(self) -> Unsaved:
+        """Return what is not on disk at the end, also of a thread that was left behind; from any thread."""
+        with self._space:
+            lost = self._unwritten.union(verdict.event_id for verdict in self._pending)
+        staged, unwritten = list(self._to_file), 0
+        if self._evidence is not None:
+            staged += self._evidence.staged()
+            unwritten = self._evidence.unwritten
+        # What is staged and has its result is recorded at the next start.
+        unwritten += sum(picture.event_id in lost for picture in staged)
+        return Unsaved(len(lost), unwritten, self._store_problem)
+
     def run(self) -> None:
         """Store, connect, send, until `stop`."""
         while not self._finished():
@@ -202,18 +237,23 @@ class Publisher:
                 self._turn(now)
             except Damaged as error:
                 self._mend(error, now)
-        self._file(time.monotonic())
-        self._errands.close()
+        self._close_store()
         self._delivery.leave(self._farewell)
+
+    def _close_store(self) -> None:
+        """Record the last pictures, and count the results that are not on disk."""
+        if self._store_problem is None:
+            self._file(time.monotonic())
+        self._errands.close(_ERRANDS_S)
+        self._time.write()
         self._store.close()
         with self._space:
-            unwritten, self._lost = len(self._pending), self._lost + len(self._pending)
+            self._unwritten = frozenset(verdict.event_id for verdict in self._pending)
+            self._lost += len(self._unwritten)
             self._pending.clear()
-        if unwritten:
-            log.error("store: the end came before %d verdicts were on disk, they are lost", unwritten)
 
     def _turn(self, now: float) -> None:
-        self._errands.run()
+        self._errands.run(_ERRANDS_S)
         self._write(now)
         self._delivery.tend(now, ending=self._stop_at is not None)
         self._send(now)
@@ -248,7 +288,7 @@ class Publisher:
         except DiskTrouble as error:
             self._trouble(error, now)
             self._lose_oldest()
-            if batch:
+            if batch and not error.busy:
                 self._strike_off(now)
             return
         if self._store_problem is not None:
@@ -301,7 +341,7 @@ class Publisher:
 
     def _file(self, now: float) -> None:
         """Record the pictures that were written, once their results are on disk."""
-        if self._evidence is None or (now < self._retry_store_at and self._stop_at is None):
+        if self._evidence is None or now < self._retry_store_at:
             return
         # Not taken while some wait, so that the evidence thread notices and keeps no more.
         if not self._to_file:
@@ -323,7 +363,8 @@ class Publisher:
             return
         began, more = time.monotonic(), False
         try:
-            more = self._store.tidy(datetime.now(UTC))
+            now_by_clocks = self._time.look(self._store.numbers())
+            more = self._store.tidy(now_by_clocks, self._time.doubts)
         except DiskTrouble as error:
             self._trouble(error, now)
         ended = time.monotonic()
@@ -371,6 +412,7 @@ class Publisher:
     def _finished(self) -> bool:
         if self._stop_at is None:
             return False
-        if time.monotonic() >= self._stop_at:
+        if not self._pending and not self._delivery.acknowledged and not self._delivery.delivering:
             return True
-        return not self._pending and not self._delivery.acknowledged and not self._delivery.delivering
+        # What is not delivered is on disk, and is sent after the next start; what is not on disk is lost.
+        return time.monotonic() >= self._stop_at + (_LAST_WRITES_S if self._pending else 0.0)

@@ -14,6 +14,7 @@ from agent.errors import AgentError
 
 MAX_FILE_BYTES = 4096
 
+_BLANK = "x" * 32
 _REFERENCE = re.compile(r"\$\{(?:(env|file):([^{}]+))?[^}]*\}?")
 
 
@@ -29,6 +30,11 @@ def has_reference(text: str) -> bool:
 def without_references(text: str) -> str:
     """Return what is left of `text` without its references."""
     return _REFERENCE.sub("", text)
+
+
+def blanked(text: str) -> str:
+    """Return `text` with a harmless word in the place of each reference, so that its shape can be checked."""
+    return _REFERENCE.sub(_BLANK, text)
 
 
 def resolve(text: str, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from agent import last_good, overrides
 from agent.changes import Change, changes, in_force
-from agent.configfile import Loaded, load
+from agent.configfile import Loaded, load, load_text
 from agent.errors import AgentError
 from agent.health import Condition
 from agent.overrides import Name, Value
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 100
 _SHOWN = 20
+_AGAIN_S = 5.0
 
 State = Literal["applied", "unchanged", "refused"]
 
@@ -73,6 +74,7 @@ class Reloader:
         self._file = file
         self._apply, self._trail, self._wake = apply, trail, wake
         self._data = Path(now.config.agent.data_dir)
+        self._again_at = 0.0
         self._fallback = bool(refused)
         self._refused = tuple(refused)
         self._pending: tuple[Change, ...] = ()
@@ -97,7 +99,7 @@ class Reloader:
     def reload(self, actor: str) -> Outcome:
         """Read the file, and bring it into force as far as that can be done now."""
         try:
-            file = load(self._file.path)
+            file = load(self._file.path, self._file.unchanged)
             wanted, kept = overrides.applied(file, self._overrides)
             outcome = self._bring(wanted, actor)
         except AgentError as error:
@@ -111,6 +113,29 @@ class Reloader:
             log.info("config: read again, nothing has changed")
         self.keep_last_good()
         return outcome
+
+    def look_again(self, now: float) -> None:
+        """Take what was missing and is there now: a password, a certificate, a folder.
+
+        Args:
+            now: `time.monotonic`.
+        """
+        if not self._file.absent or now < self._again_at:
+            return
+        self._again_at = now + _AGAIN_S
+        try:
+            file = load_text(self._file.text, self._file.path, self._file.unchanged)
+            back = [one for one in self._file.absent if one.path not in {each.path for each in file.absent}]
+            if not back:
+                return
+            wanted, _ = overrides.applied(file, self._overrides)
+            self._bring(wanted, "agent")
+        except AgentError as error:
+            log.error("config: what is there again cannot be used: %s", error)
+            return
+        for one in back:
+            log.info("%s: is there now", one.what)
+        self._file = file
 
     def set(self, station: str, name: Name, value: Value, actor: str) -> Outcome:
         """Set one setting of a station over what the file says; it outlives a restart."""

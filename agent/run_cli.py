@@ -8,9 +8,10 @@ from pathlib import Path
 
 from adapters.adapter import AdapterError
 from agent import last_good, logs
+from agent.absent import whatever_is_spared
 from agent.configfile import Loaded, load
 from agent.daemon import Daemon, Summary
-from agent.errors import ConfigError
+from agent.errors import AgentError, ConfigError, NotNow
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
     """Inspect until somebody stops it.
 
     A config that cannot be used does not stop a line: the one that was in force last is, and health says so.
+    Nor does what a config names and cannot be had now, where it was in force before and inspection can do
+    without: a folder of pictures, a certificate, a password.
 
     Args:
         path: of the config file.
@@ -27,43 +30,71 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
 
     Raises:
         ConfigError, AdapterError: the file, or a model that it names, is no good, and there is no other.
+        NotNow: so it is, and it was good when it was in force last: it may be so again.
+        StoreError: the data folder cannot be used now.
     """
+    try:
+        good, before = _last_good(path), True
+    except LookupError:
+        good, before = None, False
+    excuse = whatever_is_spared if good is None else good.unchanged
     loaded = None
     try:
-        loaded = load(path)
-        return _run(loaded, frames, ())
+        loaded = load(path, excuse)
+        _require_a_camera(loaded, before=before)
+        return _run(loaded, frames, (), proven=good is not None and loaded.text == good.text)
     except (ConfigError, AdapterError) as error:
-        if strict or (good := _last_good(path, loaded)) is None:
-            raise
         problems = error.problems if isinstance(error, ConfigError) else (f"model: {error}",)
+        edited = loaded is None or good is None or loaded.text != good.text
+        if before and (good is None or not edited):
+            raise NotNow(problems) from error
+        if strict or good is None:
+            raise
     logs.set_up(good.config.log.level, good.config.log.format)
     for line in problems:
         log.error("config refused: %s", line)
     log.error("config: starting with the one that was in force last")
-    return _run(good, frames, problems)
+    try:
+        return _run(good, frames, problems, proven=True)
+    except (ConfigError, AdapterError) as error:
+        raise NotNow((*problems, f"the config that was in force last: {error}")) from error
 
 
-def _run(loaded: Loaded, frames: int | None, refused: tuple[str, ...]) -> Summary:
+def _run(loaded: Loaded, frames: int | None, refused: tuple[str, ...], *, proven: bool) -> Summary:
     logs.set_up(loaded.config.log.level, loaded.config.log.format)
-    daemon = Daemon(loaded, frames=frames, refused=refused)
+    for one in loaded.absent:
+        log.error("%s; what needs it waits, it is looked for again", one.what)
+    daemon = Daemon(loaded, frames=frames, refused=refused, proven=proven)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: daemon.stop(f"stopped by {signal.Signals(got).name}"))
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload("SIGHUP"))
     try:
         return daemon.run()
-    except (ConfigError, AdapterError) as error:
-        if daemon.started:  # it was good, and something broke later
-            raise RuntimeError(str(error)) from error
+    except (AgentError, AdapterError, OSError) as error:
+        if daemon.started:  # it could begin, and something broke later: whatever it is, it is unexpected
+            raise RuntimeError(f"the agent had begun, and ended with {type(error).__name__}") from error
         raise
 
 
-def _last_good(path: Path, loaded: Loaded | None) -> Loaded | None:
-    """Return the config that was in force last, where that is another one."""
+def _require_a_camera(loaded: Loaded, *, before: bool) -> None:
+    """Raise ConfigError where a config that was never in force names no camera that is there."""
+    enabled = [name for name, station in loaded.config.stations.items() if station.enabled]
+    lacking = [loaded.lacking("stations", name, "camera") for name in enabled]
+    if not before and None not in lacking:
+        raise ConfigError([one.what for one in lacking if one is not None])
+
+
+def _last_good(path: Path) -> Loaded | None:
+    """Return the config that was in force last; None where it cannot be used now.
+
+    Raises:
+        LookupError: none was.
+    """
     try:
         found = last_good.find(path)
     except (ConfigError, OSError) as error:
         log.error("the config that was in force last cannot be used either: %s", error)
         return None
-    if found is None or (loaded is not None and loaded.text == found[0].text):
-        return None
+    if found is None:
+        raise LookupError(path)
     return found[0]

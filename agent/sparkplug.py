@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from agent.health import Condition
 from agent.inbox import Inbox
 from agent.message import Inbound, Inlet, Message
 from agent.mqtt import Link
+from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.pace import Pace
 from agent.sparkplug_book import CAPACITY, Book, Step
@@ -48,6 +48,7 @@ class Sparkplug:
         config: whose section `sparkplug` is enabled.
         node: asked how the agent is doing; from the session's thread.
         feeds: asked how the cameras are doing; from the session's thread.
+        access: certificates and password of the broker; read anew where it is None.
 
     Attributes:
         book: takes results that are on disk, and what is learned.
@@ -57,7 +58,11 @@ class Sparkplug:
     """
 
     def __init__(
-        self, config: Config, node: Callable[[], NodeNow], feeds: Callable[[], Sequence[FeedStats]]
+        self,
+        config: Config,
+        node: Callable[[], NodeNow],
+        feeds: Callable[[], Sequence[FeedStats]],
+        access: Access | None = None,
     ) -> None:
         require_protobuf()
         settings = config.sparkplug
@@ -74,6 +79,7 @@ class Sparkplug:
             Path(config.agent.data_dir),
             self._inlet,
             self._wake.set,
+            access,
         )
         self._session: Link | None = None  # the connection that this is about
         self._born = self._rebirth_asked = False
@@ -86,9 +92,9 @@ class Sparkplug:
         self._not_told = 0
         self._camera_at = 0.0
 
-    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+    def use(self, mqtt: MqttSettings, access: Access | None = None) -> None:
         """Reach the broker like this from now on, over a new connection where that differs; any thread."""
-        self._connection.use(mqtt, tls)
+        self._connection.use(mqtt, access)
         self._wake.set()
 
     def conditions(self) -> list[Condition]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from agent.bdseq import BirthNumbers
 from agent.dialing import Dialing
 from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, tls_context
+from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.sparkplug_node import EdgeNode
 
@@ -34,6 +34,7 @@ class Connection:
         folder: the data folder, where the number of the last connection is.
         inlet: what every connection listens to, by the settings in force.
         wake: called, from any thread, when something happened.
+        access: certificates and password; read anew where it is None.
 
     Attributes:
         bdseq: number of the present connection, or of the next one where none was heard by a broker since.
@@ -51,11 +52,12 @@ class Connection:
         folder: Path,
         inlet: Callable[[MqttSettings], Inlet],
         wake: Callable[[], None],
+        access: Access | None = None,
     ) -> None:
         self.bdseq = -1
         self.problem: str | None = None
-        self._wanted = (mqtt, tls_context(mqtt))
-        self._mqtt, self._tls = self._wanted
+        self._wanted = (mqtt, access or Access(mqtt, tls=tls_context(mqtt)))
+        self._mqtt, self._access = self._wanted
         self._client_id, self._node, self._inlet, self._wake = client_id, node, inlet, wake
         self._numbers = BirthNumbers(folder, node.descriptor)
         self._heard = True  # a broker may know the number
@@ -76,22 +78,26 @@ class Connection:
             self._unwritten -= {mid for mid, _ in self._link.acknowledged()}
         return WINDOW - len(self._unwritten)
 
-    def use(self, mqtt: MqttSettings, tls: ssl.SSLContext | None) -> None:
+    def use(self, mqtt: MqttSettings, access: Access | None = None) -> None:
         """Reach the broker like this from now on, over a new connection where that differs; any thread."""
-        self._wanted = (mqtt, tls)
+        self._wanted = (mqtt, access or Access(mqtt))
 
     def tend(self, now: float) -> None:
         """Connect where there is no connection, and give up one that is lost."""
-        mqtt, tls = self._wanted
+        mqtt, access = self._wanted
         if mqtt is not self._mqtt:
             if _way(mqtt) != _way(self._mqtt):
                 self.leave()
                 self._dialing = Dialing(mqtt)
-            self._mqtt, self._tls = mqtt, tls
+            self._mqtt, self._access = mqtt, access
         link = self._link
         if link is None:
-            if self._dialing.due(now):
+            if not self._dialing.due(now):
+                return
+            if self._access.ready(now):
                 self._open()
+            else:
+                self.problem = self._access.problem
         elif link.check() is LinkState.DOWN:
             wait_s = self._dialing.lost(link, now)
             problem = f"{self._mqtt.host}:{self._mqtt.port}: {link.reason}"
@@ -141,7 +147,7 @@ class Connection:
             self._dialing.protocol,
             self._node.death(self.bdseq, time.time_ns() // 1_000_000),
             self._wake,
-            self._tls,
+            self._access.tls,
             self._inlet(self._mqtt),
         )
         self._link.open()

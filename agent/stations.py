@@ -89,12 +89,11 @@ class Stations:
 
         Raises:
             ConfigError: something that it names cannot be used.
-            StoreError: a station's folder cannot be written.
         """
         before = self._now
         check_prompts(loaded, self._engine)
         running = {name: feed.source for name, feed in self._feeds.items() if name not in anew}
-        opened = open_sources(loaded, running)
+        opened = open_sources(loaded, running, starting=before is None)
         sources = {**running, **opened}
         recipes = used_recipes(loaded.config)
         names = [name for name, station in loaded.config.stations.items() if station.enabled]

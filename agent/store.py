@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence, Set
 from contextlib import closing
@@ -17,17 +18,20 @@ from agent.database import (
     Damaged,
     DiskTrouble,
     disk_free,
+    on_disk,
     open_database,
     open_to_read,
     ours,
     transaction,
 )
 from agent.evidence_files import EvidenceFiles, Written
+from agent.ids import moment_of
 from agent.keeping import Keeping
+from agent.known_time import FIRST
 from agent.labels import Labelled, put_label
 from agent.retention import Retention
 from agent.salvage import finish_exchange, put_aside, salvage
-from agent.tidying import NOTHING_KEPT
+from agent.tidying import NOTHING_KEPT, Doubts, no_doubts
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -100,7 +104,7 @@ class Store:
 
     Raises:
         StoreError: the folder cannot be written, is in use by another agent, or is a newer version's.
-        DiskTrouble: the file cannot be opened now.
+        DiskTrouble: the file cannot be opened now, or what is damaged cannot be replaced.
     """
 
     def __init__(self, folder: Path, retention: Retention, *, outbox: bool = True) -> None:
@@ -114,7 +118,8 @@ class Store:
         self._last_seq: dict[str, int] = {}
         self.damage: str | None = None
         try:
-            finish_exchange(folder)
+            with on_disk(folder):
+                finish_exchange(folder)
             try:
                 self._open()
             except Damaged as error:
@@ -148,7 +153,8 @@ class Store:
 
     def _salvage(self, error: Damaged) -> None:
         log.error("%s: it is put aside, what can be read is taken over", error)
-        found = salvage(self.path.parent, datetime.now(UTC), self._last_seq, outbox=self._outbox)
+        with on_disk(self.path.parent):
+            found = salvage(self.path.parent, datetime.now(UTC), self._last_seq, outbox=self._outbox)
         log.error("store: %s %s", self.path, found)
         self._open()
 
@@ -248,6 +254,24 @@ class Store:
         """Return the number of a station's newest result, 0 before the first; from any thread."""
         return self._last_seq.get(station, 0)
 
+    def numbers(self) -> dict[str, int]:
+        """Return the number of each station's newest result."""
+        return dict(self._last_seq)
+
+    def newest_at(self) -> datetime | None:
+        """Return when the newest results say that they were decided; None without one that can be believed.
+
+        Raises:
+            DiskTrouble: the disk cannot be read now.
+        """
+        found = [
+            moment
+            for station, last in self._last_seq.items()
+            for row in self.between(station, last, last, 1)
+            if (moment := moment_of(json.loads(row.payload)["event_id"])) is not None and moment >= FIRST
+        ]
+        return max(found, default=None)
+
     def label(
         self,
         event_id: str,
@@ -279,9 +303,9 @@ class Store:
         """Record pictures that are staged; see `Keeping.file`."""
         return self._keeping.file(written, expected)
 
-    def tidy(self, now: datetime) -> bool:
+    def tidy(self, now: datetime, doubts: Doubts = no_doubts) -> bool:
         """Delete a little of what retention lets go; return whether there is more; see `Keeping.tidy`."""
-        more = self._keeping.tidy(self.retention, now, self._last_seq)
+        more = self._keeping.tidy(self.retention, now, self._last_seq, doubts)
         self.kept = self._keeping.kept
         self._tell_damage()
         return more

@@ -45,6 +45,7 @@ def add_parser(commands: Any, default_config: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from agent.database import Damaged
     from agent.requests import agent_runs
     from agent.store_check import check
 
@@ -53,7 +54,7 @@ def _check(arguments: argparse.Namespace) -> int:
         _say(f"{data}: an agent is at work; this is one moment of it")
     try:
         found = check(data)
-    except StoreError as error:
+    except Damaged as error:
         _print(f"{error}: the agent puts it aside when it starts, and goes on with what can be read")
         return EXIT_CHECK_FAILED
     for line in (*found.facts, *found.problems):
@@ -128,10 +129,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> Path:
+    from agent.absent import whatever_is_spared
     from agent.configfile import load
     from agent.database import NAME
 
-    data = Path(load(Path(arguments.config)).config.agent.data_dir)
+    data = Path(load(Path(arguments.config), whatever_is_spared).config.agent.data_dir)
     if not (data / NAME).exists():
         raise UsageError(f"{data / NAME}: is not there: no agent has run with this config yet")
     return data

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from agent.database import used_bytes
 from agent.evidence_files import EvidenceFiles
+from agent.ids import moment_of
+from agent.known_time import FIRST, Doubt, counted
 from agent.payloads import timestamp
 from agent.retention import Excess, Holdings, Retention, excess
 
@@ -42,6 +44,14 @@ class Kept:
 
 NOTHING_KEPT = Kept()
 
+Doubts = Callable[[str], Sequence[Doubt]]
+"""Station -> which of its results do not have the time at which they were decided."""
+
+
+def no_doubts(_station: str) -> Sequence[Doubt]:
+    """Believe every result's own time, where it is possible at all."""
+    return ()
+
 
 class Tidier:
     """Owns what is known of how much is kept. Every call is made by the thread that owns the connection.
@@ -60,6 +70,8 @@ class Tidier:
         self.images = self.image_bytes = self.purged = self.purged_images = 0
         self.count()
         self._excess: Excess | None = None
+        self._now = FIRST
+        self._doubts: Doubts = no_doubts
         self._shrinking = False
 
     def count(self) -> None:
@@ -92,15 +104,31 @@ class Tidier:
             self.purged_images,
         )
 
-    def look(self, retention: Retention, disk_free: int, now: datetime, last_seq: Mapping[str, int]) -> bool:
-        """Find out whether anything is to go; return whether `step` has work."""
+    def look(
+        self,
+        retention: Retention,
+        disk_free: int,
+        now: datetime,
+        last_seq: Mapping[str, int],
+        doubts: Doubts = no_doubts,
+    ) -> bool:
+        """Find out whether anything is to go; return whether `step` has work.
+
+        Args:
+            retention: how much is kept.
+            disk_free: bytes.
+            now: the time to count ages by.
+            last_seq: station -> number of its newest result.
+            doubts: station -> which of its results do not have the time at which they were decided.
+        """
+        self._now, self._doubts = now, doubts
         held = Holdings(used_bytes(self._db)[0], self.image_bytes, disk_free)
         found = excess(retention, held, now)
         due = (
             found.image_bytes > 0
             or found.result_bytes > 0
             or self._doomed()
-            or self._images_before(found.images_before)
+            or any(self._old_images(station, found.images_before) for station in last_seq)
             or any(self._last_to_go(s, found, retention, last) for s, last in last_seq.items())
         )
         self._excess = found if due else None
@@ -119,7 +147,7 @@ class Tidier:
             self._db.execute(f"PRAGMA incremental_vacuum({AT_ONCE})").fetchall()
             return
         gone = self._forget_doomed()
-        self._doom_images(self._excess, gone)
+        self._doom_images(self._excess, gone, last_seq)
         for station, last in last_seq.items():
             upto = self._last_to_go(station, self._excess, retention, last)
             if upto:
@@ -147,13 +175,42 @@ class Tidier:
     def _doomed(self) -> bool:
         return self._db.execute("SELECT 1 FROM image WHERE doomed = 1 LIMIT 1").fetchone() is not None
 
-    def _images_before(self, event_id: str) -> bool:
-        return (
-            self._db.execute(
-                "SELECT 1 FROM image WHERE event_id < ? AND doomed = 0 LIMIT 1", (event_id,)
+    def _old_images(self, station: str, before: str) -> int:
+        """Return up to which number a station's next pictures go for their age; 0: none.
+
+        Args:
+            station: its name.
+            before: an event id of that time; "" for none.
+        """
+        limit = moment_of(before)
+        if limit is None:
+            return 0
+        rows = self._db.execute(
+            "SELECT seq, event_id FROM image WHERE station = ? AND doomed = 0 ORDER BY seq LIMIT ?",
+            (station, AT_ONCE),
+        ).fetchall()
+        return self._last_old(station, [(seq, moment_of(event_id)) for seq, event_id in rows], limit)
+
+    def _last_old(self, station: str, rows: Sequence[tuple[int, datetime | None]], before: datetime) -> int:
+        """Return the number of the last of a station's first rows that count as decided before; 0: none."""
+        old = 0
+        for (seq, _), at in zip(rows, self._counted(station, rows), strict=True):
+            if at >= before:
+                break
+            old = seq
+        return old
+
+    def _counted(self, station: str, rows: Sequence[tuple[int, datetime | None]]) -> list[datetime]:
+        """Return when a station's first rows count as decided."""
+        following = None
+        if len(rows) == AT_ONCE:  # more may follow
+            following = self._db.execute(
+                "SELECT decided_at FROM verdict WHERE station = ? AND seq > ?"
+                " AND decided_at BETWEEN ? AND ? ORDER BY seq LIMIT 1",
+                (station, rows[-1][0], timestamp(FIRST), timestamp(self._now)),
             ).fetchone()
-            is not None
-        )
+        later = None if following is None else _moment(following[0])
+        return counted(rows, self._doubts(station), self._now, later)
 
     def _least_evidence(self) -> list[tuple[str, str, str, int]]:
         return self._db.execute(
@@ -176,14 +233,16 @@ class Tidier:
         self.purged_images += len(rows)
         return gone
 
-    def _doom_images(self, found: Excess, gone: int) -> None:
+    def _doom_images(self, found: Excess, gone: int, stations: Iterable[str]) -> None:
         """Doom what is too old, and beyond the `gone` bytes what is too much."""
         # By age in the order of age, for bytes in the order of evidence.
-        self._db.execute(
-            "UPDATE image SET doomed = 1 WHERE event_id IN"
-            " (SELECT event_id FROM image WHERE event_id < ? AND doomed = 0 ORDER BY event_id LIMIT ?)",
-            (found.images_before, AT_ONCE),
-        )
+        for station in stations:
+            if old := self._old_images(station, found.images_before):
+                self._db.execute(
+                    "UPDATE image SET doomed = 1 WHERE station = ? AND seq <= ? AND doomed = 0",
+                    (station, old),
+                )
+                break  # one station's share is enough for one transaction
         already = self._db.execute("SELECT IFNULL(SUM(bytes), 0) FROM image WHERE doomed = 1").fetchone()[0]
         already += gone
         going = []
@@ -204,26 +263,24 @@ class Tidier:
         upto = min(too_many, first + AT_ONCE - 1) if too_many >= first else 0
         if found.results_before is None:
             return int(upto)
-        # The last that is old among the first ones: a clock that was wrong for a while blocks nothing.
-        old = self._db.execute(
-            "SELECT MAX(seq) FROM (SELECT seq, decided_at FROM verdict WHERE station = ? AND seq < ?"
-            " ORDER BY seq LIMIT ?) WHERE decided_at < ?",
-            (station, end, AT_ONCE, timestamp(found.results_before)),
-        ).fetchone()[0]
-        return max(int(upto), old or 0)
+        rows = self._db.execute(
+            "SELECT seq, decided_at FROM verdict WHERE station = ? AND seq < ? ORDER BY seq LIMIT ?",
+            (station, end, AT_ONCE),
+        ).fetchall()
+        dated = [(seq, _moment(decided_at)) for seq, decided_at in rows]
+        return max(int(upto), self._last_old(station, dated, found.results_before))
 
     def _forget_bytes(self, wanted: int, last_seq: Mapping[str, int]) -> None:
         """Forget the oldest results of all stations that are delivered, as many as take so many bytes."""
         oldest = []
         for station in last_seq:
-            oldest += [
-                (decided_at, station, seq, size)
-                for seq, decided_at, size in self._db.execute(
-                    "SELECT seq, decided_at, length(payload) FROM verdict WHERE station = ? AND seq < ?"
-                    " ORDER BY seq LIMIT ?",
-                    (station, self._first_waiting(station), AT_ONCE),
-                )
-            ]
+            rows = self._db.execute(
+                "SELECT seq, decided_at, length(payload) FROM verdict WHERE station = ? AND seq < ?"
+                " ORDER BY seq LIMIT ?",
+                (station, self._first_waiting(station), AT_ONCE),
+            ).fetchall()
+            times = self._counted(station, [(seq, _moment(decided_at)) for seq, decided_at, _ in rows])
+            oldest += [(at, station, seq, size) for at, (seq, _, size) in zip(times, rows, strict=True)]
         upto: dict[str, int] = {}
         for _, station, seq, size in sorted(oldest)[:AT_ONCE]:
             if wanted <= 0:
@@ -243,6 +300,13 @@ def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
     db.execute("UPDATE image SET doomed = 1 WHERE station = ? AND seq <= ?", (station, upto))
     db.execute("DELETE FROM label WHERE station = ? AND seq <= ?", (station, upto))
     return db.execute("DELETE FROM verdict WHERE station = ? AND seq <= ?", (station, upto)).rowcount
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # of a database that was damaged
+        return None
 
 
 _NOTHING = Excess(None, "", 0, 0)

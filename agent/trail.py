@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from agent.audit import Audit
-from agent.errors import StoreError
 from agent.payloads import timestamp
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ class _Row:
 
 
 class Trail:
-    """While the disk is full up to 1000 rows wait, in order; beyond it the oldest are lost, counted in a row.
+    """While the file cannot be used 1000 rows wait, in order; beyond that the oldest are lost, and counted.
 
     Owns the file; the main thread alone uses it. No row is a reason to stand still: who looks after the line
     mends a full disk with a changed config.
@@ -42,22 +41,15 @@ class Trail:
 
     Attributes:
         problem: why rows wait; None while they do not.
-
-    Raises:
-        StoreError: the trail cannot be read.
     """
 
     def __init__(self, data: Path) -> None:
         self.problem: str | None = None
+        self._path = data / FILE
+        self._audit: Audit | None = None  # until the file can be read
         self._waiting: deque[_Row] = deque()
         self._lost = 0
-        try:
-            self._audit = Audit("", data / FILE)
-        except OSError as error:
-            raise StoreError(f"{data / FILE}: cannot be read: {error.strerror or error}") from error
-        for line in self._audit.found:
-            log.error("%s", line)
-            self.record("found", "agent", line)
+        self.write()
 
     def record(
         self,
@@ -73,31 +65,46 @@ class Trail:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._lost += 1
-        self._waiting.append(_Row(timestamp(datetime.now(UTC)), event, actor, why, before, after, numbers))
+        self._waiting.append(_Row(_now(), event, actor, why, before, after, numbers))
         self.write()
 
     def write(self) -> None:
         """Write what waits."""
-        while self._waiting:
-            row = self._waiting[0]
-            try:
-                if self._lost:
-                    why = f"{self._lost} rows were lost while the disk was full"
-                    self._audit.append(row.at, "rows_lost", actor="agent", why=why)
-                    self._lost = 0
-                self._audit.append(
-                    row.at,
-                    row.event,
-                    actor=row.actor,
-                    why=row.why,
-                    before=row.before,
-                    after=row.after,
-                    numbers=row.numbers,
-                )
-            except OSError as error:
-                if self.problem is None:
-                    log.error("audit: rows wait: %s", error)
-                self.problem = str(error)
-                return
-            self._waiting.popleft()
+        try:
+            if self._audit is None:
+                self._audit = self._open()
+            while self._waiting:
+                self._append(self._audit, self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            if self.problem is None:
+                log.error("audit: rows wait: %s", error)
+            self.problem = str(error)
+            return
         self.problem = None
+
+    def _open(self) -> Audit:
+        audit = Audit("", self._path)
+        for line in reversed(audit.found):
+            log.error("%s", line)
+            self._waiting.appendleft(_Row(_now(), "found", "agent", line, None, None, None))
+        return audit
+
+    def _append(self, audit: Audit, row: _Row) -> None:
+        if self._lost:
+            why = f"{self._lost} rows were lost while the file could not be written"
+            audit.append(row.at, "rows_lost", actor="agent", why=why)
+            self._lost = 0
+        audit.append(
+            row.at,
+            row.event,
+            actor=row.actor,
+            why=row.why,
+            before=row.before,
+            after=row.after,
+            numbers=row.numbers,
+        )
+
+
+def _now() -> str:
+    return timestamp(datetime.now(UTC))

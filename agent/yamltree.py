@@ -71,17 +71,19 @@ class Node:
             node = node._child(part) if node else None
         return node
 
-    def plain(self, text: Callable[[Node], Scalar] | None = None) -> Data:
+    def plain(self, text: Callable[[Node, Path], Scalar] | None = None, at: Path = ()) -> Data:
         """Return the value without its places.
 
         Args:
-            text: what to take for a node that is text, instead of its value.
+            text: what to take for a node that is text, instead of its value; given too is where it stands in
+                this tree, which may be another place than where it is written.
+            at: path of this node.
         """
         if isinstance(self.value, dict):
-            return {key: node.plain(text) for key, node in self.value.items()}
+            return {key: node.plain(text, (*at, key)) for key, node in self.value.items()}
         if isinstance(self.value, list):
-            return [node.plain(text) for node in self.value]
-        return text(self) if text and isinstance(self.value, str) else self.value
+            return [node.plain(text, (*at, number)) for number, node in enumerate(self.value)]
+        return text(self, at) if text and isinstance(self.value, str) else self.value
 
     def _child(self, part: str | int) -> Node | None:
         if isinstance(self.value, dict):

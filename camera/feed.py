@@ -41,6 +41,7 @@ class FeedStats:
         last_fault: why the last capture cannot be judged, or None.
         luma: of the last picture, 0..255.
         sharpness: of the last picture.
+        problem: why the camera cannot be opened at all; None where it can.
     """
 
     station: str
@@ -54,6 +55,7 @@ class FeedStats:
     last_fault: Fault | None
     luma: float | None
     sharpness: float | None
+    problem: str | None = None
 
 
 class Gate(Protocol):
@@ -176,6 +178,7 @@ class Feed:
                 last_fault=self._quality.fault,
                 luma=self._quality.luma,
                 sharpness=self._quality.sharpness,
+                problem=source.problem,
             )
 
     def _run(self) -> None:

@@ -27,6 +27,7 @@ class SourceStats:
         dropped: pictures of a camera that a newer one pushed out before they were handed on.
         reconnects: times that a camera delivered again after it was offline.
         stalls: times that an open camera stayed silent for its read time-out.
+        problem: why it cannot be opened at all, in words that end without a full stop; None where it can.
     """
 
     connected: bool = False
@@ -34,6 +35,7 @@ class SourceStats:
     dropped: int = 0
     reconnects: int = 0
     stalls: int = 0
+    problem: str | None = None
 
 
 class Source(Protocol):

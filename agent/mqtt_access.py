@@ -1,0 +1,62 @@
+"""What a broker asks of its clients: certificates and a password, which may be missing for a while."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+
+from agent.errors import ConfigError
+from agent.mqtt import tls_context
+from agent.mqtt_settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 5.0
+
+
+class Access:
+    """Reads the certificates, again where they cannot be used yet; inspection goes on, results wait on disk.
+
+    Used by the thread that connects.
+
+    Args:
+        mqtt: the broker's settings.
+        lacking: why they have no password, or no name: they come with other settings. None where they do.
+        tls: from `tls_context`, where that was read already.
+
+    Attributes:
+        tls: what TLS needs; None without TLS, and while there is a problem.
+        problem: why nobody can connect, in one sentence; None where one can.
+    """
+
+    def __init__(
+        self, mqtt: MqttSettings, lacking: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.tls, self.problem = tls, lacking
+        self._mqtt, self._lacking = mqtt, lacking
+        self._again_at = float("-inf")
+        if tls is None:
+            self.ready(0.0)
+
+    def ready(self, now: float) -> bool:
+        """Return whether one can connect; reads the certificates now and then until they are good.
+
+        Args:
+            now: `time.monotonic`.
+        """
+        if self._lacking is not None:
+            return False
+        if self._mqtt.tls is None or self.tls is not None:
+            return True
+        if now < self._again_at:
+            return False
+        self._again_at = now + _AGAIN_S
+        try:
+            self.tls = tls_context(self._mqtt)
+        except ConfigError as error:
+            if self.problem is None:
+                log.error("%s; inspection goes on, it is tried again", error)
+            self.problem = str(error)
+            return False
+        self.problem = None
+        return True
