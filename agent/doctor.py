@@ -17,7 +17,7 @@ from adapters.runtime import installed_runtimes, openvino_version, runtime_probl
 from agent.commissioned import NOT_COMMISSIONED, commissioning_file
 from agent.config import Config
 from agent.configfile import Loaded
-from agent.errors import ConfigError
+from agent.errors import ConfigError, StoreError
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.opening import open_model
 from agent.plans import check_prompts
@@ -200,4 +200,6 @@ def _disk(config: Config) -> Finding:
         waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
     except sqlite3.Error as error:
         return Finding(False, "disk", f"{store}: {error}")
+    except StoreError as error:  # names the file
+        return Finding(False, "disk", str(error))
     return Finding(True, "disk", f"{folder}: {free_mb} MB free{waiting}")
