@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, AdapterFileError
 from adapters.durable import write_durably
+from adapters.formats import is_newer, mismatch
 from adapters.version import SOURCE, Version
 
 _FORMAT = "mekiki.active.v1"
@@ -56,6 +57,7 @@ class Pointer:
         last: the highest number that was ever given.
         pinned: numbers of versions that are kept whatever their age.
         learner: what the learner wants to know after a restart, JSON.
+        more: what a newer release has written beside all this; kept, and not understood.
     """
 
     number: int = SOURCE
@@ -66,6 +68,7 @@ class Pointer:
     last: int = SOURCE
     pinned: tuple[int, ...] = ()
     learner: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Make or replace the file in one step.
@@ -73,7 +76,9 @@ class Pointer:
         Raises:
             OSError: the disk is full or the folder cannot be written; the old file is as it was.
         """
-        text = _text({"format": _FORMAT, **asdict(self)})
+        known = asdict(self)
+        # Release 0.1.0 takes a file with a field that it does not know for damaged: add none of our own.
+        text = _text({**known.pop("more"), "format": _FORMAT, **known})
         write_durably(path, json.dumps({**json.loads(text), "seal": _seal(text)}, indent=1).encode())
 
     @classmethod
@@ -82,13 +87,19 @@ class Pointer:
 
         Raises:
             FileNotFoundError: there is none.
+            AdapterFileError: a newer release wrote it in a format that this one does not read.
             PointerDamaged: it was altered or cut.
         """
         try:
-            fields = json.loads(path.read_bytes())
-            if fields.pop("seal") != _seal(_text(fields)) or fields.pop("format") != _FORMAT:
+            content = json.loads(path.read_bytes())
+            found = content.get("format")
+            if is_newer(found, _FORMAT):
+                raise AdapterFileError(f"{path}: {mismatch(found, _FORMAT, content.get('release'), '')}")
+            if content.pop("seal") != _seal(_text(content)) or content.pop("format") != _FORMAT:
                 raise ValueError("the seal does not fit")
-            return cls(**{**fields, "pinned": tuple(fields["pinned"])})
+            known = {one.name for one in fields(cls)} - {"more"}
+            ours = {name: content.pop(name) for name in known & content.keys()}
+            return cls(**{**ours, "pinned": tuple(ours["pinned"]), "more": content})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PointerDamaged(f"{path}: damaged: {error}") from error
 

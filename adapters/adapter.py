@@ -15,6 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from adapters.durable import write_durably
+from adapters.formats import mismatch
 
 FORMAT = "mekiki.adapter.v1"
 
@@ -141,9 +142,12 @@ def read_adapter(path: Path, source: Adapter, weights: str) -> tuple[Adapter, di
     except (OSError, safetensors.SafetensorError) as error:
         raise AdapterFileError(f"{path}: not a readable adapter file: {error}") from error
 
+    if (found := facts.get("format")) != FORMAT:
+        what = mismatch(found, FORMAT, facts.get("release"), "altered, or no adapter of an agent; roll back")
+        raise AdapterFileError(f"{path}: {what}")
     seal = facts.pop("seal", "")
-    if facts.get("format") != FORMAT or seal != _seal(facts) or not facts.keys() >= _KEYS:
-        raise AdapterFileError(f"{path}: altered since it was written, or not {FORMAT}; roll back")
+    if seal != _seal(facts) or not facts.keys() >= _KEYS:
+        raise AdapterFileError(f"{path}: altered since it was written; roll back")
     if facts["weights"] != weights:
         raise AdapterFileError(f"{path}: made for weights {facts['weights']}, the model has {weights}")
     if any(array.dtype != np.float32 for array in tensors.values()):

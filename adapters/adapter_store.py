@@ -49,6 +49,9 @@ class AdapterStore:
 
     Attributes:
         found: what was wrong at opening, one line each; for the log and the audit trail.
+
+    Raises:
+        AdapterFileError: what answers was written by a newer release, in a way that this one does not read.
     """
 
     def __init__(
@@ -226,6 +229,7 @@ class AdapterStore:
             last=self.last,
             pinned=self.pinned,
             learner=dict(active.learner),
+            more=self._pointer.more,
         )
 
     def _save(self, pointer: Pointer) -> None:
@@ -235,9 +239,6 @@ class AdapterStore:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.safetensors"
-
-    def _tell(self, line: str) -> None:
-        self.found = (*self.found, line)
 
     def _remove_halves(self) -> None:
         for path in self.folder.iterdir():
@@ -249,10 +250,10 @@ class AdapterStore:
         try:
             return Pointer.load(path)
         except PointerDamaged as error:
-            self._tell(f"{error}; nothing says which version answered: the source does")
+            self.found += (f"{error}; nothing says which version answered: the source does",)
         except FileNotFoundError:
             if numbers := self.numbers():
-                self._tell(f"{path}: missing, {_listed(numbers)}: the source answers")
+                self.found += (f"{path}: missing, {_listed(numbers)}: the source answers",)
         return Pointer()
 
     def _find_active(self) -> Active:
@@ -270,7 +271,7 @@ class AdapterStore:
                         f"{self._path(number)}: not the version {number} that was promoted"
                     )
             except (AdapterFileError, UnknownVersion) as error:
-                self._tell(str(error))
+                self.found += (str(error),)
                 continue
             return Active(version, version.adapter, pointer.since, blob, fallen_from)
         fallen_from = None if pointer.number == SOURCE else pointer.number

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from adapters.condition_fit import PictureStatistics
 from adapters.drift_reference import DriftReference
 from adapters.durable import write_durably
 from adapters.engine import Floats
+from adapters.formats import mismatch
 from adapters.seen import Bytes
 
 FORMAT = "mekiki.commissioning.v1"
@@ -80,6 +81,9 @@ class Commissioning:
         drift: what drift is measured against.
         offset: the operating point on the frozen model.
         numbers: how well it separates, for the person who commissions.
+        release: of the agent that made it; "" where that is not known.
+        more: what is known besides, JSON, by name; also what a newer release has written and this one does
+            not understand. Stays out of the digest: for releases that do not know it that would be another.
     """
 
     station: str
@@ -95,6 +99,8 @@ class Commissioning:
     drift: DriftReference
     offset: float
     numbers: Mapping[str, float]
+    release: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def missing(self) -> str | None:
@@ -122,7 +128,15 @@ class Commissioning:
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        facts = {"format": FORMAT, "facts": json.dumps(self._facts(), sort_keys=True), "digest": self.digest}
+        more = json.dumps(dict(self.more), sort_keys=True, allow_nan=False)
+        facts = {
+            "format": FORMAT,
+            "release": self.release,
+            "facts": json.dumps(self._facts(), sort_keys=True),
+            "digest": self.digest,
+            "more": more,
+            "more_digest": _sealed(more, self.digest),
+        }
         arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
         write_durably(path, safetensors.numpy.save(arrays, facts))
 
@@ -140,15 +154,18 @@ class Commissioning:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (OSError, safetensors.SafetensorError) as error:
             raise CommissioningError(f"{path}: not readable: {error}; {again}") from error
-        if head.get("format") != FORMAT:
-            raise CommissioningError(f"{path}: not {FORMAT}; {again}")
+        if (found := head.get("format")) != FORMAT:
+            raise CommissioningError(f"{path}: {mismatch(found, FORMAT, head.get('release'), again)}")
         try:
             made = cls._from(json.loads(head["facts"]), arrays)
+            more = dict(json.loads(head.get("more", "{}")))
         except (KeyError, ValueError, TypeError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")
-        return made
+        if "more" in head and head.get("more_digest") != _sealed(head["more"], made.digest):
+            raise CommissioningError(f"{path}: altered since it was written; {again}")
+        return replace(made, release=head.get("release", ""), more=more)
 
     def require(self, weights: str, recipe: str) -> None:
         """Make sure that it was made with this model and these words.
@@ -222,3 +239,8 @@ def clean_rows(scores: Floats) -> NDArray[np.intp]:
 def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
     """Return the `CLEAN_SHARE` of the pictures that look least like a defect, in their order."""
     return pictures[np.sort(clean_rows(scores))]
+
+
+def _sealed(more: str, digest: str) -> str:
+    """Hash what the digest leaves out, with the digest: it belongs to this commissioning alone."""
+    return f"sha256:{hashlib.sha256(f'{digest}{more}'.encode()).hexdigest()}"

@@ -154,7 +154,7 @@ def circumstances(model: BundleModel) -> Circumstances:
 def _stored(file: Path, now: Circumstances) -> Choice | None:
     """Return a file's choice; None if there is none, it is damaged, or was made in other circumstances."""
     try:
-        choice = Choice.model_validate(json.loads(file.read_bytes()))
+        choice = Choice.model_validate(json.loads(file.read_bytes()), extra="ignore")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

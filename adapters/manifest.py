@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.engine import ModelError, Preprocess
+from adapters.formats import mismatch
 from adapters.tokenizer import TokenizerSpec
 
 FORMAT = "mekiki.bundle.v2"
@@ -70,7 +71,8 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
         fields = json.loads(content)
         found = fields.get("format") if isinstance(fields, dict) else None
         if found != FORMAT:
-            raise ModelError(f"{file}: format {found!r}, this version reads {FORMAT}: build the bundle again")
+            release = fields.get("release") if isinstance(fields, dict) else None
+            raise ModelError(f"{file}: {mismatch(found, FORMAT, release, 'build the bundle again')}")
         return Manifest.model_validate(fields), f"sha256:{digest}"
     except (ValueError, RecursionError) as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,6 +19,9 @@ SOURCE = 0
 
 _FACTS = "version"
 """The key of the adapter file's metadata under which the facts stand, as JSON."""
+_KNOWN = frozenset(
+    {"parent", "origin", "made_at", "window", "offset", "recipe", "condition", "numbers", "release"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Version:
         recipe: digest of the recipe that it may answer under: it was learned under it, or imported for it.
         condition: state of the pictures that it was learned for, in words and numbers, JSON.
         numbers: what the guard measured, flat. May hold values that are not finite.
+        release: of the agent that made it; "" where that is not known.
+        more: what a newer release has written beside all this; kept, and not understood.
     """
 
     adapter: Adapter
@@ -55,6 +60,8 @@ class Version:
     recipe: str
     condition: Mapping[str, Any]
     numbers: Mapping[str, float]
+    release: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.offset):
@@ -62,6 +69,7 @@ class Version:
         object.__setattr__(self, "condition", MappingProxyType(strict(self.condition)))
         numbers = {name: float(number) for name, number in self.numbers.items()}
         object.__setattr__(self, "numbers", MappingProxyType(numbers))
+        object.__setattr__(self, "more", MappingProxyType(strict(self.more)))
 
     @property
     def number(self) -> int:
@@ -87,6 +95,7 @@ class Version:
             "recipe": self.recipe,
             "condition": dict(self.condition),
             "numbers": strict(self.numbers),
+            "release": self.release,
         }
 
 
@@ -97,6 +106,7 @@ def save_version(version: Version, path: Path, weights: str) -> None:
         OSError: the disk is full or the folder cannot be written; an old file is as it was.
     """
     facts = {
+        **version.more,
         "parent": version.parent,
         "origin": version.origin,
         "made_at": version.made_at,
@@ -105,8 +115,10 @@ def save_version(version: Version, path: Path, weights: str) -> None:
         "recipe": version.recipe,
         "condition": dict(version.condition),
         "numbers": strict(version.numbers),
+        "release": version.release,
     }
-    save_adapter(version.adapter, path, weights, {_FACTS: json.dumps(facts, allow_nan=False)})
+    more = {_FACTS: json.dumps(facts, allow_nan=False), "release": version.release}
+    save_adapter(version.adapter, path, weights, more)
 
 
 def read_version(path: Path, source: Adapter, weights: str) -> Version:
@@ -132,6 +144,8 @@ def read_version(path: Path, source: Adapter, weights: str) -> Version:
             recipe=str(facts["recipe"]),
             condition=facts["condition"],
             numbers=facts["numbers"],
+            release=str(facts.get("release", "")),
+            more={name: fact for name, fact in facts.items() if name not in _KNOWN},
         )
     # A seal is no secret: a stranger may have sealed nonsense.
     except (AdapterError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -93,11 +93,15 @@ class _Place:
 
     def store(self) -> AdapterStore:
         """Open the adapters to look at them; tells what is wrong with them."""
+        from adapters.adapter import AdapterFileError
         from adapters.adapter_store import AdapterStore
         from adapters.open import open_plain
 
         engine = open_plain(self.config.model)
-        store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
+        try:
+            store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
+        except AdapterFileError as error:
+            raise StoreError(str(error)) from error
         for line in store.found:
             _say(line)
         return store

@@ -12,6 +12,7 @@ from adapters.commissioning import Commissioning
 from adapters.seen import Seen
 from adapters.trial import Assessment, Trial
 from adapters.version import SOURCE, Version, Window
+from agent import __version__
 from agent.audit import Audit
 
 
@@ -102,6 +103,7 @@ class Ledger:
                 "at_bound": float(found.point.at_bound),
                 **numbers,
             },
+            release=__version__,
         )
         promoted = self._store.promote(version, self._now(), self._memory())
         self._store.prune()

@@ -25,6 +25,7 @@ import numpy as np
 GENESIS = "0" * 64
 """The hash before the first line."""
 
+# Release 0.1.0 takes a line with more fields for a changed one: what is to be added goes into `numbers`.
 _FIELDS = ("n", "at", "station", "actor", "event", "before", "after", "numbers", "why", "prev_hash")
 _DIGITS = 9
 
@@ -202,13 +203,16 @@ def verify(path: Path, head: str | None = None) -> Report:
 
 
 def _read(line: bytes) -> dict[str, Any]:
-    """Return a line's entry; ValueError unless it is exactly what `Audit` writes, to the last byte."""
+    """Return a line's entry; ValueError unless it is as `Audit` writes, to the last byte."""
     if not line.endswith(b"\n"):
         raise ValueError("no end of line")
     entry: dict[str, Any] = json.loads(line, parse_constant=_no_constant)
     if not isinstance(entry["n"], int) or not isinstance(entry["prev_hash"], str):
         raise ValueError("n or prev_hash is of another kind")
-    body = _canonical(entry)
+    if not entry.keys() >= {*_FIELDS, "hash"}:
+        raise ValueError(f"{', '.join(sorted({*_FIELDS, 'hash'} - entry.keys()))} is missing")
+    # A newer release may have added fields: they are part of the line, and of its hash.
+    body = _canonical({key: value for key, value in entry.items() if key != "hash"})
     if entry["hash"] != _hash(body):
         raise ValueError("its hash does not fit")
     # Equal meaning is not enough: of a key that stands twice, readers take one or the other.
@@ -219,12 +223,12 @@ def _read(line: bytes) -> dict[str, Any]:
 
 def _canonical(entry: Mapping[str, Any]) -> str:
     """Return the fields in their order, everything inside them sorted by key, as compact strict JSON."""
-    fields = (
-        f'"{key}":'
-        + json.dumps(entry[key], sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        for key in _FIELDS
-    )
+    fields = (f"{_json(key)}:{_json(value)}" for key, value in entry.items())
     return "{" + ",".join(fields) + "}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _with_hash(body: str, digest: str) -> str:

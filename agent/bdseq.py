@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from adapters.durable import write_durably
 from agent.sparkplug_node import NUMBERS
@@ -28,13 +29,14 @@ class BirthNumbers:
     def __init__(self, folder: Path, descriptor: str) -> None:
         self._file = folder / _FILE
         self._descriptor = descriptor
+        self._kept: dict[str, Any] = {}  # what a newer release keeps there besides
         self._last = self._read()
 
     def next(self) -> int:
         """Return the number of the next connection, 0..255."""
         self._last = (self._last + 1) % NUMBERS
         try:
-            content = json.dumps({"edge_node": self._descriptor, "bdSeq": self._last})
+            content = json.dumps({**self._kept, "edge_node": self._descriptor, "bdSeq": self._last})
             write_durably(self._file, content.encode())
         except OSError as error:  # no reason not to tell
             log.warning("%s: cannot be written: %s", self._file, error.strerror or error)
@@ -43,7 +45,9 @@ class BirthNumbers:
     def _read(self) -> int:
         try:
             found = json.loads(self._file.read_text("utf-8"))
-            return int(found["bdSeq"]) if found["edge_node"] == self._descriptor else -1
+            last = int(found["bdSeq"]) if found["edge_node"] == self._descriptor else -1
+            self._kept = dict(found)
+            return last
         except FileNotFoundError:
             return -1
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.seen import Seen
 from adapters.version import SOURCE
+from agent import __version__
 from agent.answering import Answering
 from agent.audit import Audit
 from agent.clean_line import watch
@@ -102,6 +103,8 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
             _keep(made.clean, file, engine, recipe)
         except OSError as error:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
+        except AdapterError as error:  # its versions are a newer release's
+            raise StoreError(f"{error}; nothing was written") from error
     without = [
         label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
     ]
@@ -160,7 +163,7 @@ def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _
         made_at=timestamp(datetime.now(UTC)),
         false_rejects=wish.false_rejects,
     )
-    return _Made(clean, seen)
+    return _Made(replace(clean, release=__version__), seen)
 
 
 def _require_clean(made: _Made, fails: Any) -> None:

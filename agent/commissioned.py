@@ -59,7 +59,9 @@ class Commissioned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Uncommissioned:
-    """A station that learns nothing: the model as it was trained answers at offset 0.
+    """A station that learns nothing: the model as it was trained answers.
+
+    It does so at the offset of the commissioning where that can be read, otherwise at 0.
 
     Attributes:
         why: in a sentence.
@@ -90,7 +92,8 @@ def open_station(
     """Return what is there of a station's learning; nobody else may have the data folder.
 
     What was found damaged is in the audit trail and in the log. A commissioning that cannot be used is no
-    reason to stand still: the station inspects with the model as it was trained.
+    reason to stand still: the station inspects with the model as it was trained. So it does, and changes
+    nothing of them, where a newer release has written the adapters in a way that this one does not read.
 
     Args:
         loaded: the config.
@@ -107,17 +110,18 @@ def open_station(
     file = commissioning_file(loaded.config, station)
     why = NOT_COMMISSIONED.format(station)
     found: Commissioned | Uncommissioned | None = None
-    there = _is_there(file)
+    there, offset = _is_there(file), 0.0
     if there:
         try:
             clean = Commissioning.load(file)
             clean.require(engine.info.weights, recipe.words)
+            offset = clean.offset
             found = _opened(station, settings, level, clean, engine, file.parent, reading)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
-        source = Answering(SOURCE, engine.source, 0.0)
+        source = Answering(SOURCE, engine.source, offset)
         found = Uncommissioned(station, settings, level, source, why, unusable=there)
     _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found

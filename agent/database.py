@@ -1,4 +1,4 @@
-"""The database file: its tables and how they came to be, how it is opened, and what SQLite's errors mean."""
+"""The database file: how it is opened, and what SQLite's errors mean."""
 
 from __future__ import annotations
 
@@ -12,60 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import StoreError
+from agent.schema import lift, require_usable
 
 log = logging.getLogger(__name__)
 
 NAME = "mekiki.db"
 """In the data folder."""
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE verdict (
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        event_id TEXT NOT NULL UNIQUE,
-        decided_at TEXT NOT NULL,
-        verdict TEXT NOT NULL,
-        payload TEXT NOT NULL,
-        PRIMARY KEY (station, seq)
-    );
-    CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL
-    );
-    CREATE INDEX outbox_station_seq ON outbox (station, seq);
-    """,
-    """
-    -- Numbers go on behind this one, also when every result of the station is gone.
-    CREATE TABLE numbering (
-        station TEXT NOT NULL PRIMARY KEY,
-        last_seq INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE label (
-        event_id TEXT NOT NULL,
-        user TEXT NOT NULL,
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        label TEXT NOT NULL,
-        at TEXT NOT NULL,
-        PRIMARY KEY (event_id, user)
-    ) WITHOUT ROWID;
-    CREATE INDEX label_station_seq ON label (station, seq);
-    CREATE TABLE image (
-        event_id TEXT NOT NULL PRIMARY KEY,
-        station TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        day TEXT NOT NULL,
-        rank INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        doomed INTEGER NOT NULL DEFAULT 0
-    ) WITHOUT ROWID;
-    CREATE INDEX image_rank ON image (doomed, rank, event_id);
-    CREATE INDEX image_station_seq ON image (station, seq);
-    """,
-)
-"""Entry n lifts the database from ``PRAGMA user_version`` n to n + 1. Never edit one that was released."""
 
 _VACUUM_AT_START = 64_000_000
 """Bytes of a file that can be written anew at start without anybody waiting long: half a second."""
@@ -188,7 +140,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """Open the file for writing, made or lifted to the present tables where needed.
 
     Raises:
-        StoreError: a newer version of the agent has written it.
+        StoreError: a newer release has written it, and this one cannot use it.
         DiskTrouble, Damaged: it cannot be used.
     """
     with ours(path), on_disk(path):
@@ -212,12 +164,19 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     """Open the file to look at it, while an agent may be writing; changes nothing.
 
     Raises:
+        StoreError: a newer release has written it, and this one cannot read it.
         DiskTrouble, Damaged: it cannot be used.
     """
     with ours(path):
         # Not `immutable`: the newest results may be in the write-ahead log still.
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+        try:
+            require_usable(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
 
 
 def used_bytes(db: sqlite3.Connection) -> tuple[int, int]:
@@ -230,6 +189,7 @@ def used_bytes(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    require_usable(db, path)  # before anything is changed
     if not path.exists() or path.stat().st_size == 0:
         # Only an empty file takes it at once; without it the file never shrinks.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -237,11 +197,7 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
     # FULL: a commit that returned survives a power cut, not only a crash of the process.
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(_MIGRATIONS):
-        raise StoreError(f"{path}: written by a newer version of the agent: install that version again")
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    lift(db)
     shrinks = int(db.execute("PRAGMA auto_vacuum").fetchone()[0])
     if not shrinks and path.stat().st_size <= _VACUUM_AT_START:
         try:

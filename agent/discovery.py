@@ -54,8 +54,8 @@ class Discovery:
             told = components(payload)
             self._board.set(Message(wanted, payloads.dumps(payload).encode(), 1, True))
         self._topic = wanted
-        now = {"topics": [*gone, *([wanted] if wanted else [])][-_MOST:]}
-        now["components"] = dict(list(told.items())[-_MOST:])  # type: ignore[assignment]
+        topics = [*gone, *([wanted] if wanted else [])][-_MOST:]
+        now = {**kept, "topics": topics, "components": dict(list(told.items())[-_MOST:])}
         if now != kept:
             self._write(now)
 
@@ -67,7 +67,9 @@ class Discovery:
     def _read(self) -> dict[str, Any]:
         try:
             kept = json.loads(self._file.read_text("utf-8"))
-            return {"topics": [str(t) for t in kept["topics"]], "components": dict(kept["components"])}
+            # What a newer release keeps there besides stays.
+            topics = [str(topic) for topic in kept["topics"]]
+            return {**kept, "topics": topics, "components": dict(kept["components"])}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:

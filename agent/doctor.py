@@ -197,6 +197,6 @@ def _disk(config: Config) -> Finding:
     store = folder / "mekiki.db"
     try:
         waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
-    except StoreError as error:
+    except StoreError as error:  # names the file
         return Finding(False, "disk", str(error))
     return Finding(True, "disk", f"{folder}: {free_mb} MB free{waiting}")

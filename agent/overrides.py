@@ -18,7 +18,7 @@ from adapters.durable import write_durably
 from agent.adaptation_settings import Adaptation
 from agent.config import Config, Station
 from agent.configfile import Loaded
-from agent.errors import AgentError
+from agent.errors import AgentError, StoreError
 from agent.recipes import recipe_names
 from agent.yamltree import with_value
 
@@ -30,6 +30,8 @@ NAMES: tuple[Name, ...] = get_args(Name)
 Value = str | bool
 
 _FILE = "overrides.json"
+_VERSION = 1
+"""What is added to the file keeps it: an older release passes over names and fields that it does not know."""
 _KEYS = {"recipe": ("recipe",), "adaptation": ("adaptation", "mode"), "enabled": ("enabled",)}
 
 
@@ -55,10 +57,15 @@ Overrides = tuple[Override, ...]
 
 
 def read(data: Path) -> Overrides:
-    """Return what was set; what cannot be read is told in the journal and forgotten."""
+    """Return what was set; what cannot be read is told in the journal and forgotten.
+
+    Raises:
+        StoreError: a newer release wrote the file in a way that this one does not read. What was set there
+            may be another recipe: a line is not to inspect as if it were not.
+    """
     file = data / _FILE
     try:
-        return tuple(_override(one) for one in json.loads(file.read_text("utf-8"))["overrides"])
+        return tuple(_override(one) for one in _stored(file)["overrides"] if _known(one, file))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -67,14 +74,21 @@ def read(data: Path) -> Overrides:
 
 
 def write(data: Path, overrides: Overrides) -> None:
-    """Keep what was set.
+    """Keep what was set, and what a newer release has kept there besides.
 
     Raises:
         OSError: the data folder cannot be written; what was kept still is.
     """
-    if overrides or (data / _FILE).exists():
-        content = json.dumps({"version": 1, "overrides": [asdict(one) for one in overrides]})
-        write_durably(data / _FILE, content.encode())
+    file = data / _FILE
+    if not overrides and not file.exists():
+        return
+    try:
+        before = _stored(file)
+        foreign = [one for one in before["overrides"] if one["name"] not in NAMES]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # `read` has told
+        before, foreign = {}, []
+    content = {**before, "version": _VERSION, "overrides": [*map(asdict, overrides), *foreign]}
+    write_durably(file, json.dumps(content).encode())
 
 
 def with_set(file: Loaded, overrides: Overrides, station: str, name: Name, value: Value) -> Overrides:
@@ -152,8 +166,37 @@ def _adaptation(settings: Adaptation, mode: Value) -> Adaptation:
     return Adaptation.model_validate({**dict(settings), "mode": mode})
 
 
+def _stored(file: Path) -> dict[str, Any]:
+    """Return what stands in the file.
+
+    Raises:
+        OSError, ValueError, TypeError, KeyError: it cannot be read.
+        StoreError: this release must not read it.
+    """
+    content = json.loads(file.read_text("utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError("no object of JSON")
+    version = content.get("version", _VERSION)
+    if isinstance(version, int) and version > _VERSION:
+        raise StoreError(
+            f"{file}: version {version}, written by a newer version of the agent; this one reads {_VERSION}:"
+            " install that version again, or move the file away: then the config file alone counts"
+        )
+    return content
+
+
+def _known(fields: Mapping[str, Any], file: Path) -> bool:
+    """Whether this release has such a setting."""
+    if isinstance(name := fields["name"], str) and name not in NAMES:
+        log.warning(
+            "%s: %r was set by a newer version of the agent: it has no effect in this one", file, name
+        )
+        return False
+    return True
+
+
 def _override(fields: Mapping[str, Any]) -> Override:
-    made = Override(**fields)
+    made = Override(**{name: fields[name] for name in ("station", "name", "value", "file")})
     if made.name not in NAMES or not isinstance(made.value, str | bool):
         raise ValueError(f"no override: {fields}")
     return made

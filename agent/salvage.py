@@ -7,7 +7,7 @@ import logging
 import mmap
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,10 @@ _LIMIT_S = 8.0
 _PAYLOAD = f'{{"schema":"{RESULT_SCHEMA}","event_id":"'.encode()
 _LONGEST = 100_000
 _SUFFIXES = ("", "-wal", "-shm")
+
+_RESULT = ("station", "seq", "event_id", "decided_at", "verdict", "payload")
+_LABEL = ("event_id", "user", "station", "seq", "label", "at")
+_IMAGE = ("event_id", "station", "seq", "day", "rank", "bytes", "doomed")
 
 _Row = tuple[Any, ...]
 
@@ -120,11 +124,11 @@ def _read_tables(path: Path, haul: _Haul) -> None:
             _both_ways(db, numbers, ("station", "seq"), lambda row: haul.saw(*row), haul)
             given = "SELECT station, last_seq FROM numbering"
             _both_ways(db, given, ("station",), lambda row: haul.saw(*row), haul)
-            results = "SELECT station, seq, event_id, decided_at, verdict, payload FROM verdict NOT INDEXED"
+            results = f"SELECT {', '.join(_RESULT)} FROM verdict NOT INDEXED"  # noqa: S608 - names of ours
             haul.whole = _both_ways(db, results, ("rowid",), lambda row: _result(haul, row), haul)
-            labels = "SELECT event_id, user, station, seq, label, at FROM label"
+            labels = f"SELECT {', '.join(_LABEL)} FROM label"  # noqa: S608 - names of ours
             _both_ways(db, labels, ("event_id", "user"), lambda row: _keep(haul.labels, row[:2], row), haul)
-            images = "SELECT event_id, station, seq, day, rank, bytes, doomed FROM image"
+            images = f"SELECT {', '.join(_IMAGE)} FROM image"  # noqa: S608 - names of ours
             _both_ways(db, images, ("event_id",), lambda row: _keep(haul.images, row[0], row), haul)
     except Exception as error:  # noqa: BLE001 - whatever a broken file does, its bytes are still there
         log.warning("store: %s: %s", path, error)
@@ -214,12 +218,13 @@ def _write(db: sqlite3.Connection, haul: _Haul, *, outbox: bool) -> None:
     events = {row[2] for row in haul.results.values()}
     with db:
         db.execute("BEGIN IMMEDIATE")
-        _insert(db, "verdict", 6, (haul.results[key] for key in sorted(haul.results)), "OR IGNORE")
-        _insert(db, "numbering", 2, haul.last_seq.items())
-        _insert(db, "label", 6, (row for row in haul.labels.values() if row[0] in events))
-        _insert(db, "image", 7, haul.images.values())
+        results = (haul.results[key] for key in sorted(haul.results))
+        _insert(db, "verdict", _RESULT, results, "OR IGNORE")
+        _insert(db, "numbering", ("station", "last_seq"), haul.last_seq.items())
+        _insert(db, "label", _LABEL, (row for row in haul.labels.values() if row[0] in events))
+        _insert(db, "image", _IMAGE, haul.images.values())
         if outbox:
-            _insert(db, "outbox", 3, _waiting(haul))
+            _insert(db, "outbox", ("id", "station", "seq"), _waiting(haul))
 
 
 def _waiting(haul: _Haul) -> Iterator[_Row]:
@@ -232,6 +237,8 @@ def _waiting(haul: _Haul) -> Iterator[_Row]:
     yield from ((place, row[0], row[1]) for place, row in enumerate(rows, start=1))
 
 
-def _insert(db: sqlite3.Connection, table: str, columns: int, rows: Iterable[_Row], how: str = "") -> None:
-    marks = ", ".join("?" * columns)
-    db.executemany(f"INSERT {how} INTO {table} VALUES ({marks})", rows)  # noqa: S608 - names of ours
+def _insert(
+    db: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[_Row], how: str = ""
+) -> None:
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    db.executemany(f"INSERT {how} INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608 - names of ours

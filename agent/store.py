@@ -48,7 +48,11 @@ SELECT station, MAX(seq) FROM (
 WHERE station IS NOT NULL GROUP BY station"""
 """The last number of each station, from one end of the index to the next: GROUP BY would read all of it."""
 _NUMBER = (
-    "INSERT INTO numbering VALUES (?, ?) ON CONFLICT (station) DO UPDATE SET last_seq = excluded.last_seq"
+    "INSERT INTO numbering (station, last_seq) VALUES (?, ?)"
+    " ON CONFLICT (station) DO UPDATE SET last_seq = excluded.last_seq"
+)
+_RESULT = (
+    "INSERT INTO verdict (station, seq, event_id, decided_at, verdict, payload) VALUES (?, ?, ?, ?, ?, ?)"
 )
 _WAIT = "INSERT INTO outbox (station, seq) VALUES (?, ?)"
 
@@ -191,7 +195,7 @@ class Store:
                 "DELETE FROM outbox WHERE id = ?", [(i,) for i in delivered]
             ).rowcount
             self._db.executemany(
-                "INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?)",
+                _RESULT,
                 [
                     (v.station, seq, v.event_id, payloads.timestamp(v.decided_at), v.decision.verdict, text)
                     for v, seq, text in rows

@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from camera.frame import CameraError, Capture, Fault, Image
 from camera.opencv import rgb
@@ -46,8 +46,18 @@ class RecordingError(CameraError):
     """A recording cannot be read or written; says which file and what to do."""
 
 
+class _Format(BaseModel):
+    """What every manifest says, of whatever release."""
+
+    format: str
+    release: str = ""
+
+
 class Manifest(Settings):
     """What was recorded, as it stands in `manifest.json`. What is None is not known before the end.
+
+    Readers pass over what a newer release has added; what changes the meaning changes the format. Release
+    0.1.0 does not: what it is to read has these fields alone.
 
     Attributes:
         camera: the camera as `mekiki check --print` shows it, so without secrets; `kind` is among it.
@@ -232,8 +242,14 @@ def _read_manifest(folder: Path) -> Manifest:
         raise RecordingError(f"{folder}: no such folder: name one that `mekiki record` has written")
     if not path.exists():
         raise RecordingError(f"{folder}: not a recording: no {MANIFEST} in it: name one that has it")
+    content = _read(path)
     try:
-        return Manifest.model_validate_json(_read(path))
+        found = _Format.model_validate_json(content)
+        if found.format != FORMAT:
+            writer = f" by release {found.release[:40]!r}" if found.release else ""
+            what = f"written{writer} as {found.format[:80]!r}: read it with that version of the agent"
+            raise RecordingError(f"{path}: not a manifest of {FORMAT}: format: {what}, or record anew")
+        return Manifest.model_validate_json(content, extra="ignore")
     except ValidationError as error:
         raise RecordingError(f"{path}: not a manifest of {FORMAT}: {_first(error)}: {_AGAIN}") from error
 
@@ -249,7 +265,7 @@ def _read_index(path: Path, manifest: Manifest) -> tuple[tuple[Entry, ...], str]
     entries: list[Entry] = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            entry = Entry.model_validate_json(line)
+            entry = Entry.model_validate_json(line, extra="ignore")
         except ValidationError as error:
             raise RecordingError(f"{path}:{number}: damaged: {_first(error)}: record anew") from error
         if entry.number != number:

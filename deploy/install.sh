@@ -7,7 +7,9 @@
 #
 # Each version has an environment of its own in /opt/mekiki; the link `current` names the one that runs,
 # `previous` the one before. A version that does not accept the config is not switched to; one that does not
-# come up is switched back. Config, secrets and data are never touched by an upgrade.
+# come up is switched back, in both directions. Config, secrets and data are never touched: a version that is
+# gone back to finds the data of now. When a version is left, its unit and a copy of the config are kept in
+# /opt/mekiki/<version>/kept, for root alone; the unit comes back with it, the config does not by itself.
 #
 #   --root DIR     install into DIR instead of /, to try it: there is no user and nothing is started
 #   --python FILE  the interpreter, 3.11 or newer
@@ -54,6 +56,26 @@ point() {
     mv -T "$opt/.$1.new" "$opt/$1"
 }
 
+units=$root/etc/systemd/system
+torch_free=mekiki.service.d/10-without-torch.conf
+
+# Keep what the version that is left ran with.
+keep() {
+    install -d -m 0700 "$opt/$1/kept"
+    cp -p "$etc/config.yaml" "$units/mekiki.service" "$opt/$1/kept/"
+    rm -f "$opt/$1/kept/10-without-torch.conf"
+    [ ! -e "$units/$torch_free" ] || cp -p "$units/$torch_free" "$opt/$1/kept/"
+}
+
+# Install the unit that a version was left with.
+unit_of() {
+    [ -d "$opt/$1/kept" ] || return 0
+    install -m 0644 "$opt/$1/kept/mekiki.service" "$units/"
+    rm -f "$units/$torch_free"
+    [ ! -e "$opt/$1/kept/10-without-torch.conf" ] ||
+        install -D -m 0644 "$opt/$1/kept/10-without-torch.conf" "$units/$torch_free"
+}
+
 restart() {
     [ $live = yes ] || return 0
     systemctl daemon-reload
@@ -62,15 +84,28 @@ restart() {
 
 exchange() {
     now=$(readlink "$opt/current")
-    point current "$(readlink "$opt/previous")"
+    before=$(readlink "$opt/previous")
+    point current "$before"
     point previous "$now"
+    unit_of "$before"
 }
 
 if [ $rollback = yes ]; then
     [ -L "$opt/previous" ] || die "there is no version to go back to"
+    from=$(readlink "$opt/current")
+    to=$(readlink "$opt/previous")
+    # A setting that is newer than that version would stop the line there.
+    "$opt/$to/bin/mekiki" check --config "$etc/config.yaml" ||
+        die "$to does not accept $etc/config.yaml; $from goes on running. Take out what $to does not know, \
+or put back what it ran with: sudo cp $opt/$to/kept/config.yaml $etc/config.yaml" 78
+    keep "$from"
     exchange
-    restart || die "the version before does not come up either: journalctl -u mekiki"
-    echo "mekiki: back to $(readlink "$opt/current")"
+    if ! restart; then
+        exchange
+        restart || die "neither $to nor $from comes up: journalctl -u mekiki"
+        die "$to does not come up with the data of now (journalctl -u mekiki): $from runs again"
+    fi
+    echo "mekiki: back to $to; $from is kept: the same command goes there again"
     exit 0
 fi
 
@@ -108,23 +143,25 @@ fi
 "$new/bin/mekiki" check --config "$etc/config.yaml" ||
     die "version $version does not accept $etc/config.yaml; what ran goes on running" 78
 
-install -m 0644 "$source/deploy/mekiki.service" "$root/etc/systemd/system/"
-without_torch=$root/etc/systemd/system/mekiki.service.d/10-without-torch.conf
-case ,$profile, in
-    *,torch,* | *,gpu,* | *,openvino,*) rm -f "$without_torch" ;;
-    *) install -D -m 0644 "$source/deploy/10-without-torch.conf" "$without_torch" ;;
-esac
-
 old=
 before=
 [ -L "$opt/current" ] && old=$(readlink "$opt/current")
 [ -L "$opt/previous" ] && before=$(readlink "$opt/previous")
+[ -z "$old" ] || keep "$old"
+
+install -m 0644 "$source/deploy/mekiki.service" "$units/"
+case ,$profile, in
+    *,torch,* | *,gpu,* | *,openvino,*) rm -f "$units/$torch_free" ;;
+    *) install -D -m 0644 "$source/deploy/10-without-torch.conf" "$units/$torch_free" ;;
+esac
+
 trap - EXIT
 point current "$name"
 [ -z "$old" ] || point previous "$old"
 if [ $live = yes ] && ! { systemctl enable --quiet mekiki.service && restart; }; then
     [ -n "$old" ] || die "it does not come up: journalctl -u mekiki"
     point current "$old"
+    unit_of "$old"
     rm -f "$opt/previous"
     [ -z "$before" ] || point previous "$before"
     rm -rf "${opt:?}/$name"

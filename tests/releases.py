@@ -1,0 +1,202 @@
+"""Other releases, as copies of the package, and what they leave in a data folder.
+
+`python tests/releases.py VERB CONFIG` in the environment of a release does there what takes a line hours:
+``commission`` fixes the baseline of station `line`, ``promote`` lets a version answer as a learner does, and
+``rewrite`` writes the baseline once more, as that release writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("agent", "camera", "adapters")
+FIRST = "5df279e"
+"""The commit of release 0.1.0."""
+
+# What a release of tomorrow may do: more tables, columns, fields and lines, which it also writes.
+_ADDS = {
+    "agent/store.py": """
+_commit = Store.commit
+
+
+def _with_shift(self, verdicts, delivered=()):
+    done = _commit(self, verdicts, delivered)
+    self._db.execute("INSERT INTO shift (began_at, results) VALUES ('now', ?)", (len(verdicts),))
+    return done
+
+
+Store.commit = _with_shift
+""",
+    "agent/last_exit.py": """
+_write = RunRecord._write
+RunRecord._write = lambda self, fields: _write(self, {**fields, "lamp_hours": 7})
+""",
+    "agent/audit.py": """
+_append = Audit._append
+Audit._append = lambda self, facts: _append(self, {**facts, "shift": "early"})
+""",
+    "adapters/active_pointer.py": """
+from dataclasses import replace  # noqa: E402
+
+_save = Pointer.save
+Pointer.save = lambda self, path: _save(replace(self, more={**self.more, "lamp_hours": 7}), path)
+""",
+    "adapters/version.py": """
+from dataclasses import replace  # noqa: E402
+
+_save_version = save_version
+
+
+def save_version(version, path, weights):
+    _save_version(replace(version, more={**version.more, "lamp_hours": 7}), path, weights)
+""",
+    "adapters/commissioning.py": """
+_save = Commissioning.save
+Commissioning.save = lambda self, path: _save(replace(self, more={**self.more, "precision": "fp32"}), path)
+""",
+}
+_STEP = """    Step(
+        "CREATE TABLE shift (began_at TEXT NOT NULL, results INTEGER NOT NULL);"
+        "CREATE INDEX shift_began_at ON shift (began_at);"
+        "ALTER TABLE verdict ADD COLUMN shift TEXT; ALTER TABLE label ADD COLUMN sure REAL DEFAULT 1.0;"
+    ),
+"""
+_BREAKING_STEP = """    Step("ALTER TABLE label RENAME COLUMN sure TO certainty;", breaking=True),
+"""
+_BREAKS = {
+    "adapters/adapter.py": ("mekiki.adapter.v1", "mekiki.adapter.v2"),
+    "adapters/active_pointer.py": ("mekiki.active.v1", "mekiki.active.v2"),
+    "adapters/commissioning.py": ("mekiki.commissioning.v1", "mekiki.commissioning.v2"),
+}
+
+
+def present(folder: Path, version: str = "9.0.0") -> Path:
+    """Return a copy of what is in this checkout, as another release."""
+    folder.mkdir(parents=True)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    module = folder / "agent" / "__init__.py"
+    text = re.sub('^__version__ = ".*"', f'__version__ = "{version}"', module.read_text(), flags=re.MULTILINE)
+    module.write_text(text)
+    return folder
+
+
+def additive(folder: Path) -> Path:
+    """Make a copy the next release, 9.1.0: it adds to everything that is stored."""
+    for name, code in _ADDS.items():
+        with (folder / name).open("a") as file:
+            file.write(code)
+    _exchange(folder / "agent/schema.py", ')\n"""Step n', f'{_STEP})\n"""Step n')
+    return folder
+
+
+def breaking(folder: Path) -> Path:
+    """Make a copy a release after that, 9.2.0, whose data no release before it can read."""
+    additive(folder)
+    _exchange(folder / "agent/schema.py", ')\n"""Step n', f'{_BREAKING_STEP})\n"""Step n')
+    for name, (before, after) in _BREAKS.items():
+        _exchange(folder / name, before, after)
+    _exchange(folder / "adapters/active_pointer.py", '"lamp_hours": 7', '"release": "9.2.0"')
+    return folder
+
+
+def archived(folder: Path, commit: str = FIRST) -> Path | None:
+    """Return a copy of what was in a commit; None where this checkout does not have it."""
+    command = ["git", "-C", str(ROOT), "archive", commit]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        return None
+    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def mekiki(release: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a release in the folder of a config.yaml."""
+    return _python(release, site, "-m", "agent", *arguments)
+
+
+def mekiki_well(release: Path, site: Path, *commands: Sequence[str]) -> None:
+    """Run commands of a release that are to succeed, in one process."""
+    code = "import sys, json; from agent.cli import main; sys.exit(sum(map(main, json.loads(sys.argv[1]))))"
+    done = _python(release, site, "-c", code, json.dumps(commands))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+def at_site(release: Path, site: Path, verb: str) -> None:
+    """Do what takes a line hours, with the code of a release."""
+    done = _python(release, site, str(Path(__file__)), verb, "config.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+def results(site: Path) -> list[dict]:
+    """Return what is stored of station `line`, in its order."""
+    with sqlite3.connect(site / "data" / "mekiki.db") as db:
+        return [json.loads(row[0]) for row in db.execute("SELECT payload FROM verdict ORDER BY seq")]
+
+
+def _python(release: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
+    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=site, capture_output=True, text=True, timeout=600, check=False,
+        env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+
+
+def _exchange(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert text.count(before) == 1, f"{file}: {before!r} stands there {text.count(before)} times"
+    file.write_text(text.replace(before, after))
+
+
+def _main(verb: str, config: Path) -> None:
+    from learning_site import clean, engine
+
+    import agent
+    from adapters.adapter import Adapter
+    from adapters.adapter_store import AdapterStore
+    from adapters.commissioning import Commissioning
+    from adapters.version import Version, Window
+    from agent.configfile import load
+    from agent.recipes import shipped
+
+    folder = Path(load(config).config.agent.data_dir) / "stations" / "line"
+    file = folder / "commissioning.safetensors"
+    if verb == "commission":
+        folder.mkdir(parents=True, exist_ok=True)
+        clean().save(file)
+    elif verb == "rewrite":
+        made = Commissioning.load(file)
+        replace(made, release=agent.__version__).save(file)
+    elif verb == "promote":
+        store = AdapterStore(folder / "adapters", engine().source, engine().info.weights)
+        tensors = {
+            name: tensor + 0.001 * (store.last + 1) for name, tensor in engine().source.tensors.items()
+        }
+        learned = Version(
+            Adapter(tensors), store.active().number, "learned", "2026-01-02T00:00:00.000Z", Window(1, 50, 50),
+            0.5 + store.last, shipped("line").words, {}, {},
+        )  # fmt: skip
+        release = {"release": agent.__version__} if hasattr(learned, "release") else {}
+        store.promote(
+            replace(learned, **release), "2026-01-02T00:00:00.000Z", {"frozen_by": None, "frame": 500}
+        )
+    else:
+        raise SystemExit(f"what is {verb}?")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], Path(sys.argv[2]))
