@@ -19,6 +19,7 @@ from agent.broker import embedded_broker
 from agent.configfile import Loaded
 from agent.errors import AgentError, ConfigError
 from agent.last_exit import LastExit, RunRecord
+from agent.memory import Heaps
 from agent.metrics import metrics_server
 from agent.opening import open_model
 from agent.parts import Parts
@@ -133,6 +134,7 @@ class Daemon:
         Raises:
             ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
         """
+        self._heaps = Heaps()
         data = Path(self._loaded.config.agent.data_dir)
         now, kept = overrides.applied(self._loaded, overrides.read(data))
         config = now.config
@@ -237,6 +239,7 @@ class Daemon:
         inspector = next(thread for thread in self._threads if thread.name == "inspector")
         while not self._stop.is_set() and not self._crashes and inspector.is_alive():
             parts.turn()
+            self._heaps.turn()
             watchdog.feed()
             self._wake.wait(_TICK_S)
             self._wake.clear()

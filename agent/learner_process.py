@@ -25,6 +25,7 @@ from agent.errors import EXIT_UNEXPECTED, AgentError
 from agent.handover import HandOver, Witnessed
 from agent.learner_link import Answers, Begin, Doing, Label, Link, Parts, Say, Told
 from agent.learning import Learning
+from agent.memory import Heaps
 from agent.payloads import JSON
 from agent.plans import predictors, prompts, used_recipes
 from agent.predictor import Predictor
@@ -39,6 +40,7 @@ def main() -> None:
     """Learn until the agent has nothing more to say."""
     _belong_to_the_agent(int(sys.argv[2]))
     step_back(LEARNING)
+    heaps = Heaps()
     link = Link(int(sys.argv[1]))
     begin = link.receive()
     if not isinstance(begin, Begin):
@@ -52,6 +54,7 @@ def main() -> None:
     threads = [_start(learning) for learning in learners.values()]
     try:
         while (message := link.receive()) is not None:
+            heaps.turn()
             match message:
                 case Say(log_settings):
                     logs.set_up(log_settings.level, log_settings.format)

@@ -1,14 +1,17 @@
-"""Everything breaks, again and again, for so many minutes: ``python -m tests.faults.soak --minutes 60``.
+"""Everything breaks, again and again, for so many minutes: ``python -m tests.faults.soak --minutes 120``.
 
 Writes ``benchmarks/results/soak.md``. At the end each result that was stored must have arrived, once more
-where a broker forgot it, under one number and one event id, and nothing may have been given up. Exit code 1
-where that does not hold.
+where a broker forgot it, under one number and one event id, nothing may have been given up, and neither the
+agent nor the process of its learners may have grown. Exit code 1 where that does not hold.
+
+The time is divided: 45 % with every fault but the agent's death, 45 % without the learners' death either, so
+that their process too grows old enough to be judged, 10 % with all. With ``--only`` one kind of fault is
+repeated, which shows what it leaves behind, and nothing is killed besides.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -18,166 +21,71 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from tests.faults.plant import PREFIX, Plant, Sample, plant
-
-Fault = Callable[[Plant, random.Random], None]
-"""Breaks something and mends it again; returns when everything is as it was but for the recovery."""
-
-
-def agent_killed(one: Plant, rng: random.Random) -> None:
-    """Kill -9 at any moment."""
-    time.sleep(rng.uniform(0, 1))
-    one.kill()
-    one.start()
+from tests.faults.growth import Trend, growing, trends
+from tests.faults.kinds import FAULTS
+from tests.faults.plant import Plant, plant
 
 
-def learner_killed(one: Plant, rng: random.Random) -> None:
-    for process in one.learners():
-        os.kill(process, signal.SIGKILL)
+@dataclass
+class Soak:
+    """A run: what was broken, and what came of it.
 
+    Attributes:
+        leak: have the agent lose memory at each fault.
+        recovery: of each kind, the seconds that each recovery took.
+        moved: of each kind, by how many MB the agent's own memory changed each time.
+        judged: the spans of time over which nothing may have grown.
+    """
 
-def learner_hangs(one: Plant, rng: random.Random) -> None:
-    learners = one.learners()
-    for process in learners:
-        os.kill(process, signal.SIGSTOP)
-    time.sleep(2)
-    for process in learners:
-        os.kill(process, signal.SIGCONT)
+    one: Plant
+    rng: random.Random
+    leak: bool = False
+    resent: int = 0
+    recovery: dict[str, list[float]] = field(default_factory=dict)
+    moved: dict[str, list[float]] = field(default_factory=dict)
+    judged: list[tuple[float, float]] = field(default_factory=list)
 
+    def run(self, minutes: float, names: Sequence[str]) -> None:
+        """Break these things at random."""
+        until = time.monotonic() + 60 * minutes
+        while time.monotonic() < until:
+            self.breaks(self.rng.choice(names))
 
-def broker_killed(one: Plant, rng: random.Random) -> None:
-    """It keeps nothing on disk, so what it had acknowledged is gone."""
-    one.broker.kill()
-    time.sleep(rng.uniform(0, 2))
-    one.broker.start()
+    def breaks(self, name: str) -> None:
+        """Break and mend one thing, and note what it cost."""
+        before = self._private_mb()
+        self.recovery.setdefault(name, []).append(broken(self.one, name, self.rng))
+        if self.leak:
+            os.kill(self.one.pid, signal.SIGUSR1)
+        if name == "broker_killed":  # before retention takes what it has forgotten
+            self.resent += self.one.ask_for_missing()
+        time.sleep(self.rng.uniform(0, 2))
+        after = self._private_mb()
+        if name != "agent_killed" and before and after:
+            self.moved.setdefault(name, []).append(after - before)
+        print(f"{name}: {self.recovery[name][-1]:.2f} s, {after:.1f} MB", flush=True)
 
+    def grown(self) -> list[dict[str, Trend]]:
+        """Return the trends over each span that is judged."""
+        samples = [each for life in self.one.lives for each in life]
+        return [trends([each for each in samples if a <= each.at_s < b]) for a, b in self.judged]
 
-def broker_frozen(one: Plant, rng: random.Random) -> None:
-    """It takes everything and acknowledges nothing."""
-    process = one.broker._process
-    assert process is not None
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(6)
-    process.send_signal(signal.SIGCONT)
+    def by_minute(self) -> list[dict[str, float]]:
+        """Return one sample for each minute."""
+        samples = [each for life in self.one.lives for each in life]
+        return [asdict(each) for each in samples[::60]]
 
-
-def cable_cut(one: Plant, rng: random.Random) -> None:
-    for _ in range(3):
-        one.wire.cut()
-        time.sleep(rng.uniform(0.1, 0.6))
-
-
-def cable_cut_in_a_packet(one: Plant, rng: random.Random) -> None:
-    one.wire.cut_after = rng.randrange(1, 3000)
-    time.sleep(1)
-
-
-def cable_half_open(one: Plant, rng: random.Random) -> None:
-    one.wire.silent = True
-    time.sleep(6)
-    one.wire.cut()
-    one.wire.silent = False
-
-
-def cable_slow(one: Plant, rng: random.Random) -> None:
-    one.wire.bytes_per_s = 2000
-    time.sleep(4)
-    one.wire.bytes_per_s = 0
-
-
-def camera_stalls(one: Plant, rng: random.Random) -> None:
-    one.camera.mood = "stalls"
-    time.sleep(3)
-    one.camera.mood = "well"
-
-
-def camera_unplugged(one: Plant, rng: random.Random) -> None:
-    one.camera.unplug()
-    time.sleep(2)
-    one.camera.plug()
-
-
-def camera_floods(one: Plant, rng: random.Random) -> None:
-    """240 pictures a second."""
-    one.camera.mood = "floods"
-    time.sleep(3)
-    one.camera.mood = "well"
-
-
-def camera_grows(one: Plant, rng: random.Random) -> None:
-    """Another resolution in the middle of the stream."""
-    one.camera.mood = "grows"
-    time.sleep(2)
-    one.camera.mood = "well"
-
-
-def camera_garbage(one: Plant, rng: random.Random) -> None:
-    one.camera.mood = "garbage"
-    time.sleep(2)
-    one.camera.mood = "well"
-
-
-def config_saved_often(one: Plant, rng: random.Random) -> None:
-    """Half of the saves are broken."""
-    good = one.config.read_text()
-    for number in range(20):
-        cut = rng.randrange(len(good))
-        one.config.write_text(good[:cut] if number % 2 else f"{good}# {number}\n")
-        time.sleep(0.1)
-    one.config.write_text(good)
-    one.save(threshold=round(rng.uniform(0.3, 0.7), 4))
-
-
-def disk_full(one: Plant, rng: random.Random) -> None:
-    """Only where the data folder is on a disk of its own."""
-    filler = one.data / "filler"
-    try:
-        with filler.open("wb") as file:
-            while True:
-                file.write(bytes(65536))
-                file.flush()
-    except OSError:
-        pass
-    time.sleep(4)
-    filler.unlink()
-
-
-def flood_of_commands(one: Plant, rng: random.Random) -> None:
-    """Good ones, bad ones and noise, as fast as they go."""
-    for number in range(3000):
-        verb = rng.choice(("ping", "label", "adapter/list", "nonsense", "stats"))
-        body = {"transaction": f"{rng.random()}", "user": "flood", "event_id": str(number)}
-        payload = json.dumps(body).encode() if rng.random() < 0.8 else rng.randbytes(200)
-        one.subscriber.send(f"{PREFIX}/cmd/request/{verb}", payload)
-
-
-def second_agent(one: Plant, rng: random.Random) -> None:
-    """On the same data folder; it has to refuse."""
-    done = subprocess.run(
-        [sys.executable, "-m", "agent", "run", "-c", str(one.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 78, done.stderr[-500:]
-    assert "another agent uses this data folder" in done.stderr
-
-
-FAULTS: dict[str, Fault] = {
-    each.__name__: each
-    for each in (
-        agent_killed, learner_killed, learner_hangs, broker_killed, broker_frozen, cable_cut,
-        cable_cut_in_a_packet, cable_half_open, cable_slow, camera_stalls, camera_unplugged, camera_floods,
-        camera_grows, camera_garbage, config_saved_often, disk_full, flood_of_commands, second_agent,
-    )
-}  # fmt: skip
+    def _private_mb(self) -> float:
+        life = self.one.lives[-1]
+        return float(np.median([each.private_mb for each in life[-3:]])) if life else 0.0
 
 
 def broken(one: Plant, name: str, rng: random.Random) -> float:
@@ -205,43 +113,49 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 
 def main() -> int:
     """Run, report, and return the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--kills", type=int, default=0, help="kill -9 so often, on top")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", default="soak")
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
+    arguments = _arguments()
+    if arguments.leak:
+        os.environ |= {"PROBE": os.devnull, "PROBE_LEAK": str(arguments.leak)}
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    recovery: dict[str, list[float]] = {}
-    resent = 0
     with small_disk(folder) as data, plant(folder, data) as one:
+        soak = Soak(one, random.Random(arguments.seed), bool(arguments.leak))
         names = [name for name in FAULTS if name != "disk_full" or data is not None]
-        # Where the agent is not to live for long, nothing can be said about its growth: the first half of the
-        # time leaves it alone.
-        until = time.monotonic() + 60 * arguments.minutes
-        calm_until = until - 30 * arguments.minutes
-        while time.monotonic() < until:
-            calm = time.monotonic() < calm_until
-            name = rng.choice([each for each in names if not (calm and each == "agent_killed")])
-            recovery.setdefault(name, []).append(broken(one, name, rng))
-            print(f"{name}: {recovery[name][-1]:.2f} s", flush=True)
-            if name == "broker_killed":  # before retention takes what it has forgotten
-                resent += one.ask_for_missing()
-            time.sleep(rng.uniform(0, 2))
+        began = time.monotonic()
+        if arguments.only:
+            soak.run(arguments.minutes, arguments.only)
+            soak.judged.append((time.monotonic() - 30 * arguments.minutes, time.monotonic()))
+        else:
+            # Nothing can be said about the growth of what does not live for long.
+            surviving = [name for name in names if name != "agent_killed"]
+            soak.run(0.45 * arguments.minutes, surviving)
+            half = time.monotonic()
+            soak.run(0.45 * arguments.minutes, [name for name in surviving if name != "learner_killed"])
+            soak.judged += [((began + half) / 2, half), (half, time.monotonic())]
+            soak.run(0.1 * arguments.minutes, names)
         for _ in range(arguments.kills):
-            recovery.setdefault("agent_killed", []).append(broken(one, "agent_killed", rng))
-        resent += one.ask_for_missing()
+            soak.breaks("agent_killed")
+        soak.resent += one.ask_for_missing()
         lost = _lost(one)
         code = one.stop()
         stored, missing, wrong = one.stored(), one.missing(), one.subscriber.wrong
     shutil.rmtree(folder, ignore_errors=True)
-    growth = grown(max(one.lives, key=len))
     problems = judge(stored, missing, wrong, lost, code)
-    how = f"--minutes {arguments.minutes:g} --kills {arguments.kills} --seed {arguments.seed}"
-    _report(arguments.report, how, recovery, stored, resent, lost, growth, problems)
-    print("\n".join(problems) or "nothing lost")
+    for found in soak.grown():
+        problems += growing(found)
+    _report(arguments.report, " ".join(sys.argv[1:]), soak, sum(map(len, stored.values())), lost, problems)
+    print("\n".join(problems) or "nothing lost, nothing grown")
     return 1 if problems else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--kills", type=int, default=0, help="kill -9 so often, on top")
+    parser.add_argument("--only", choices=FAULTS, action="append", help="repeat this kind of fault alone")
+    parser.add_argument("--leak", type=int, default=0, help="bytes that the agent is to lose at each fault")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", default="soak")
+    return parser.parse_args()
 
 
 def judge(
@@ -261,26 +175,6 @@ def judge(
     return problems
 
 
-def grown(life: list[Sample]) -> dict[str, float]:
-    """Return how memory, threads and files changed over a life without its first minute, per hour."""
-    late = [sample for sample in life if sample.at_s > life[0].at_s + 60]
-    if len(late) < 60:
-        return {}
-    hours = np.array([sample.at_s - late[0].at_s for sample in late]) / 3600
-    quarter = len(late) // 4
-    first, last = late[:quarter], late[-quarter:]
-    return {
-        "minutes": round(60 * float(hours[-1]), 1),
-        "rss_mb_first_quarter": round(float(np.median([sample.rss_mb for sample in first])), 1),
-        "rss_mb_last_quarter": round(float(np.median([sample.rss_mb for sample in last])), 1),
-        "rss_mb_per_hour": round(float(np.polyfit(hours, [sample.rss_mb for sample in late], 1)[0]), 2),
-        "threads_first": float(np.median([sample.threads for sample in first])),
-        "threads_last": float(np.median([sample.threads for sample in last])),
-        "files_first": float(np.median([sample.files for sample in first])),
-        "files_last": float(np.median([sample.files for sample in last])),
-    }
-
-
 def _lost(one: Plant) -> int:
     port = yaml.safe_load(one.config.read_text())["metrics"]["port"]
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
@@ -289,40 +183,55 @@ def _lost(one: Plant) -> int:
     return int(numbers.get("mekiki_results_lost_total", -1) + numbers.get("mekiki_results_given_up_total", 0))
 
 
-def _report(
-    name: str,
-    how: str,
-    recovery: dict[str, list[float]],
-    stored: dict[str, dict[int, str]],
-    resent: int,
-    lost: int,
-    growth: dict[str, float],
-    problems: list[str],
-) -> None:
+def _report(name: str, how: str, soak: Soak, count: int, lost: int, problems: list[str]) -> None:
     from benchmarks.machine import describe, in_words, table, write
 
     machine = describe("onnxruntime", "paho-mqtt")
     rows = [
-        [fault, str(len(times)), *(f"{np.percentile(times, q):.2f}" for q in (50, 99, 100))]
-        for fault, times in sorted(recovery.items())
+        [
+            fault,
+            str(len(times)),
+            *(f"{np.percentile(times, q):.2f}" for q in (50, 99, 100)),
+            f"{1024 * float(np.mean(soak.moved[fault])):+.0f}" if fault in soak.moved else "",
+        ]
+        for fault, times in sorted(soak.recovery.items())
     ]
-    everything = [one for times in recovery.values() for one in times]
-    count = sum(map(len, stored.values()))
-    after = "; ".join(problems) or "all have arrived, each under one number and one event id"
-    text = (
-        f"# Soak\n\nWritten by `python -m tests.faults.soak {how}`; the second half of the minutes with"
-        f" kill -9 of the agent too. Machine: {in_words(machine)}.\n\n{count} results stored, {lost} lost or"
-        " given up;"
-        f" {resent} that a killed broker had acknowledged and forgotten were asked for again. Then: {after}."
-        "\n\nFrom the mending of a fault to the arrival of a result decided since:\n\n"
-        + table(["fault", "times", "p50, s", "p99, s", "slowest, s"], rows)
-        + f"\n\nAll: {len(everything)} faults, p99 {np.percentile(everything, 99):.2f} s.\n\n"
-        + "The agent's longest life without its first minute: "
-        + (", ".join(f"{key} {value:g}" for key, value in growth.items()) or "too short to say anything")
-        + ".\n"
+    everything = [one for times in soak.recovery.values() for one in times]
+    after = (
+        "; ".join(problems) or "all have arrived, each under one number and one event id, nothing has grown"
     )
-    facts = {"machine": machine, "recovery_s": recovery, "stored": count, "resent": resent, "lost": lost}
-    write(name, {**facts, "growth": growth, "problems": problems}, text)
+    grown = soak.grown()
+    spans = "".join(
+        f"\n\nOver {(until - since) / 60:.0f} minutes of one life of the agent:\n\n" + _trends(found, table)
+        for (since, until), found in zip(soak.judged, grown, strict=True)
+    )
+    text = (
+        f"# Soak\n\nWritten by `python -m tests.faults.soak {how}`. Machine: {in_words(machine)}.\n\n"
+        f"{count} results stored, {lost} lost or given up;"
+        f" {soak.resent} that a killed broker had acknowledged and forgotten were asked for again."
+        f" Then: {after}.\n\nFrom the mending of a fault to the arrival of a result decided since, and by how"
+        " much the agent's own memory was another one then, which a later fault may undo:\n\n"
+        + table(["fault", "times", "p50, s", "p99, s", "slowest, s", "kB each"], rows)
+        + f"\n\nAll: {len(everything)} faults, p99 {np.percentile(everything, 99):.2f} s.{spans}\n"
+    )
+    facts = {"machine": machine, "recovery_s": soak.recovery, "stored": count, "resent": soak.resent}
+    told = [{key: asdict(one) for key, one in found.items()} for found in grown]
+    more = {"lost": lost, "growth": told, "by_minute": soak.by_minute(), "problems": problems}
+    write(name, {**facts, **more}, text)
+
+
+def _trends(found: dict[str, Trend], table: Callable[[list[str], list[list[str]]], str]) -> str:
+    rows = [
+        [
+            name,
+            f"{one.first:.1f}",
+            f"{one.last:.1f}",
+            f"{one.per_h:+.2f}",
+            f"{one.low:+.2f} to {one.high:+.2f}",
+        ]
+        for name, one in found.items()
+    ]
+    return table(["what", "first quarter", "last quarter", "an hour", "interval of 95 %"], rows)
 
 
 if __name__ == "__main__":
