@@ -24,6 +24,7 @@ from agent.errors import (
     EXIT_TRY_AGAIN,
     EXIT_UNEXPECTED,
     AgentError,
+    ConfigError,
     UsageError,
 )
 
@@ -150,7 +151,11 @@ def _print_differences(loaded: Loaded) -> None:
     from agent import last_good
     from agent.changes import changes
 
-    found = last_good.find(loaded.path)
+    try:
+        found = last_good.find(loaded.path)
+    except ConfigError as error:  # this release refuses what an older one took
+        why = f"{loaded.path}: what was in force last cannot be read any more: {error.problems[0]}"
+        raise UsageError(why) from error
     if found is None:
         raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
     for change in changes(found[0], loaded):

@@ -54,7 +54,9 @@ class Votes(Settings):
     """Several pictures of one part decide together."""
 
     k: int = Field(ge=1, description="so many equal verdicts carry it")
-    n: int = Field(ge=1, description="among so many last pictures of the station")
+    n: int = Field(
+        ge=1, description="among so many last pictures of the station; 1 where triggers come over MQTT"
+    )
 
     @field_validator("n", mode="after")
     @classmethod

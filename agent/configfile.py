@@ -25,6 +25,7 @@ from agent.config import Config
 from agent.errors import ConfigError
 from agent.problems import kind_of, problems_of, shown
 from agent.references import UnresolvedError, blanked, resolve, without_references
+from agent.voting import voting_problems
 from agent.yamltree import Data, Node, Problem, YamlError
 
 MAX_PROBLEMS = 100
@@ -142,6 +143,8 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         problems += [problem for problem, valueless in gone.values() if valueless]
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
+    if not problems:  # every recipe is there
+        problems += [Problem(*tree.place(where), what) for where, what in voting_problems(config)]
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())

@@ -13,9 +13,9 @@ from fnmatch import fnmatchcase
 from agent import __version__
 from agent.config import Config, Station
 from agent.payloads import JSON
-from agent.recipes import shipped_names
 from agent.setting_states import MODES
 from agent.verdict import Outcome
+from agent.voting import possible_recipes
 
 _LEVELS = ("ok", "degraded", "down")
 
@@ -102,7 +102,7 @@ def _of_station(own: str, name: str, station: Station, config: Config) -> dict[s
             "image_topic": f"{own}/image/last_fail",
             "content_type": "image/jpeg",
         }
-    recipes = sorted({*config.recipes, *shipped_names()})
+    recipes = possible_recipes(station, config.recipes)
     # Locked is what the config file alone can say.
     modes = () if station.adaptation.mode == "locked" else MODES
     found["enabled"] = _switch(f"{name} inspects", f"{own}/enabled", _may(config, "enabled"))

@@ -19,7 +19,8 @@ from agent.adaptation_settings import Adaptation
 from agent.config import Config, Station
 from agent.configfile import Loaded
 from agent.errors import AgentError, StoreError
-from agent.recipes import recipe_names
+from agent.recipes import find_recipe, recipe_names
+from agent.voting import votes_over_parts, voting_problem
 from agent.yamltree import with_value
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,9 @@ def _changed(config: Config, override: Override) -> Config:
             names = recipe_names(config.recipes)
             if value not in names:
                 raise OverrideError(f"there is no recipe {value!r}: name one of {', '.join(names)}")
+            recipe = find_recipe(str(value), config.recipes)
+            if votes_over_parts(station, recipe):
+                raise OverrideError(f"recipe {value}: {voting_problem(override.station, str(value), recipe)}")
             update = {"recipe": value}
         case "adaptation":
             try:

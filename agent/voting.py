@@ -1,0 +1,42 @@
+"""Where pictures may decide together: not at a station whose triggers announce one part for each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from agent.config import Config, Recipe, Station
+from agent.recipes import find_recipe, recipe_names
+from agent.yamltree import Path
+
+
+def votes_over_parts(station: Station, recipe: Recipe) -> bool:
+    """Whether pictures of different parts would decide together."""
+    return station.trigger.mode == "mqtt" and recipe.votes is not None and recipe.votes.n > 1
+
+
+def voting_problems(config: Config) -> Iterator[tuple[Path, str]]:
+    """Yield the setting that cannot be, and why, for each station that would let one part judge another."""
+    for name, station in config.stations.items():
+        recipe = find_recipe(station.recipe, config.recipes)
+        if not votes_over_parts(station, recipe):
+            continue
+        own = station.recipe in config.recipes
+        path: Path = ("recipes", station.recipe, "votes") if own else ("stations", name, "recipe")
+        yield path, voting_problem(name, station.recipe, recipe)
+
+
+def voting_problem(station: str, name: str, recipe: Recipe) -> str:
+    """Return what is wrong with a recipe that has votes at a station with triggers, and what to do."""
+    assert recipe.votes is not None
+    return (
+        f"the last {recipe.votes.n} pictures decide together, and at stations.{station}, with"
+        f" trigger.mode: mqtt, each is of another part: remove votes from recipe {name},"
+        " or give the station a recipe without"
+    )
+
+
+def possible_recipes(station: Station, recipes: Mapping[str, Recipe]) -> list[str]:
+    """Return the recipes that a station can be set to, sorted."""
+    return [
+        name for name in recipe_names(recipes) if not votes_over_parts(station, find_recipe(name, recipes))
+    ]
