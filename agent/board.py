@@ -18,6 +18,8 @@ MAX_EVENTS = 1000
 """Events that may wait for a connection; the audit trail on disk has all of them."""
 MAX_ANSWERS = 1000
 """Answers to commands that may wait for a connection; they are of no use for long."""
+MAX_CLEARED = 10_000
+"""Topics of stations that are gone which are known to be cleared; the broker has forgotten older ones."""
 _STATE_EVERY_S = 1.0
 _ANY_SIZE = 268_435_460
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -28,6 +30,8 @@ class Board:
 
     Of events and of answers each is sent; when 1000 wait for a connection the oldest is lost first, and
     counted.
+    A topic that was cleared stays cleared, whoever comes late with something for it, until it is expected
+    again.
     Any thread may write; the publisher's thread takes.
 
     Args:
@@ -42,7 +46,7 @@ class Board:
         self._changed: dict[str, Message] = {}
         self._later: dict[str, Callable[[int], Message | None]] = {}
         self._stations: dict[str, _StationState] = {}
-        self._gone: set[str] = set()
+        self._cleared: dict[str, None] = {}  # topics, the oldest first
         self._events: deque[Message] = deque()
         self._answers: deque[Message] = deque()
         self.lost_events = self.lost_answers = 0
@@ -75,6 +79,8 @@ class Board:
     def set(self, message: Message) -> None:
         """Show a message under its topic; one that is not retained is sent once, if connected soon."""
         with self._lock:
+            if message.topic in self._cleared:
+                return
             if message.retain:
                 if self._retained.get(message.topic) == message:
                     return
@@ -83,14 +89,24 @@ class Board:
         self.on_change()
 
     def clear(self, station: str, topics: Iterable[str]) -> None:
-        """Forget a station that is gone, and have the broker forget what it keeps under these topics."""
+        """Show nothing more under these topics of a station, and have the broker forget them."""
         with self._lock:
-            self._gone.add(station)
             for topic in topics:
                 self._retained.pop(topic, None)
                 self._later.pop(topic, None)
-                self._changed[topic] = Message(topic, b"", 1, True)
+                self._changed[topic] = _nothing(topic)
+                self._cleared[topic] = None
+                if topic == self._state_topic(station):
+                    self._stations.pop(station, None)
+            while len(self._cleared) > MAX_CLEARED:
+                del self._cleared[next(iter(self._cleared))]
         self.on_change()
+
+    def expect(self, topics: Iterable[str]) -> None:
+        """Show what comes for these topics from now on, also where they were cleared."""
+        with self._lock:
+            for topic in topics:
+                self._cleared.pop(topic, None)
 
     def set_later(self, topic: str, compose: Callable[[int], Message | None]) -> None:
         """Show under `topic` what `compose` returns once there is a connection; only the newest is asked.
@@ -100,6 +116,8 @@ class Board:
             compose: takes the bytes of a packet that the broker takes; None where it cannot be so small.
         """
         with self._lock:
+            if topic in self._cleared:
+                return
             self._later[topic] = compose
         self.on_change()
 
@@ -110,10 +128,13 @@ class Board:
             verdicts: in order.
             last_seq: station -> number of the last one.
         """
-        for verdict in verdicts:
-            state = self._stations.setdefault(verdict.station, _StationState())
-            state.add(verdict)
-            state.seq = last_seq(verdict.station)
+        with self._lock:
+            for verdict in verdicts:
+                if self._state_topic(verdict.station) in self._cleared:
+                    continue
+                state = self._stations.setdefault(verdict.station, _StationState())
+                state.add(verdict)
+                state.seq = last_seq(verdict.station)
 
     def take(self, busy: Set[str] = frozenset(), largest: int = _ANY_SIZE) -> list[Message]:
         """Return what happened and what changed since the last call.
@@ -125,20 +146,10 @@ class Board:
         """
         now = time.monotonic()
         with self._lock:
-            gone, self._gone = self._gone, set()
-        for station in gone:
-            self._stations.pop(station, None)
-        for station, state in self._stations.items():
-            if state.due(now):
-                self.set(
-                    Message(
-                        self._state_topic(station),
-                        payloads.dumps(state.shown(now)).encode(),
-                        1,
-                        True,
-                        payloads.STATE_SCHEMA,
-                    )
-                )
+            due = {name: state.shown(now) for name, state in self._stations.items() if state.due(now)}
+        for station, shown in due.items():
+            body = payloads.dumps(shown).encode()
+            self.set(Message(self._state_topic(station), body, 1, True, payloads.STATE_SCHEMA))
         with self._lock:
             later = {topic: compose for topic, compose in self._later.items() if topic not in busy}
             self._later = {topic: self._later[topic] for topic in self._later.keys() - later.keys()}
@@ -153,14 +164,23 @@ class Board:
         return [*told, *changed.values()]
 
     def republish(self) -> None:
-        """Send every retained topic again; a broker that was restarted may have forgotten them."""
+        """Send every retained topic again; a broker that was restarted may have forgotten them.
+
+        That a topic was cleared is sent again too: the connection before may have lost it.
+        """
         with self._lock:
-            self._changed = {**self._retained, **self._changed}
+            gone = {topic: _nothing(topic) for topic in self._cleared}
+            self._changed = {**gone, **self._retained, **self._changed}
+
+
+def _nothing(topic: str) -> Message:
+    """Return the message by which a broker forgets what it keeps under a topic."""
+    return Message(topic, b"", 1, True)
 
 
 @dataclass(slots=True)
 class _StationState:
-    """Present verdict and counters of one station; the publisher's thread alone uses it."""
+    """Present verdict and counters of one station; whoever uses it holds the board's lock."""
 
     newest: Verdict | None = None
     seq: int = 0

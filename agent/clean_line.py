@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from adapters.engine import Engine
 from adapters.seen import Seen
@@ -12,9 +12,11 @@ from agent.config import Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.handover import Witnessed
-from agent.inspector import Inspector, StationPlan
+from agent.inspector import Inspector
 from agent.opening import open_feed
 from agent.plans import limits_of, predictors, provenance
+from agent.station_plan import StationPlan
+from agent.verdict import Verdict
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
 from camera.source import open_source
@@ -49,6 +51,10 @@ def watch(
         crashes.append(error)
         stop.set()
 
+    def deliver(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        progress(len(seen), verdicts[-1].quality.fault)
+        return verdicts
+
     frozen, _ = predictors(engine, recipe, found)
     plan = StationPlan(
         recipe_name=station.recipe,
@@ -60,10 +66,7 @@ def watch(
         witness=witness,
     )
     mailbox = Mailbox()
-    inspector = Inspector(
-        loaded.config.agent.id, engine, {name: plan}, mailbox,
-        lambda verdicts: progress(len(seen), verdicts[-1].quality.fault), batch=1,
-    )  # fmt: skip
+    inspector = Inspector(loaded.config.agent.id, engine, {name: plan}, mailbox, deliver, batch=1)
     feed = open_feed(name, station, source, mailbox, engine.info.preprocess, crashed)
     feed.start()
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.publisher import PublisherStats
-from camera.feed import FeedStats
+from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]
 

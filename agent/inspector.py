@@ -4,51 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 
 from adapters.engine import Engine, Floats
 from adapters.seen import as_bytes
-from agent.config import Recipe
+from agent.ballot import Ballot
 from agent.handover import Witnessed, as_seen
 from agent.ids import ulid
 from agent.predictor import Predictor
 from agent.shadow import is_shadowed
-from agent.trigger_book import Trigger
-from agent.verdict import Decision, Outcome, Provenance, Verdict, decide, vote
-from camera.frame import Fault, Frame, Quality
+from agent.station_plan import StationPlan
+from agent.verdict import Decision, Verdict, decide
+from camera.frame import Fault, Frame
 from camera.mailbox import Mailbox
 from camera.quality import is_stale
-from camera.settings import QualityLimits
 
 _TAKE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class StationPlan:
-    """Everything that judging one station's frames needs.
-
-    Attributes:
-        provenance: of the verdicts of `frozen`; another predictor puts its own number in.
-        limits: when a frame is too old to be inspected.
-        frozen: the model as it was trained, at the commissioned operating point.
-        answering: what to judge with now, complete; asked once per batch, in the loop.
-        shadow: share of the frames that the frozen model sees too where something else answers.
-        witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
-    """
-
-    recipe_name: str
-    recipe: Recipe
-    provenance: Provenance
-    limits: QualityLimits
-    frozen: Predictor
-    answering: Callable[[], Predictor]
-    witness: Callable[[Witnessed], None] | None = None
-    shadow: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +48,8 @@ class Inspector:
     """Owns the loop. Asks the mailbox for frames and hands verdicts on; waits for nothing else.
 
     Args:
-        deliver: takes the verdicts of one batch, in order.
+        deliver: takes the verdicts of one batch, in order, and returns those that count: a trigger may have
+            had its result already.
         on_fail: gets every frame whose part failed; called in the loop, so it must be quick.
         keep: gets every frame with its verdict, behind `deliver`; in the loop too.
         limit: end after so many frames; None for ever.
@@ -89,7 +65,7 @@ class Inspector:
         engine: Engine,
         plans: Mapping[str, StationPlan],
         mailbox: Mailbox,
-        deliver: Callable[[Sequence[Verdict]], None],
+        deliver: Callable[[Sequence[Verdict]], Sequence[Verdict]],
         *,
         batch: int,
         on_fail: Callable[[Frame], None] = lambda frame: None,
@@ -107,7 +83,7 @@ class Inspector:
         self._keep = keep
         self._batch = batch
         self._limit = limit
-        self._history: dict[str, deque[Decision]] = {}
+        self._ballots: dict[str, Ballot] = {}
         self._wanted = plans
         self._adopted: Mapping[str, StationPlan] | None = None
         self._adopt()
@@ -138,11 +114,18 @@ class Inspector:
             frames = self._mailbox.take(room, _TAKE_S)
             self._adopt()
             if frames:
-                verdicts = self.judge(frames)
-                self._deliver(verdicts)
-                for frame, verdict in zip(frames, verdicts, strict=True):
-                    self._keep(frame, verdict)
+                self._hand_on(frames, self.judge(frames))
                 self.inspected += len(frames)
+
+    def _hand_on(self, frames: Sequence[Frame], verdicts: Sequence[Verdict]) -> None:
+        """Deliver verdicts, then show and keep the pictures of those that count."""
+        counted = {verdict.event_id for verdict in self._deliver(verdicts)}
+        for frame, verdict in zip(frames, verdicts, strict=True):
+            if verdict.event_id not in counted:
+                continue
+            if verdict.decision.verdict == "fail":
+                self._on_fail(frame)
+            self._keep(frame, verdict)
 
     def _adopt(self) -> None:
         """Take over the plans that are wanted; of stations that are gone the last ones stay."""
@@ -152,7 +135,7 @@ class Inspector:
         for name, plan in wanted.items():
             before = self._plans.get(name)
             if before is None or before.recipe.digest != plan.recipe.digest:
-                self._history[name] = deque(maxlen=_votes(plan))
+                self._ballots[name] = Ballot(plan.recipe.votes)
         self._plans = {**self._plans, **wanted}
         self._adopted = wanted
 
@@ -256,13 +239,7 @@ class Inspector:
             source = (
                 None if judged.source is None else decide(judged.source.tolist(), frame.quality, plan.recipe)
             )
-        decision = own
-        if plan.recipe.votes is not None:
-            history = self._history[frame.station]
-            history.append(own)
-            decision = vote(list(history), plan.recipe.votes)
-        if decision.verdict == "fail":
-            self._on_fail(frame)
+        decision = self._ballots[frame.station].cast(own, frame.trigger)
         return Verdict(
             event_id=ulid(),
             agent=self._agent_id,
@@ -273,46 +250,10 @@ class Inspector:
             recipe=plan.recipe_name,
             decision=decision,
             source=source,
-            provenance=_provenance(plan, None if judged is None else judged.predictor),
+            provenance=plan.made_by(None if judged is None else judged.predictor),
             quality=frame.quality,
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,
             infer_ms=infer_ms,
             trigger=frame.trigger,
             frame=frame.number,
         )
-
-    def uninspected(self, station: str, reason: str, trigger: Trigger) -> Verdict:
-        """Return the result of a trigger that has no picture; any thread may ask."""
-        plan, now = self._plans[station], datetime.now(UTC)
-        waited_ms = (time.monotonic_ns() - trigger.arrived_ns) / 1e6
-        return Verdict(
-            event_id=ulid(),
-            agent=self._agent_id,
-            station=station,
-            captured_at=now - timedelta(milliseconds=waited_ms),
-            decided_at=now,
-            part_id=trigger.part_id,
-            recipe=plan.recipe_name,
-            decision=Decision(Outcome.NOT_INSPECTED, reason),
-            source=None,
-            provenance=_provenance(plan, None),
-            quality=Quality(),
-            wait_ms=waited_ms,
-            infer_ms=0.0,
-            trigger=trigger.id,
-        )
-
-
-def _provenance(plan: StationPlan, predictor: Predictor | None) -> Provenance:
-    """Return what made a verdict; what is not inspected is in the name of what would have answered."""
-    predictor = predictor or plan.answering()
-    return replace(
-        plan.provenance,
-        adapter=predictor.number,
-        adapter_digest=predictor.adapter.digest,
-        offset=predictor.offset,
-    )
-
-
-def _votes(plan: StationPlan) -> int:
-    return plan.recipe.votes.n if plan.recipe.votes is not None else 1

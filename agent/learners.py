@@ -208,6 +208,8 @@ class Learners:
         while not self._stop.is_set() and not pupil.gone.is_set():
             said = len(pupil.labels)  # of parts that were handed over before
             seen = tuple(pupil.handover.take(_AT_ONCE, _WAIT_S))
+            if pupil.gone.is_set():  # meanwhile: what it saw is nothing to who learns there now
+                return
             if not seen:
                 self._say(pupil, said)
                 continue

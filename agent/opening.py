@@ -17,11 +17,16 @@ from agent.errors import ConfigError
 from agent.plans import used_recipes
 from agent.priority import SERVING, step_back
 from camera import preprocess
-from camera.feed import Feed, FeedSettings, Gate
+from camera.feed import Feed
+from camera.feed_stats import Past
 from camera.frame import CameraError
+from camera.gate import Gate
 from camera.mailbox import Mailbox
 from camera.source import Source, open_source
+from camera.view import FeedSettings
 from camera.waiting import Waiting
+
+_NOTHING = Past()
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +130,7 @@ def open_feed(
     mailbox: Mailbox,
     spec: Preprocess,
     on_crash: Callable[[BaseException], None],
-    before: Feed | None = None,
+    before: Feed | Past = _NOTHING,
     gate: Gate | None = None,
 ) -> Feed:
     """Return the feed of a station, not started yet.
@@ -137,7 +142,7 @@ def open_feed(
         mailbox: where to.
         spec: of the model.
         on_crash: told what ended its thread.
-        before: the station's feed until now.
+        before: the station's feed until now, or what it was.
         gate: of its triggers, where it has any.
     """
     return Feed(

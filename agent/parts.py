@@ -12,6 +12,7 @@ from adapters.engine import Engine
 from agent import logs, payloads
 from agent.board import Board
 from agent.changes import Change
+from agent.config import Config
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
 from agent.control import Control
@@ -30,12 +31,13 @@ from agent.reload import Reloader
 from agent.retention import Retention
 from agent.sparkplug import Sparkplug
 from agent.sparkplug_metrics import NodeNow
-from agent.stations import Stations
+from agent.station_plan import uninspected
+from agent.stations import Prepared, Stations
 from agent.status import Status
 from agent.store import Store
 from agent.tally import Tally
 from agent.trail import Trail
-from agent.triggers import Triggers, trigger_deadlines_ms
+from agent.triggers import Awaited, Triggers, trigger_deadlines_ms
 from agent.verdict import Verdict
 from camera.frame import Frame
 from camera.mailbox import Mailbox
@@ -88,7 +90,7 @@ class Parts:
         self.mailbox, self._tally = Mailbox(), Tally()
         self.learners = Learners(now, self._tell)
         self.control = Control(config)
-        self.triggers = Triggers(lambda *what: self.inspector.uninspected(*what), self._keep)
+        self.triggers = Triggers(self._keep)
         self.stations = Stations(engine, self.mailbox, self.learners, on_crash, self.triggers.gate)
         self.status = Status(
             config,
@@ -120,7 +122,7 @@ class Parts:
             engine,
             self.prepared.plans,
             self.mailbox,
-            lambda verdicts: self._keep(self.triggers.settle(verdicts)),
+            self._deliver,
             batch=config.inspector.batch,
             on_fail=self._show_fail,
             keep=self.evidence.offer,
@@ -142,7 +144,7 @@ class Parts:
                 event, actor, why, before=before, after=after
             ),
         )
-        self.triggers.use(trigger_deadlines_ms(config))
+        self.triggers.use(_awaited(config, self.prepared))
         self.board.set(self.status.birth())
         self.board.set(self.status.info(self.reloader.shown(), last))
 
@@ -173,9 +175,15 @@ class Parts:
         # From here on nothing can fail: what was asked for comes into force as a whole.
         if new.config.log != self.reloader.now.config.log:
             logs.set_up(new.config.log.level, new.config.log.format)
+        hidden = [name for name in ready.plans if self.status.shows_fails(name)]
         self.status.use(new.config)
+        for name in ready.plans:
+            self.board.expect(self.status.retained(name))
+        for name in hidden:
+            if not self.status.shows_fails(name):
+                self.board.clear(name, [self.status.image_topic(name)])
         self.control.use(new.config)
-        self.triggers.use(trigger_deadlines_ms(new.config), anew)
+        self.triggers.use(_awaited(new.config, ready), anew)
         if new.config.mqtt.enabled:
             self.publisher.use(new.config.mqtt, access[0])
         self.publisher.keep(Retention.of(new.config.storage))
@@ -200,6 +208,12 @@ class Parts:
             lacks = Condition("sparkplug", "sparkplug", f"{error}; then start the agent again")
             self.missing.append(lambda: [lacks])
             return None
+
+    def _deliver(self, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """Keep the verdicts that count, and return them."""
+        counted = self.triggers.settle(verdicts)
+        self._keep(counted)
+        return counted
 
     def _keep(self, verdicts: Sequence[Verdict]) -> None:
         self._tally.add(verdicts)
@@ -245,3 +259,11 @@ def _access(loaded: Loaded, *, excused: bool = False) -> Access:
     if absent is not None and absent.reference:
         return Access(mqtt, lacking=absent.what)
     return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))
+
+
+def _awaited(config: Config, prepared: Prepared) -> dict[str, Awaited]:
+    """Return the stations that wait for triggers, with all that their results need."""
+    return {
+        name: Awaited(deadline_ms, partial(uninspected, config.agent.id, name, prepared.plans[name]))
+        for name, deadline_ms in trigger_deadlines_ms(config).items()
+    }

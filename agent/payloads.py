@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.engine import ModelInfo
 from adapters.version import strict
 from agent.verdict import Outcome, Verdict
-from camera.feed import FeedStats
+from camera.feed_stats import FeedStats
 
 if TYPE_CHECKING:  # only their values are composed here
     from adapters.drift import DriftReport

@@ -15,10 +15,10 @@ from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
-from agent.inspector import StationPlan
 from agent.learners import Pupil
 from agent.predictor import Predictor
 from agent.recipes import find_recipe
+from agent.station_plan import StationPlan
 from agent.verdict import Provenance
 from camera.settings import QualityLimits
 from camera.source import Source

@@ -26,12 +26,13 @@ from agent.config import Recipe
 from agent.configfile import Loaded
 from agent.handover import Witnessed
 from agent.ids import ulid_of
-from agent.inspector import Inspector, StationPlan
+from agent.inspector import Inspector
 from agent.learner import StationLearner
 from agent.payloads import timestamp
 from agent.plans import predictors, prompts, provenance
 from agent.predictor import Predictor
 from agent.shadow import is_shadowed
+from agent.station_plan import StationPlan
 from agent.verdict import Verdict
 from camera.frame import Frame
 from camera.mailbox import Mailbox
@@ -125,7 +126,7 @@ class Replay:
             engine,
             {found.station: plan},
             Mailbox(),
-            lambda verdicts: None,
+            lambda verdicts: verdicts,
             batch=BATCH,
         )
 

@@ -7,7 +7,7 @@ from agent.board import Board
 from agent.config import Config
 from agent.message import Message
 from agent.overrides import NAMES
-from agent.recipes import recipe_names
+from agent.voting import possible_recipes
 
 MODES = ("adaptive", "shadow", "frozen")
 """What adaptation can be set to; ``locked`` needs pins, which only the config names."""
@@ -32,11 +32,13 @@ class SettingStates:
             self._board.clear(name, [self._topic(name, setting) for setting in NAMES])
         self._shown = {*config.stations}
         self._own = f"{config.mqtt.topic_prefix}/{agent}"
-        recipes = recipe_names(config.recipes)
+        self._board.expect(self._topic(name, setting) for name in config.stations for setting in NAMES)
         for name, station in config.stations.items():
             mode = station.adaptation.mode
             for message in (
-                payloads.setting(agent, name, "recipe", station.recipe, recipes),
+                payloads.setting(
+                    agent, name, "recipe", station.recipe, possible_recipes(station, config.recipes)
+                ),
                 payloads.setting(agent, name, "adaptation", mode, sorted({*MODES, mode})),
                 payloads.setting(agent, name, "enabled", station.enabled),
             ):

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.sparkplug_payload import DataType, Value
 from agent.verdict import Outcome, Verdict
-from camera.feed import FeedStats
+from camera.feed_stats import FeedStats
 
 NODE: Mapping[str, DataType] = {
     "Properties/Version": DataType.STRING,

@@ -11,11 +11,13 @@ from adapters.engine import Engine
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.configfile import Loaded
 from agent.health import LearnerStats
-from agent.inspector import StationPlan
 from agent.learners import Learners, Pupil
 from agent.opening import feed_settings, open_feed, open_sources, open_stations
 from agent.plans import check_prompts, predictors, station_plan, used_recipes
-from camera.feed import Feed, Gate
+from agent.station_plan import StationPlan
+from camera.feed import Feed
+from camera.feed_stats import Past
+from camera.gate import Gate
 from camera.mailbox import Mailbox
 from camera.source import Source
 
@@ -63,6 +65,7 @@ class Stations:
         self._gate = gate
         self._feeds: dict[str, Feed] = {}
         self._leaving: list[Feed] = []
+        self._past: dict[str, Past] = {}  # of stations that are gone, should they come back
         self._now: Prepared | None = None
 
     @property
@@ -126,7 +129,7 @@ class Stations:
             if name in prepared.sources:
                 feeds[name] = open_feed(
                     name, stations[name], prepared.sources[name], self._mailbox,
-                    self._engine.info.preprocess, self._on_crash, old, self._gate(name),
+                    self._engine.info.preprocess, self._on_crash, self._before(name), self._gate(name),
                 )  # fmt: skip
             else:
                 assert old is not None
@@ -134,17 +137,19 @@ class Stations:
                 feeds[name] = old
         gone = [feed for name, feed in self._feeds.items() if feeds.get(name) is not feed]
         self._feeds = feeds  # replaced as a whole: other threads look at it
+        for feed in gone:  # from here on they have nothing more to say
+            feed.stop()
         for name in prepared.sources:
             feeds[name].start()
-        for feed in gone:
-            feed.stop()
         self._leaving += gone
 
     def left(self) -> list[str]:
         """Return the stations whose last picture has come since the last call, because they are gone."""
         ended = [feed for feed in self._leaving if feed.join(0)]
         self._leaving = [feed for feed in self._leaving if feed not in ended]
-        return [feed.station for feed in ended if feed.station not in self._feeds]
+        gone = [feed for feed in ended if feed.station not in self._feeds]
+        self._past |= {feed.station: feed.past() for feed in gone}
+        return [feed.station for feed in gone]
 
     def stop(self) -> None:
         """Ask all cameras to end."""
@@ -157,6 +162,11 @@ class Stations:
         for feed in (*self._leaving, *self._feeds.values()):
             if not feed.join(max(0.0, until - time.monotonic())):
                 log.warning("camera %s: does not end, it is left behind", feed.station)
+
+    def _before(self, name: str) -> Feed | Past:
+        """Return the feed that had a station last, also where it is still leaving; or what it was."""
+        leaving = {feed.station: feed for feed in self._leaving}  # the last one of each
+        return self._feeds.get(name) or leaving.get(name) or self._past.get(name, Past())
 
     @property
     def found(self) -> Mapping[str, Commissioned | Uncommissioned]:

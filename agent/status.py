@@ -19,7 +19,8 @@ from agent.last_exit import LastExit
 from agent.message import Message
 from agent.publisher import PublisherStats
 from agent.tally import Tally
-from camera.feed import Feed, FeedStats
+from camera.feed import Feed
+from camera.feed_stats import FeedStats
 from camera.frame import Frame
 from camera.images import encode_jpeg
 

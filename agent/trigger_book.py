@@ -127,8 +127,9 @@ class TriggerBook:
         return [self._ended(t, reason) for t in (*self._waiting.values(), *self._claimed.values())]
 
     def reopen(self) -> None:
-        """Take triggers again, after a reload."""
-        self._closed = None
+        """Take triggers again, for a camera that is opened anew: nothing is known of it yet."""
+        self._closed = self._fault = None
+        self._offline = False
 
     def _ended(self, trigger: Trigger, reason: str) -> Ended:
         self._waiting.pop(trigger.id, None)

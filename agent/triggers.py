@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -13,11 +13,34 @@ from agent.commands import TriggerBody
 from agent.config import Config
 from agent.trigger_book import End, Ended, Trigger, TriggerBook
 from agent.verdict import Verdict
-from camera.feed import Gate
+from camera.gate import Gate
 
 MAX_ENDED = 10_000
 """Results without a picture that may wait for the store."""
 _LONGEST_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A station that waits for triggers.
+
+    Attributes:
+        deadline_ms: how long a trigger waits unless it says itself.
+        uninspected: reason, trigger -> the result of one without a picture; quick, called under the lock.
+            It is complete, so that a station that is not yet judged, or no more, still gives its results.
+    """
+
+    deadline_ms: int
+    uninspected: Callable[[str, Trigger], Verdict]
+
+
+@dataclass(slots=True)
+class _Station:
+    """What is known of a station; the gate is the one of the camera that is open now."""
+
+    awaited: Awaited
+    book: TriggerBook
+    gate: Gate
 
 
 class Triggers:
@@ -30,66 +53,68 @@ class Triggers:
     reload takes a station away.
 
     Args:
-        uninspected: station, reason, trigger -> verdict; quick, called under the lock.
         deliver: takes verdicts; may wait.
 
     Attributes:
         lost: triggers without a result since the start.
     """
 
-    def __init__(
-        self,
-        uninspected: Callable[[str, str, Trigger], Verdict],
-        deliver: Callable[[Sequence[Verdict]], None],
-    ) -> None:
+    def __init__(self, deliver: Callable[[Sequence[Verdict]], object]) -> None:
         self.lost = 0
-        self._deadlines_ms: dict[str, int] = {}
-        self._uninspected = uninspected
         self._deliver = deliver
         self._changed = threading.Condition()
-        self._books: dict[str, TriggerBook] = {}
-        self._gates: dict[str, Gate] = {}
-        self._ended: list[tuple[str, Ended]] = []
+        self._stations: dict[str, _Station] = {}
+        self._ended: list[tuple[Awaited, Ended]] = []
         self._stop = False
 
-    def use(self, deadlines_ms: Mapping[str, int], anew: Collection[str] = ()) -> None:
-        """Take triggers for these stations from now on; before the inspector forgets those that are gone.
+    def use(self, awaited: Mapping[str, Awaited], anew: Collection[str] = ()) -> None:
+        """Take triggers for these stations from now on.
 
         Args:
-            deadlines_ms: how long a trigger waits unless it says itself.
-            anew: stations whose camera is opened once more: what waits there ends.
+            awaited: all stations that wait for triggers.
+            anew: stations whose camera is opened once more: what waits there ends, and who has the gate until
+                now has no say any more.
         """
         with self._changed:
-            for station in {*self._books} - {*deadlines_ms}:
-                self._add(station, self._books.pop(station).close("reload"))
-                del self._gates[station]
-            for station in {*self._books} & {*anew}:
-                self._add(station, self._books[station].close("reload"))
-                self._books[station].reopen()
-            for station in {*deadlines_ms} - {*self._books}:
-                self._books[station], self._gates[station] = TriggerBook(), _Gate(self, station)
-            self._deadlines_ms = dict(deadlines_ms)
+            for name in {*self._stations} - {*awaited}:
+                gone = self._stations.pop(name)
+                self._add(gone.awaited, gone.book.close("reload"))
+            for name, wanted in awaited.items():
+                station = self._stations.get(name)
+                if station is None:
+                    self._stations[name] = _Station(wanted, TriggerBook(), _Gate(self, name))
+                    continue
+                if name in anew:
+                    self._add(station.awaited, station.book.close("reload"))
+                    station.book.reopen()
+                    station.gate = _Gate(self, name)
+                station.awaited = wanted
             verdicts = self._composed()
+            self._changed.notify_all()
         if verdicts:
             self._deliver(verdicts)
 
-    def gate(self, station: str) -> Gate | None:
+    def gate(self, name: str) -> Gate | None:
         """Return what a station's camera asks which pictures to inspect; None where that is all."""
-        return self._gates.get(station)
+        with self._changed:
+            station = self._stations.get(name)
+        return None if station is None else station.gate
 
-    def receive(self, station: str, payload: bytes) -> bool:
+    def receive(self, name: str, payload: bytes) -> bool:
         """Take a trigger over; False where it is none. From the connection's thread; never waits."""
         arrived_ns = time.monotonic_ns()
-        deadline_ms = self._deadlines_ms.get(station)
-        if deadline_ms is None:
-            return False
         try:
             body = TriggerBody.model_validate_json(payload)
         except ValidationError:
             return False
-        deadline_ms = body.deadline_ms or deadline_ms
-        trigger = Trigger(body.trigger_id, body.part_id, arrived_ns, arrived_ns + deadline_ms * 1_000_000)
-        self._change(station, lambda book: book.ask(trigger))
+        with self._changed:
+            station = self._stations.get(name)
+            if station is None:
+                return False
+            deadline_ms = body.deadline_ms or station.awaited.deadline_ms
+            trigger = Trigger(body.trigger_id, body.part_id, arrived_ns, arrived_ns + deadline_ms * 1_000_000)
+            self._add(station.awaited, station.book.ask(trigger))
+            self._changed.notify_all()
         return True
 
     def settle(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -102,8 +127,8 @@ class Triggers:
         while True:
             with self._changed:
                 now_ns = time.monotonic_ns()
-                for station, book in self._books.items():
-                    self._add(station, book.expire(now_ns))
+                for station in self._stations.values():
+                    self._add(station.awaited, station.book.expire(now_ns))
                 if not self._ended:
                     if self._stop:
                         return
@@ -115,35 +140,29 @@ class Triggers:
     def stop(self, reason: End = "shutdown") -> None:
         """End everything; `run` ends when all of it is delivered."""
         with self._changed:
-            for station, book in self._books.items():
-                self._add(station, book.close(reason))
+            for station in self._stations.values():
+                self._add(station.awaited, station.book.close(reason))
             self._stop = True
             self._changed.notify_all()
 
     def _patience_s(self, now_ns: int) -> float:
-        due = [due for book in self._books.values() if (due := book.due_ns()) is not None]
+        books = [station.book for station in self._stations.values()]
+        due = [due for book in books if (due := book.due_ns()) is not None]
         return max(0.0, min((min(due) - now_ns) / 1e9, _LONGEST_WAIT_S)) if due else _LONGEST_WAIT_S
 
-    def _change(self, station: str, act: Callable[[TriggerBook], list[Ended]]) -> None:
-        with self._changed:
-            book = self._books.get(station)
-            if book is not None:  # otherwise a reload has just ended it
-                self._add(station, act(book))
-            self._changed.notify_all()
-
-    def _settled(self, station: str, trigger: str) -> bool:
-        book = self._books.get(station)  # None after a reload, which has ended its triggers
-        return book is not None and book.settle(trigger)
+    def _settled(self, name: str, trigger: str) -> bool:
+        station = self._stations.get(name)  # None after a reload, which has ended its triggers
+        return station is not None and station.book.settle(trigger)
 
     def _composed(self) -> list[Verdict]:
-        """Return the verdicts of what has ended; with the lock held, so that no station goes meanwhile."""
+        """Return the verdicts of what has ended; with the lock held."""
         ended, self._ended = self._ended, []
-        return [self._uninspected(station, one.reason, one.trigger) for station, one in ended]
+        return [awaited.uninspected(one.reason, one.trigger) for awaited, one in ended]
 
-    def _add(self, station: str, ended: Sequence[Ended]) -> None:
+    def _add(self, awaited: Awaited, ended: Sequence[Ended]) -> None:
         room = max(0, MAX_ENDED - len(self._ended))
         self.lost += max(0, len(ended) - room)
-        self._ended += [(station, one) for one in ended[:room]]
+        self._ended += [(awaited, one) for one in ended[:room]]
 
 
 def trigger_deadlines_ms(config: Config) -> dict[str, int]:
@@ -153,10 +172,10 @@ def trigger_deadlines_ms(config: Config) -> dict[str, int]:
 
 
 class _Gate:
-    """What one camera sees of it; see `camera.feed.Gate`."""
+    """What one opened camera sees of it, until another has its place; see `camera.gate.Gate`."""
 
-    def __init__(self, triggers: Triggers, station: str) -> None:
-        self._triggers, self._station = triggers, station
+    def __init__(self, triggers: Triggers, name: str) -> None:
+        self._triggers, self._name = triggers, name
 
     def wait(self, timeout_s: float) -> bool:
         changed = self._triggers._changed
@@ -171,18 +190,26 @@ class _Gate:
 
     def claim(self, captured_ns: int) -> tuple[str, str | None] | None:
         with self._triggers._changed:
-            book = self._triggers._books.get(self._station)
-            trigger = None if book is None else book.claim(captured_ns)
+            station = self._station()
+            trigger = None if station is None else station.book.claim(captured_ns)
         return None if trigger is None else (trigger.id, trigger.part_id)
 
     def unusable(self, fault: str) -> None:
         with self._triggers._changed:
-            if (book := self._triggers._books.get(self._station)) is not None:
-                book.unusable(fault)
-
-    def _wanted(self, captured_ns: int) -> bool:
-        book = self._triggers._books.get(self._station)
-        return book is not None and book.wanted(captured_ns)
+            if (station := self._station()) is not None:
+                station.book.unusable(fault)
 
     def offline(self, *, offline: bool) -> None:
-        self._triggers._change(self._station, partial(TriggerBook.camera, offline=offline))
+        with self._triggers._changed:
+            if (station := self._station()) is not None:
+                self._triggers._add(station.awaited, station.book.camera(offline=offline))
+                self._triggers._changed.notify_all()
+
+    def _wanted(self, captured_ns: int) -> bool:
+        station = self._station()
+        return station is not None and station.book.wanted(captured_ns)
+
+    def _station(self) -> _Station | None:
+        """Return the station while this is its gate; with the lock held."""
+        station = self._triggers._stations.get(self._name)
+        return station if station is not None and station.gate is self else None

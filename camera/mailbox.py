@@ -14,6 +14,9 @@ STOP_CHECK_S = 0.2
 class Mailbox:
     """When a slot is full, the newest frame wins and the lost one is counted; `put_waiting` waits instead.
 
+    The picture of a trigger is pushed out by nothing. Who was told to stop puts nothing more: the station may
+    be another one's by then.
+
     Owns the slots. Any thread may call anything; one thread takes.
     """
 
@@ -54,16 +57,20 @@ class Mailbox:
             return self._ended()
 
     def dropped(self, station: str) -> int:
-        """Count the frames of `station` that a newer one pushed out, or that came after the close."""
+        """Count the frames of `station` that another one pushed out or kept out, or that came too late."""
         with self._changed:
             return self._dropped.get(station, 0)
 
-    def put(self, frame: Frame) -> None:
-        """Put a live frame: the newest wins, without waiting."""
+    def put(self, frame: Frame, stop: Event | None = None) -> None:
+        """Put a live frame: the newest wins, without waiting; nothing where `stop` came first."""
         with self._changed:
-            if frame.station in self._slots or self._closed:
+            if stop is not None and stop.is_set():
+                return
+            before = self._slots.get(frame.station)
+            if before is not None or self._closed:
                 self._dropped[frame.station] = self._dropped.get(frame.station, 0) + 1
-            if not self._closed:
+            claimed = before is not None and before.trigger is not None
+            if not self._closed and not claimed:
                 self._slots[frame.station] = frame
                 self._changed.notify_all()
 

@@ -18,7 +18,7 @@ from mqtt_peers import wait_until
 from agent.config import Config
 from agent.sparkplug import Sparkplug
 from agent.sparkplug_metrics import NodeNow
-from camera.feed import FeedStats
+from camera.feed_stats import FeedStats
 
 GROUP, NODE = "Paint Shop", "agent"
 _METRIC = {1: "name", 2: "alias", 3: "timestamp", 4: "datatype", 5: "is_historical", 7: "is_null"}

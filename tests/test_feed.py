@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import socket
 import subprocess
 import sys
@@ -12,16 +14,21 @@ from threading import Event
 
 import numpy as np
 import pytest
+from mqtt_peers import wait_until
 from PIL import Image as Pillow
 
-from camera.feed import Feed, FeedSettings
+from agent.triggers import Awaited, Triggers
+from camera.feed import Feed
+from camera.feed_stats import Past
 from camera.frame import Capture, Fault, Frame
 from camera.mailbox import Mailbox
 from camera.preprocess import Preprocess, prepare
 from camera.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.source import Source, SourceStats, open_source, stamp
+from camera.view import FeedSettings
 
 SPEC = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+NOBODY = Past()
 
 
 class Pictures:
@@ -183,6 +190,231 @@ def test_stop_ends_a_feed_that_waits_for_the_inspector():
     assert feed.join(10)
     mailbox.take(1, 0)
     assert mailbox.ended
+
+
+class Hand:
+    """A source that yields what a test hands it, when it does; it lets go when the test says so."""
+
+    def __init__(self, live: bool = True) -> None:
+        self.live = live
+        self.stats = SourceStats(connected=True)
+        self.let_go = Event()
+        self._given: queue.Queue[Capture | None] = queue.Queue()
+
+    def give(self, *captures: Capture | None) -> None:
+        for capture in captures:
+            self._given.put(capture)
+
+    def captures(self, stop: Event) -> Iterator[Capture]:
+        while not (stop.is_set() and self.let_go.is_set()):
+            with contextlib.suppress(queue.Empty):
+                capture = self._given.get(timeout=0.01)
+                if capture is None:
+                    return
+                yield capture
+
+
+class Site:
+    """A station with triggers, its mailbox, and the results that have no picture."""
+
+    def __init__(self) -> None:
+        self.mailbox, self.crashes = Mailbox(), list[BaseException]()
+        self.ended: list[tuple[str, str]] = []
+        self.triggers = Triggers(lambda verdicts: None)
+        self.use()
+
+    def use(self, *anew: str) -> None:
+        awaited = Awaited(60_000, lambda reason, trigger: self.ended.append((trigger.id, reason)))
+        self.triggers.use({"top": awaited}, anew)
+
+    def feed(self, source: Source, before: Feed | Past = NOBODY) -> Feed:
+        settings = FeedSettings(gate=self.triggers.gate("top"))
+        feed = Feed("top", source, self.mailbox, SPEC, settings, on_crash=self.crashes.append, before=before)
+        feed.start()
+        return feed
+
+    def ask(self, name: str) -> None:
+        assert self.triggers.receive("top", f'{{"trigger_id": "{name}"}}'.encode())
+        with self.triggers._changed:
+            self.triggers._composed()
+
+    def taken(self) -> str | None:
+        """Return the trigger of the next frame that has one."""
+        until_s = time.monotonic() + 30
+        while time.monotonic() < until_s:
+            for frame in self.mailbox.take(8, 0.5):
+                if frame.trigger is not None:
+                    return frame.trigger
+        return None
+
+
+def picture(seed: int) -> Capture:
+    return stamp(texture(seed))
+
+
+def test_a_claimed_picture_is_inspected_though_the_camera_goes_right_behind_it():
+    """That the camera is gone is told behind it, not in its place."""
+    site, source = Site(), Hand()
+    feed = site.feed(source)
+    site.ask("t")
+    source.give(picture(1), stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
+    wait_until(lambda: feed.snapshot().frames == 2)
+    frames = []
+    while len(frames) < 2:
+        frames += site.mailbox.take(8, 5)
+    assert [(frame.trigger, frame.quality.fault) for frame in frames] == [
+        ("t", None),
+        (None, Fault.CAMERA_OFFLINE),
+    ]
+    assert site.ended == []
+    source.let_go.set()
+    feed.stop()
+    assert feed.join(10)
+    assert site.crashes == []
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["camera", "folder"])
+@pytest.mark.parametrize("late", [True, False], ids=["late", "in time"])
+def test_an_old_feed_has_no_say_at_a_station_that_has_another(live, late, monkeypatch):
+    """However late it ends, and whether it was offline then: triggers go to the new camera."""
+    monkeypatch.setattr("camera.feed.LEAVE_S", 0.2)
+    site, first, second = Site(), Hand(), Hand(live)
+    old = site.feed(first)
+    first.give(picture(1), stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
+    wait_until(lambda: old.snapshot().frames == 2)
+    site.mailbox.take(8, 5)
+    site.ask("gone")
+    assert site.ended == [("gone", "camera_offline")]
+
+    site.use("top")
+    old.stop()
+    if not late:
+        first.let_go.set()
+    new = site.feed(second, before=old)
+    if live:
+        second.give(picture(2))
+        wait_until(lambda: new.snapshot().frames == 3)
+    if late:
+        first.give(picture(3), stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
+        first.let_go.set()
+    assert old.join(10)
+
+    for number in range(3):
+        site.ask(f"t{number}")
+        second.give(picture(10 + number))
+        assert site.taken() == f"t{number}"
+    assert site.ended == [("gone", "camera_offline")]
+    assert new.snapshot().last_fault is None
+    second.let_go.set()
+    new.stop()
+    assert new.join(10)
+    assert site.crashes == []
+
+
+def test_counters_and_numbers_go_on_behind_another_camera():
+    """Also while the old one is waited for, and at a station that was away for a while."""
+    mailbox, crashes = Mailbox(), []
+    first, second, third = Hand(), Hand(), Hand()
+    first.stats = SourceStats(connected=True, dropped=2, reconnects=3, stalls=4)
+
+    def made(source: Hand, before: Feed | Past = NOBODY) -> Feed:
+        feed = Feed("top", source, mailbox, SPEC, on_crash=crashes.append, before=before)
+        feed.start()
+        return feed
+
+    def counted(feed: Feed) -> tuple[int, ...]:
+        stats = feed.snapshot()
+        return stats.frames, stats.dropped, stats.reconnects, stats.stalls
+
+    old = made(first)
+    first.give(picture(1))
+    assert mailbox.take(1, 20)[0].number == 1
+    old.stop()
+    new = made(second, old)
+    assert counted(new) == (1, 2, 3, 4)
+    first.let_go.set()
+    second.give(picture(2))
+    assert mailbox.take(1, 20)[0].number == 2
+    assert counted(new) == (2, 2, 3, 4)
+    second.let_go.set()
+    new.stop()
+    assert new.join(10)
+    back = made(third, new.past())
+    third.give(picture(3))
+    assert mailbox.take(1, 20)[0].number == 3
+    assert counted(back) == (3, 2, 3, 4)
+    third.let_go.set()
+    back.stop()
+    assert back.join(10)
+    assert crashes == []
+
+
+def test_captures_are_counted_whether_anybody_wants_them_or_not():
+    """Numbers of frames stay those of what was let through: what learns knows parts by them."""
+    site, source = Site(), Hand()
+    feed = site.feed(source)
+    source.give(*map(picture, range(3)))
+    wait_until(lambda: feed.snapshot().frames == 3)
+    assert site.mailbox.take(8, 0) == []
+    site.ask("t")
+    source.give(picture(4))
+    (frame,) = site.mailbox.take(8, 20)
+    assert (frame.number, frame.trigger, feed.snapshot().frames) == (1, "t", 4)
+    assert feed.snapshot().fps > 0.3
+    source.let_go.set()
+    feed.stop()
+    assert feed.join(10)
+
+
+def test_a_camera_that_is_back_is_well_though_nobody_wants_a_picture():
+    site, source = Site(), Hand()
+    feed = site.feed(source)
+    source.give(stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
+    wait_until(lambda: feed.snapshot().last_fault is Fault.CAMERA_OFFLINE)
+    source.give(picture(1))
+    wait_until(lambda: feed.snapshot().last_fault is None)
+    source.let_go.set()
+    feed.stop()
+    assert feed.join(10)
+
+
+def test_a_gate_that_is_new_hears_of_a_camera_that_is_gone():
+    """Triggers are answered at once, not at their deadlines, where a reload makes a dead station wait."""
+    site, source = Site(), Hand()
+    feed = Feed("top", source, site.mailbox, SPEC, on_crash=site.crashes.append)
+    feed.start()
+    source.give(stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
+    assert site.mailbox.take(8, 20)
+    source.stats = SourceStats()
+    feed.use(FeedSettings(gate=site.triggers.gate("top")))
+    site.ask("t")
+    assert site.ended == [("t", "camera_offline")]
+    source.stats = SourceStats(connected=True)
+    source.give(picture(1))
+    wait_until(lambda: feed.snapshot().frames == 2)
+    site.ask("u")
+    source.give(picture(2))
+    assert site.taken() == "u"
+    source.let_go.set()
+    feed.stop()
+    assert feed.join(10)
+
+
+def test_a_shorter_interval_is_in_force_from_the_next_picture_on():
+    """Not only once the longer one is over."""
+    mailbox, source, crashes = Mailbox(), Hand(), []
+    feed = Feed("top", source, mailbox, SPEC, FeedSettings(every_s=3600.0), on_crash=crashes.append)
+    feed.start()
+    source.give(picture(1), picture(2))
+    wait_until(lambda: feed.snapshot().frames == 2)
+    assert [frame.number for frame in mailbox.take(8, 5)] == [1]
+    feed.use(FeedSettings(every_s=0.001))
+    source.give(picture(3))
+    assert [frame.number for frame in mailbox.take(8, 20)] == [2]
+    source.let_go.set()
+    feed.stop()
+    assert feed.join(10)
+    assert crashes == []
 
 
 LEAVING = """

@@ -13,8 +13,9 @@ from camera.frame import Frame, Quality
 from camera.mailbox import Mailbox
 
 
-def frame(station: str, number: int) -> Frame:
-    return Frame(station, number, datetime.now(UTC), time.monotonic_ns(), None, None, Quality())
+def frame(station: str, number: int, trigger: str | None = None) -> Frame:
+    now = datetime.now(UTC), time.monotonic_ns()
+    return Frame(station, number, *now, None, None, Quality(), trigger=trigger)
 
 
 def opened(*stations: str) -> Mailbox:
@@ -151,3 +152,24 @@ def test_close_wakes_the_inspector():
     mailbox.put(frame("top", 1))
     assert mailbox.dropped("top") == 1
     assert mailbox.ended
+
+
+def test_the_picture_of_a_trigger_is_pushed_out_by_nothing():
+    """Not by newer pictures of a station that has just become continuous; these are counted."""
+    mailbox = opened("top")
+    mailbox.put(frame("top", 1, "t1"))
+    mailbox.put(frame("top", 2))
+    mailbox.put(frame("top", 3, "t3"))
+    assert numbers(mailbox.take(8, 1)) == [("top", 1)]
+    assert mailbox.dropped("top") == 2
+
+
+def test_who_was_told_to_stop_puts_nothing_more():
+    """However it puts: the station is another one's by then, whose frame stays."""
+    mailbox, stop = opened("top"), Event()
+    stop.set()
+    mailbox.put(frame("top", 7))
+    mailbox.put(frame("top", 1), stop)
+    assert not mailbox.put_waiting(frame("top", 2), stop)
+    assert numbers(mailbox.take(8, 1)) == [("top", 7)]
+    assert mailbox.dropped("top") == 0

@@ -1,0 +1,80 @@
+"""What one station is judged with, and what can be said of a part there without a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from agent.config import Recipe
+from agent.handover import Witnessed
+from agent.ids import ulid
+from agent.predictor import Predictor
+from agent.trigger_book import Trigger
+from agent.verdict import Decision, Outcome, Provenance, Verdict
+from camera.frame import Quality
+from camera.settings import QualityLimits
+
+
+@dataclass(frozen=True, slots=True)
+class StationPlan:
+    """Everything that judging one station's frames needs.
+
+    Attributes:
+        provenance: of the verdicts of `frozen`; another predictor puts its own number in.
+        limits: when a frame is too old to be inspected.
+        frozen: the model as it was trained, at the commissioned operating point.
+        answering: what to judge with now, complete; asked once per batch, in the loop.
+        shadow: share of the frames that the frozen model sees too where something else answers.
+        witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
+    """
+
+    recipe_name: str
+    recipe: Recipe
+    provenance: Provenance
+    limits: QualityLimits
+    frozen: Predictor
+    answering: Callable[[], Predictor]
+    witness: Callable[[Witnessed], None] | None = None
+    shadow: float = 1.0
+
+    def made_by(self, predictor: Predictor | None) -> Provenance:
+        """Return what made a verdict; what is not inspected is in the name of what would have answered."""
+        predictor = predictor or self.answering()
+        return replace(
+            self.provenance,
+            adapter=predictor.number,
+            adapter_digest=predictor.adapter.digest,
+            offset=predictor.offset,
+        )
+
+
+def uninspected(agent: str, station: str, plan: StationPlan, reason: str, trigger: Trigger) -> Verdict:
+    """Return the result of a trigger that has no picture; any thread may ask.
+
+    Args:
+        agent: id of the agent.
+        station: name of the station.
+        plan: of the station, which may be gone by now.
+        reason: why there is no picture.
+        trigger: that ended.
+    """
+    now = datetime.now(UTC)
+    waited_ms = (time.monotonic_ns() - trigger.arrived_ns) / 1e6
+    return Verdict(
+        event_id=ulid(),
+        agent=agent,
+        station=station,
+        captured_at=now - timedelta(milliseconds=waited_ms),
+        decided_at=now,
+        part_id=trigger.part_id,
+        recipe=plan.recipe_name,
+        decision=Decision(Outcome.NOT_INSPECTED, reason),
+        source=None,
+        provenance=plan.made_by(None),
+        quality=Quality(),
+        wait_ms=waited_ms,
+        infer_ms=0.0,
+        trigger=trigger.id,
+    )
