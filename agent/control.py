@@ -26,8 +26,6 @@ from agent.triggers import Triggers
 from agent.verbs import Verbs
 
 _INTRODUCE_S = 60.0
-_PROTOCOL_BYTES = 66_000
-"""What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
 
 
 class Control:
@@ -61,8 +59,7 @@ class Control:
             filters = Dispatcher.filters(self._own)
         if homeassistant.enabled:
             watched.append(f"{homeassistant.discovery_prefix}/status")
-        largest = 2 * settings.commands.max_payload_kb * 1024 + _PROTOCOL_BYTES
-        return Inlet(filters, self._receive, largest, tuple(watched)) if settings.enabled else None
+        return Inlet(filters, self._receive, tuple(watched)) if settings.enabled else None
 
     def begin(
         self,

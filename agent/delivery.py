@@ -11,7 +11,7 @@ from agent import payloads
 from agent.board import Board
 from agent.dialing import Dialing
 from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.mqtt import Link, LinkState, Protocol, largest_inbound, tls_context
 from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.repeats import Repeats
@@ -288,6 +288,7 @@ class Delivery:
         assert self._mqtt is not None
         assert self._dialing is not None
         self._dialing.use(mqtt)
+        self._next_drain_at = 0.0  # a wait by another pace may be a long one
         if _way(mqtt) != _way(self._mqtt):
             self._dialing = Dialing(mqtt)
             if self._link is not None:
@@ -348,6 +349,7 @@ class Delivery:
         return Message(self._result_topic(station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
 
 
-def _way(mqtt: MqttSettings) -> dict[str, object]:
+def _way(mqtt: MqttSettings) -> tuple[object, ...]:
     """Return what a connection is made with."""
-    return mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s", "commands"})
+    made = mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s", "commands"})
+    return made, largest_inbound(mqtt)

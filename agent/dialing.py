@@ -36,7 +36,9 @@ class Dialing:
         return now >= self._retry_at
 
     def use(self, mqtt: MqttSettings) -> None:
-        """Wait as these settings say, for the same broker."""
+        """Wait as these settings say, for the same broker; where they say it otherwise, try at once."""
+        if mqtt.reconnect != self._mqtt.reconnect:
+            self._delay_s = self._retry_at = 0.0
         self._mqtt = mqtt
 
     def up_s(self, now: float) -> float:

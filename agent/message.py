@@ -51,12 +51,10 @@ class Inlet:
         filters: topic filters, subscribed to at QoS 1 at every connection; retained messages show as such.
         watched: the same, but what comes while we are here does not show as retained.
         receive: takes each message, in paho's thread: it must be quick and raise nothing.
-        largest: bytes of a packet beyond which an MQTT 5 broker is not to send it to us.
     """
 
     filters: tuple[str, ...]
     receive: Callable[[Inbound], None]
-    largest: int
     watched: tuple[str, ...] = ()
 
     @property

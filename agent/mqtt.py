@@ -39,6 +39,8 @@ _TAKEN_OVER = 0x8E
 _UNLIMITED = 65_535
 _LARGEST = 268_435_460
 """Bytes of the largest packet that MQTT can say."""
+_PROTOCOL_BYTES = 66_000
+"""What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
 _ANSWER_S = 2.0
 _WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
 
@@ -116,7 +118,7 @@ class Link:
         properties = None
         if self.protocol == 5 and self._inlet is not None:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = self._inlet.largest
+            properties.MaximumPacketSize = largest_inbound(self._settings)
         self._client.connect_async(
             self._settings.host, self._settings.port, int(self._settings.keepalive_s), properties=properties
         )
@@ -251,6 +253,14 @@ class Link:
             self.reason = reason
             self.state = LinkState.DOWN
             self._wake()
+
+
+def largest_inbound(settings: MqttSettings) -> int:
+    """Return the bytes of a packet beyond which an MQTT 5 broker is not to send it to us.
+
+    Twice what is obeyed, so that who sends a little too much is told so.
+    """
+    return 2 * settings.commands.max_payload_kb * 1024 + _PROTOCOL_BYTES
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:

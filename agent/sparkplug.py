@@ -24,7 +24,7 @@ from agent.sparkplug_host import PrimaryHost
 from agent.sparkplug_metrics import DEVICE, NodeNow, Reading, Readings, nothing, of_camera, of_node
 from agent.sparkplug_node import REBIRTH, EdgeNode
 from agent.sparkplug_payload import PayloadError, decode, require_protobuf
-from camera.feed import FeedStats
+from camera.feed_stats import FeedStats
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,6 @@ _TICK_S = 0.25
 _CAMERA_EVERY_S = 10.0
 _REBIRTHS_PER_S = 1.0
 _COMPLAINTS_PER_S = 0.1
-_PROTOCOL_BYTES = 66_000
-"""What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
-
 _Compose = Callable[[str, Sequence[Readings], int], list[Message]]
 
 
@@ -130,7 +127,7 @@ class Sparkplug:
         self._inbox.take()  # what came over another one
         self._largest = mqtt.commands.max_payload_kb * 1024
         filters = [self._node.topic("NCMD"), *([self._host.topic] if self._host.topic else [])]
-        return Inlet(tuple(filters), self._receive, self._largest + _PROTOCOL_BYTES)
+        return Inlet(tuple(filters), self._receive)
 
     def _receive(self, inbound: Inbound) -> None:
         """Take a message over, from the connection's thread; a too large one is cut, to be refused."""
@@ -240,6 +237,8 @@ class Sparkplug:
         for station in self._node.devices:
             if station not in feeds or not _alive(feeds[station]):
                 self._connection.publish(self._node.device_death(station, _now_ms()))
+        for station in self._stations.keys() - feeds.keys():
+            del self._stations[station]  # another one of its name begins with nothing
         if now - self._camera_at < _CAMERA_EVERY_S:
             return
         self._camera_at = now

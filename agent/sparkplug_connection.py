@@ -89,6 +89,7 @@ class Connection:
             if _way(mqtt) != _way(self._mqtt):
                 self.leave()
                 self._dialing = Dialing(mqtt)
+            self._dialing.use(mqtt)
             self._mqtt, self._access = mqtt, access
         link = self._link
         if link is None:

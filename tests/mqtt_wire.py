@@ -167,6 +167,7 @@ class Witness:
     keepalive_s: float = 0.0
     window: int = 65_535
     largest: int = 268_435_460
+    takes: object = None
     max_qos: int = 2
     keeps: bool = True
     flying: set[int] = field(default_factory=set)
@@ -238,7 +239,7 @@ class Witness:
         self.check("MQTT-3.1.2-3", not flags & 1)
         self.keepalive_s = float(reader.number(2))
         if self.version == 5:
-            reader.properties(CONNECT)
+            self.takes = reader.properties(CONNECT).get(39)
         reader.text()
         self.check("MQTT-3.1.2-12", flags >> 3 & 3 != 3)
         if flags & 4:
