@@ -40,7 +40,7 @@ class Body(BaseModel):
     """What every command may carry.
 
     Attributes:
-        transaction: echoed in the answer; the same one is not obeyed twice.
+        transaction: echoed in the answer; the same command with the same one is not obeyed twice.
         user: who asks; the audit trail says ``mqtt:<user>``.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections import OrderedDict
@@ -25,7 +26,7 @@ from agent.payloads import JSON
 log = logging.getLogger(__name__)
 
 REMEMBERED = 1000
-"""Transactions whose answers are kept, so that a command that comes twice is obeyed once."""
+"""Commands whose answers are kept, so that one that comes twice is obeyed once."""
 ANSWER_EXPIRY_S = 60
 """An answer is of no use to a client who comes back later than this."""
 _REFUSALS_A_TURN = 64
@@ -36,7 +37,6 @@ Handler = Callable[[Command], "Answer | Future[Answer]"]
 """Does what a command asks; one that has to wait for another thread gives a future."""
 Record = Callable[[str, str, str, Any, Any], object]
 """Adds to the agent's audit trail: event, actor, why, before, after."""
-_Key = tuple[str, str | None, str]
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Dispatcher:
         self._record = record
         self._inbox = Inbox()
         self._pace = Pace(self._settings.per_s)
-        self._answers: OrderedDict[_Key, Answer | None] = OrderedDict()
+        self._answers: OrderedDict[str, Answer | None] = OrderedDict()
         self._waiting: list[tuple[Future[Answer], Command, float]] = []
         self._told_at = float("-inf")
         self._told_retained = False
@@ -255,6 +255,19 @@ class Dispatcher:
             )  # fmt: skip
 
 
-def _key(command: Command) -> _Key | None:
-    transaction = command.body.transaction
-    return None if transaction is None else (command.verb, command.station, transaction)
+def _key(command: Command) -> str | None:
+    """Return what a command that comes again is known by; None where it cannot be.
+
+    Clients choose transactions without knowing of each other, and MQTT does not tell who has published. So
+    another command, user, response topic or correlation is another command, whatever its transaction.
+    """
+    if command.body.transaction is None:
+        return None
+    known = (
+        command.verb,
+        command.station,
+        command.body.model_dump_json(),
+        command.reply.topic,
+        command.reply.correlation,
+    )
+    return hashlib.sha256(repr(known).encode()).hexdigest()

@@ -189,6 +189,42 @@ def test_the_same_transaction_is_obeyed_once_and_answered_alike() -> None:
     assert len(site.audit) == 1
 
 
+@pytest.mark.parametrize(
+    ("topic", "body", "more"),
+    [
+        ("adapter/reset", {"station": "top", "user": "eve"}, {}),
+        ("adapter/reset", {"station": "side"}, {}),
+        ("adapter/reset", {"station": "top", "why": "another"}, {}),
+        ("adapter/freeze", {"station": "top"}, {}),
+        ("adapter/reset", {"station": "top"}, {"response_topic": "plant/mes"}),
+        ("adapter/reset", {"station": "top"}, {"response_topic": "plant/hmi", "correlation": b"2"}),
+        ("adapter/reset", {"station": "top"}, {"correlation": b"1"}),
+    ],
+    ids=["user", "station", "body", "verb", "response topic", "correlation", "no response topic"],
+)
+def test_an_equal_transaction_of_another_client_is_another_command(topic: str, body: Any, more: Any) -> None:
+    """Clients count from one without knowing of each other: each command is obeyed and answered."""
+    site = Site()
+    first = heard(
+        "cmd/request/adapter/reset",
+        {"station": "top", "transaction": "1"},
+        response_topic="plant/hmi",
+        correlation=b"1",
+    )
+    other = heard(f"cmd/request/{topic}", {**body, "transaction": "1"}, **more)
+    site.hear(first, other, first, other)
+    assert len(site.obeyed) == 2
+    assert len(site.audit) == 2
+
+
+def test_a_command_that_comes_again_is_known_however_it_is_written() -> None:
+    """A client that asks again may write its JSON in another order."""
+    site = Site()
+    site.hear(heard("cmd/request/adapter/reset", b'{"transaction": "t", "station": "top"}'))
+    site.hear(heard("cmd/request/adapter/reset", b'{ "station":"top","transaction":"t" }'))
+    assert len(site.obeyed) == 1
+
+
 def test_answers_are_remembered_for_a_thousand_transactions() -> None:
     site = Site()
     for number in range(REMEMBERED + 1):
