@@ -44,7 +44,6 @@ class Evidence:
         floor: returns how many bytes of the disk are to stay free; below it no picture is written.
 
     Attributes:
-        dropped: pictures that were to be kept and are not.
         problem: why the last one could not be written; None while all is well.
     """
 
@@ -52,7 +51,7 @@ class Evidence:
         self, files: EvidenceFiles, settings: EvidenceSettings, floor: Callable[[], int] = lambda: 0
     ) -> None:
         self.settings = settings
-        self.dropped = 0
+        self._dropped = 0
         self.problem: str | None = None
         self._files = files
         self._floor = floor
@@ -61,6 +60,11 @@ class Evidence:
         self._written: deque[Written] = deque()
         self._in_hand = False
         self._ended = False
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that were to be kept and are not, those without their result included; any thread."""
+        return self._dropped + self._files.discarded
 
     def offer(self, frame: Frame, verdict: Verdict) -> None:
         """Take a picture where it is to be kept; from the inspector's thread, at once.
@@ -76,7 +80,7 @@ class Evidence:
             self._offers.append(_Offer(rank, verdict.event_id, frame.image))
             if len(self._offers) > MAX_PICTURES:
                 self._offers.remove(min(self._offers, key=lambda offer: (offer.rank, offer.event_id)))
-                self.dropped += 1
+                self._dropped += 1
             self._changed.notify_all()
 
     def take(self) -> list[Written]:
@@ -97,11 +101,6 @@ class Evidence:
         """Return what was written and not taken yet; any thread may ask."""
         with self._changed:
             return list(self._written)
-
-    def lost(self, count: int) -> None:
-        """Count pictures whose result never came to be stored; for the publisher."""
-        with self._changed:
-            self.dropped += count
 
     def end(self) -> None:
         """Let `run` end once what was offered is written; from any thread."""
@@ -126,7 +125,7 @@ class Evidence:
                     self._in_hand = True
                     return self._offers.pop(0)
                 if self._ended:
-                    self.dropped += len(self._offers)
+                    self._dropped += len(self._offers)
                     return None
                 self._changed.wait(_TAKE_S)
 
@@ -140,14 +139,14 @@ class Evidence:
             return
         self._files.stage(offer.event_id, jpeg)
         if self.problem is not None:
-            log.info("evidence: pictures are kept again, %d were not", self.dropped)
+            log.info("evidence: pictures are kept again, %d were not", self._dropped)
             self.problem = None
         with self._changed:
             self._written.append(Written(offer.event_id, len(jpeg)))
 
     def _give_up(self, problem: str) -> None:
         with self._changed:
-            self.dropped += 1
+            self._dropped += 1
         if self.problem is None:
             log.warning("evidence: %s", problem)
         self.problem = problem

@@ -29,9 +29,13 @@ class EvidenceFiles:
 
     Args:
         data: the data folder.
+
+    Attributes:
+        discarded: pictures that went because their result was lost, since the start.
     """
 
     def __init__(self, data: Path) -> None:
+        self.discarded = 0
         self.root = data / FOLDER
         self._new = self.root / _NEW
 
@@ -83,8 +87,9 @@ class EvidenceFiles:
         (self._new / place.name).replace(place)
 
     def discard(self, event_id: str) -> None:
-        """Remove a staged picture that nobody will record."""
+        """Remove a staged picture that nobody will record, and count it."""
         (self._new / f"{event_id}.jpg").unlink(missing_ok=True)
+        self.discarded += 1
 
     def remove(self, station: str, day: str, event_id: str) -> None:
         """Remove a picture, and its folder where that was the last one."""

@@ -189,6 +189,27 @@ def test_a_picture_waits_for_its_result_and_goes_without_it(tmp_path: Path) -> N
     assert check(tmp_path).problems == ()
 
 
+def test_a_picture_whose_result_was_lost_is_counted(tmp_path: Path) -> None:
+    """It was to be kept and is not, like one that the disk or the queue gave up."""
+    store = a_store(tmp_path)
+    evidence = Evidence(store.files, ALL)
+    publisher = publisher_with(store, evidence)
+    lost, kept = judged("fail"), judged("fail")
+    publisher.put([kept])
+    for part in (lost, kept):
+        evidence.offer(a_frame(part), part)
+    threads = [threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: publisher.stats().pictures_dropped == 1)
+    wait_until(lambda: pictures_in(tmp_path) == {kept.event_id})
+    evidence.end()
+    publisher.stop(5, availability("stopped"))
+    for thread in threads:
+        thread.join(20)
+    assert publisher.stats().pictures_dropped == 1
+
+
 def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
     """Through both threads: every result that was to have a picture has one."""
     store = a_store(tmp_path)
