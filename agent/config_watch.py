@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from watchfiles import watch
 from watchfiles._rust_notify import WatchfilesRustInternalError
+
+from agent.yamltree import MAX_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class ConfigWatch:
     def __init__(self, path: Path, known: str, on_change: Callable[[], None]) -> None:
         self.problem: str | None = None
         self._path = path.absolute()
-        self._known = hashlib.sha256(known.encode()).digest()
+        self._known = _digest(known.encode())
         self._on_change = on_change
         self._stop = threading.Event()
 
@@ -73,9 +76,15 @@ class ConfigWatch:
     def _look(self) -> None:
         try:
             with self._path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
+                content = _digest(file.read(MAX_BYTES + 1))  # a larger one is refused, whatever it says
         except FileNotFoundError:
             return  # between two steps of an editor; one that is deleted for good changes nothing
         if content != self._known:
             self._known = content
             self._on_change()
+
+
+def _digest(content: bytes) -> bytes:
+    """Return what tells two contents apart; how an editor marks the encoding and ends lines does not."""
+    text = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    return hashlib.sha256(text).digest()
