@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -18,13 +18,11 @@ from prometheus_client.registry import Collector
 
 from agent.config import MetricsSettings
 from agent.errors import ConfigError
+from agent.http_server import BoundedHandler, BoundedServer
 from agent.names import LOOPBACK
 from agent.payloads import JSON
 
 log = logging.getLogger(__name__)
-
-_PATIENCE_S = 5.0
-"""With one client; requests are answered one after the other, so that nobody can open threads here."""
 
 _LEVELS = ("ok", "degraded", "down")
 
@@ -53,11 +51,31 @@ def _of_the_agent(now: JSON) -> Iterator[Metric]:
         "published": "Verdicts that the broker has acknowledged.",
         "lost": "Verdicts that never reached the disk.",
         "given_up": "Verdicts on disk whose delivery was given up.",
+        "too_large": "Verdicts on disk that the broker cannot take.",
     }
     for name, what in told.items():
         yield CounterMetricFamily(f"mekiki_results_{name}", what, results[name])
     yield GaugeMetricFamily("mekiki_results_waiting", "Verdicts not yet delivered.", results["waiting"])
     yield from _of_storage(now["storage"])
+    yield from _of_commands(now.get("commands"))
+
+
+def _of_commands(commands: JSON | None) -> Iterator[Metric]:
+    """Yield what became of messages to the agent; nothing where it listens to none."""
+    if commands is None:
+        return
+    counters = {
+        "received": "Messages that came, one that came twice counts twice.",
+        "obeyed": "Commands that were carried out.",
+        "refused": "Messages that were refused.",
+        "unanswered": "Messages that were too many to be answered.",
+        "retained": "Retained messages, which are ignored.",
+    }
+    for name, what in counters.items():
+        yield CounterMetricFamily(f"mekiki_commands_{name}", what, commands[name])
+    yield CounterMetricFamily(
+        "mekiki_triggers_lost", "Triggers that got no result.", commands["triggers_lost"]
+    )
 
 
 def _of_storage(storage: JSON) -> Iterator[Metric]:
@@ -86,8 +104,15 @@ def _of_storage(storage: JSON) -> Iterator[Metric]:
 def _of_cameras(stations: JSON) -> Iterator[Metric]:
     up = GaugeMetricFamily("mekiki_camera_connected", "Whether pictures are coming.", labels=["station"])
     rate = GaugeMetricFamily("mekiki_camera_fps", "Captures a second over 10 s.", labels=["station"])
+    seen = {
+        name: GaugeMetricFamily(f"mekiki_camera_{name}", what, labels=["station"])
+        for name, what in (
+            ("luma", "Mean brightness of the last picture, 0 to 255."),
+            ("sharpness", "Variance of the Laplacian of the last picture."),
+        )
+    }
     counters = {
-        "frames": "Captures, those without a picture included.",
+        "frames": "Captures, those without a picture and those that nobody wanted included.",
         "dropped": "Pictures that a newer one pushed out before they were inspected.",
         "reconnects": "Times that the camera delivered again after it was offline.",
         "stalls": "Times that it stayed silent for its read time-out.",
@@ -101,7 +126,10 @@ def _of_cameras(stations: JSON) -> Iterator[Metric]:
         rate.add_metric([station], found["fps"])
         for name, family in families.items():
             family.add_metric([station], found[name])
-    yield from (up, rate, *families.values())
+        for name, gauge in seen.items():
+            if found[name] is not None:
+                gauge.add_metric([station], found[name])
+    yield from (up, rate, *seen.values(), *families.values())
 
 
 def _of_verdicts(stations: JSON) -> Iterator[Metric]:
@@ -123,11 +151,11 @@ def _of_verdicts(stations: JSON) -> Iterator[Metric]:
 
 @contextmanager
 def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iterator[int]:
-    """Serve ``GET /metrics`` in a thread of its own; yields the port.
+    """Serve ``GET /metrics`` in threads of its own; yields the port.
 
     Args:
         settings: where, and with which token.
-        stats: returns what ``P/stats`` says; called in that thread.
+        stats: returns what ``P/stats`` says; called in threads of the server.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -136,7 +164,7 @@ def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iter
     registry.register(_Stats(stats))
     app = _guarded(make_wsgi_app(registry), settings)
     try:
-        server = make_server(settings.host, settings.port, app, handler_class=_Handler)
+        server = make_server(settings.host, settings.port, app, BoundedServer, BoundedHandler)
     except (OSError, UnicodeError) as error:
         where = f"{settings.host}:{settings.port}"
         why = getattr(error, "strerror", None) or error
@@ -151,13 +179,6 @@ def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iter
     finally:
         server.shutdown()
         server.server_close()
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_S
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: a scrape is no fact worth a line."""
 
 
 def _guarded(app: Callable[..., Any], settings: MetricsSettings) -> Callable[..., Any]:

@@ -9,40 +9,57 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
+from mqtt_peers import SCHEMAS, Subscriber, free_port, mosquitto, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr, ValidationError
 from test_daemon import at, running, write_config
 from verdicts import a_verdict
 
+from agent.board import Board
 from agent.config import MetricsSettings
 from agent.configfile import load
 from agent.daemon import Daemon
+from agent.dispatcher import Dispatcher
 from agent.errors import ConfigError
+from agent.http_server import MAX_CLIENTS
 from agent.metrics import metrics_server
-from agent.payloads import JSON
+from agent.mqtt_settings import MqttSettings
+from agent.payloads import JSON, stats
+from agent.publisher import PublisherStats
 from agent.tally import BOUNDS_MS, Tally
+from camera.feed_stats import FeedStats
 
 TOKEN = "a token that is long enough"
 NOW: JSON = {
     "health": "degraded",
-    "results": {"stored": 3, "published": 2, "waiting": 1, "lost": 0, "given_up": 0},
+    "results": {"stored": 3, "published": 2, "waiting": 1, "lost": 0, "given_up": 0, "too_large": 0},
     "storage": {
         "database_bytes": 9, "images": 2, "image_bytes": 5, "images_dropped": 1, "oldest_at": None,
         "purging": True, "purged": 7, "purged_images": 0,
     },
     "stations": {},
 }  # fmt: skip
+
+
+STATION: JSON = {
+    "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0, "fault": None,
+    "luma": 1.0, "sharpness": None, **Tally().shown("line"),
+}  # fmt: skip
+LARGE = NOW | {"stations": {f"station-{number}": STATION for number in range(2000)}}
 
 
 def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
@@ -135,12 +152,132 @@ def test_an_open_address_needs_a_token() -> None:
     assert MetricsSettings(host="0.0.0.0", token=SecretStr(TOKEN)).token is not None
 
 
-def test_a_client_that_says_nothing_does_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.metrics._Handler.timeout", 0.3)
-    with metrics_server(MetricsSettings(port=0), lambda: NOW) as port, socket.socket() as silent:
-        silent.connect(("127.0.0.1", port))
-        silent.send(b"GET /metr")
+def numbers(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Return every number of the stats by its path."""
+    if isinstance(value, dict):
+        return {p: n for key, one in value.items() for p, n in numbers(one, (*path, key)).items()}
+    return {path: value} if isinstance(value, int | float) and not isinstance(value, bool) else {}
+
+
+def marked(value: Any, next_number: Iterator[int]) -> Any:
+    """Return the same stats with another number in each place."""
+    if isinstance(value, dict):
+        return {key: marked(one, next_number) for key, one in value.items()}
+    return next(next_number) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def test_every_number_of_the_stats_is_a_metric() -> None:
+    """The stats of an agent with everything in them: none of their numbers is on one surface only."""
+    feed = FeedStats("line", True, False, 1.0, 1, 1, 1, 1, None, 1.0, 1.0)
+    tally = Tally()
+    tally.add([a_verdict("line")])
+    told = PublisherStats(1, 1, 1, 1, 1, None, None, too_large=1)
+    now = stats("agent", datetime.now(UTC), "ok", told, [feed], tally.shown)
+    commands = Dispatcher(MqttSettings(), "agent", {}, Board(str)).shown() | {"triggers_lost": 1}
+    full = marked({**now, "commands": commands}, counting(1001))
+    SCHEMAS[full["schema"]].validate(full)
+    with metrics_server(MetricsSettings(port=0), lambda: full) as port:
+        served = {*samples(get(port)[1]).values()}
+    missing = {
+        ".".join(path)
+        for path, number in numbers(full).items()
+        if not {number, number / 1e3} & served  # milliseconds are seconds there
+    }
+    assert missing == set()
+
+
+def test_the_stats_schema_names_no_counter_that_is_not_told() -> None:
+    """What readers are promised is what the test above walks through."""
+    schema = SCHEMAS["mekiki.stats.v1"].schema["properties"]
+    with metrics_server(MetricsSettings(port=0), lambda: NOW | {"commands": COMMANDS}) as port:
+        names = {name for name, _ in samples(get(port)[1])}
+    for section in ("results", "commands"):
+        for counter in schema[section]["properties"]:
+            assert any(name.endswith((f"_{counter}_total", f"_{counter}")) for name in names), counter
+
+
+COMMANDS = dict.fromkeys(("received", "obeyed", "refused", "unanswered", "retained", "triggers_lost"), 0)
+
+
+def connections(port: int, many: int, first: bytes = b"") -> list[socket.socket]:
+    found = []
+    for _ in range(many):
+        found.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+        found[-1].sendall(first)
+    return found
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"\r\n"],
+    ids=["silent", "half a line", "half a header", "an empty line"],
+)
+def test_clients_that_never_ask_keep_nobody_out(first: bytes) -> None:
+    """However many hold their connection: the oldest of them are ended, and a scrape is answered."""
+    with metrics_server(MetricsSettings(port=0), lambda: NOW) as port:
+        idle = connections(port, 3 * MAX_CLIENTS, first)
+        try:
+            for _ in range(3):
+                assert get(port)[0] == 200
+            assert threads() <= 2 * MAX_CLIENTS + 1
+        finally:
+            for one in idle:
+                one.close()
+
+
+def threads() -> int:
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_a_client_that_drips_its_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is no reason to wait on: the whole request has its time."""
+    monkeypatch.setattr("agent.http_server._ASK_S", 0.5)
+    with metrics_server(MetricsSettings(port=0), lambda: NOW) as port:
+        (slow,) = connections(port, 1, b"GET /metrics HTTP/1.1\r\n")
+        with slow:
+            wait_until(lambda: not takes(slow, b"X"), 60)
         assert get(port)[0] == 200
+
+
+def takes(client: socket.socket, byte: bytes) -> bool:
+    """Whether a connection still takes what is dripped into it."""
+    try:
+        client.sendall(byte)
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_a_client_that_does_not_read_its_answer_keeps_nobody_out() -> None:
+    """Nor one that keeps the connection open behind it, for another request that never comes."""
+    asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
+    with metrics_server(MetricsSettings(port=0), lambda: LARGE) as port:
+        deaf = connections(port, 2 * MAX_CLIENTS, asked)
+        try:
+            for _ in range(3):
+                status, text = get(port)
+                assert (status, text.count("mekiki_camera_fps")) == (200, 2002)
+        finally:
+            for one in deaf:
+                one.close()
+
+
+def test_a_fault_of_ours_is_told_and_the_next_scrape_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    answers = iter([KeyError("bug"), NOW])
+
+    def told() -> JSON:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with metrics_server(MetricsSettings(port=0), lambda: NOW) as port:
+        assert get(port)[0] == 200
+    with metrics_server(MetricsSettings(port=0), told) as port:
+        assert get(port)[0] == 500
+        assert get(port)[0] == 200
+    assert "could not be answered" in caplog.text
+    assert "KeyError" in caplog.text
 
 
 def test_a_port_that_is_taken_is_a_bad_config(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -170,11 +307,7 @@ def test_the_steps_of_latency_add_up(latencies_ms: list[float]) -> None:
 def test_the_dashboard_asks_for_what_there_is() -> None:
     """Every metric that a panel names is one that the agent serves."""
     dashboard = json.loads((Path(__file__).parent.parent / "deploy" / "grafana" / "mekiki.json").read_text())
-    station = {
-        "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0,
-        **Tally().shown("line"),
-    }  # fmt: skip
-    station["verdicts"] = {"line": {"pass": 1}}
+    station = STATION | {"verdicts": {"line": {"pass": 1}}}
     with metrics_server(MetricsSettings(port=0), lambda: NOW | {"stations": {"line": station}}) as port:
         names = {name for name, _ in samples(get(port)[1])}
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
