@@ -64,6 +64,8 @@ class AdapterStore:
                 self._remove_halves()
         self._pointer = self._read_pointer(reading)
         self._active = self._find_active()
+        if self.found and not reading and not (folder / ACTIVE).exists():
+            self.remember(self._active.learner)  # said once; from here on it is known that the source answers
 
     def active(self) -> Active:
         """Return what answers now; any thread may ask."""

@@ -22,7 +22,7 @@ from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.seen import Seen
-from adapters.version import SOURCE
+from adapters.version import SOURCE, Version
 from agent import __version__
 from agent.answering import Answering, Ledger
 from agent.audit import Audit
@@ -194,7 +194,9 @@ def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     audit = Audit(clean.station, file.parent / "audit.jsonl")
     before = _digest_of(file)
     memory = Memory.read(store.active().learner)
-    staged = Staged(clean.digest, tuple(_records(clean, before, store.active().number, engine.source.digest)))
+    staged = Staged(
+        clean.digest, tuple(_records(clean, before, store.active().version, engine.source.digest))
+    )
     known = memory.commissioning or before or "none"
     store.remember(replace(memory, commissioning=known, staged=staged).blob())
     clean.save(file)
@@ -204,14 +206,20 @@ def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
         _say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")
 
 
-def _records(clean: Commissioning, before: str | None, version: int, source: str) -> Iterator[Record]:
+def _records(
+    clean: Commissioning, before: str | None, version: Version | None, source: str
+) -> Iterator[Record]:
     """Yield what the audit trail is to say of it."""
     at, actor = clean.made_at, whoever_asks()
-    if version != SOURCE:
+    if version is not None:
         yield trail_line(
-            at, "reset", actor, "commissioned again",
-            before={"number": version}, after={"number": SOURCE, "digest": source},
-        )  # fmt: skip
+            at,
+            "reset",
+            actor,
+            "commissioned again",
+            before={"number": version.number, "offset": version.offset},
+            after={"number": SOURCE, "digest": source, "offset": clean.offset},
+        )
     yield trail_line(
         at,
         "commissioned",

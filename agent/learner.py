@@ -31,9 +31,7 @@ from agent.execute import execute
 from agent.learner_settings import LearnerSettings, Update, why_off
 from agent.places import Met, Places
 from agent.requests import Request
-
-REMEMBERED = 10_000
-"""Parts whose answers are kept until a label comes."""
+from agent.said_parts import Said, SaidParts
 
 
 class StationLearner:
@@ -68,11 +66,10 @@ class StationLearner:
         self._buffer = Buffer(len(clean.labels), policy, seed)
         self._drift = DriftWatch(clean.drift)
         self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
-        self._turn: tuple[Turn, int] | None = None
+        self._turn: tuple[Turn | None, int] | None = None
         self.rate = RateAlarm(clean.numbers["rejects"])
-        self._said: dict[int, tuple[bool, bool, str]] = {}
-        frame = ledger.frame
-        self._episode = Episode(self._shop, since=frame, looked_at=frame, test=ledger.test)
+        self._said = SaidParts()
+        self._episode = Episode(self._shop, ledger.frame, ledger.frame, test=ledger.test)
 
     @property
     def answering(self) -> Answering:
@@ -83,11 +80,6 @@ class StationLearner:
     def state(self) -> State:
         """Of its life cycle."""
         return self._ledger.state
-
-    @property
-    def drift(self) -> DriftReport:
-        """What is known about drift."""
-        return self._drift.report
 
     @property
     def why_off(self) -> str | None:
@@ -113,29 +105,26 @@ class StationLearner:
         self._places.add(row)
         return self._drift.add(row, number, seen.at_s)
 
-    def said(self, number: int, *, adapted_fails: bool, frozen_fails: bool) -> None:
-        """Take what was said of a part: for the alarm about rejects, and until its label comes."""
+    def said(self, number: int, *, adapted_fails: bool, frozen_fails: bool, by: str | None = None) -> None:
+        """Take what was said of a part, and by which adapter; None is the one that answers now."""
         before = self.rate
         self.rate = self.rate.judged(rejected=adapted_fails)
         if self.rate.raised != before.raised:
             event = "rate_alarm" if self.rate.raised else "rate_alarm_over"
-            numbers = {"limit": self.rate.limit, "drifting": float(self.drift.drifting)}
+            numbers = {"limit": self.rate.limit, "drifting": float(self._drift.report.drifting)}
             why = f"rejects against {self.rate.usual:.1%} at commissioning"
             self._ledger.record(event, "guard", why, numbers)
-        if adapted_fails != frozen_fails:
-            answers = adapted_fails, frozen_fails, self._ledger.answering.adapter.digest
-            self._said[self._ledger.number_of(number)] = answers
-            if len(self._said) > REMEMBERED:
-                del self._said[next(iter(self._said))]
+        by = by or self._ledger.answering.adapter.digest
+        self._said.add(self._ledger.number_of(number), Said(adapted_fails, frozen_fails, by))
 
     def told(self, number: int, *, defect: bool, actor: str = "operator") -> None:
         """Take a label: what a part really was, and who says so."""
         number = self._ledger.number_of(number)
-        adapted, frozen, digest = self._said.pop(number, (False, False, ""))
-        here = self._ledger.answering
-        if here.number == SOURCE or digest != here.adapter.digest:
+        said, here = self._said.take(number), self._ledger.answering
+        if said is None or here.number == SOURCE or said.adapter != here.adapter.digest:
             return  # it says nothing about what answers now
-        test = self._episode.test.told(defect=defect, adapted_fails=adapted, frozen_fails=frozen)
+        before = self._episode.test
+        test = before.told(defect=defect, adapted_fails=said.adapted_fails, frozen_fails=said.frozen_fails)
         self._episode.test = test
         if test.verdict == "harm":
             self._episode.harmed = f"labels prove harm at alpha {test.alpha}"
@@ -227,13 +216,11 @@ class StationLearner:
         if self.state.phase is Phase.TRIPPED:
             return
         if self._turn is None:
-            turn, number = self._places.turn(self._ledger.answering.number)
-            self._turn = None if turn is None else (turn, number)
-        if self._turn is not None:
+            self._turn = self._places.turn(self._ledger.answering.number)
+        if self._turn[0] is not None:
             self._advance(DriftReport(), *self._turn)
-            # Only now: where the disk was full, it is tried again.
-            self._turn = None
             self._drift.turned(self._ledger.frame)
+        self._turn = None  # only now: where the disk was full, it is tried again
 
     def _advance(self, report: DriftReport, turn: Turn | None = None, number: int = SOURCE) -> bool:
         """Change the state as the signals say; return whether anything changed."""

@@ -190,7 +190,8 @@ class Learning:
             self.handover.lose(1)
             return
         report = learner.observe(one.seen)
-        learner.said(one.seen.number, adapted_fails=one.rejected, frozen_fails=one.rejected_frozen)
+        rejected, before, number = one.rejected, one.rejected_frozen, one.seen.number
+        learner.said(number, adapted_fails=rejected, frozen_fails=before, by=one.adapter)
         if report is not None:
             at, unseen = datetime.now(UTC), self.handover.lost
             self._tell("drift", payloads.drift(self._agent, self.station, report, at, unseen))

@@ -188,6 +188,8 @@ class StationDesk:
 
     def _happened(self, record: dict[str, Any]) -> None:
         log.info("learner %s: %s: %s", self._found.station, record["event"], record["why"])
+        if record["event"] == "commissioned":  # by a command that was killed; it changes no version
+            return
         self._tell("adapter/event", payloads.adapter_event(self._agent, self._found.station, record))
 
 
