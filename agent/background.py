@@ -42,8 +42,7 @@ class Background(Generic[Change, Reply, Result]):
         self._asked: SimpleQueue[Change] = SimpleQueue()
         self._replies: SimpleQueue[Reply | None] = SimpleQueue()
         self._done: Done[Result] | None = None
-        self._thread = threading.Thread(target=self._run, args=(compute,), name=name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, args=(compute,), name=name, daemon=True).start()
 
     @property
     def cancelled(self) -> bool:
@@ -69,10 +68,6 @@ class Background(Generic[Change, Reply, Result]):
     def done(self) -> Done[Result] | None:
         """Return how it ended; None while it has not."""
         return self._done
-
-    def join(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join()
 
     def _run(self, compute: Callable[[Callable[[Change], Reply]], Result]) -> None:
         try:

@@ -21,7 +21,7 @@ from adapters.adapter import AdapterError
 from adapters.open_learner import LearnerModel
 from agent import logs
 from agent.commissioned import Commissioned, open_station
-from agent.errors import EXIT_UNEXPECTED, AgentError
+from agent.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
 from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
@@ -67,11 +67,14 @@ def main() -> None:
                     if station in learners:
                         _hand_over(learners[station].handover, seen, lost)
     finally:
-        # A thread that comes back from native code while Python is shutting down aborts the process.
         for learning in learners.values():
             learning.stop()
         for thread in threads:
             thread.join()
+    # All is written. What is still computed is not wanted, and a thread that comes back from native code
+    # while Python is shutting down would abort the process.
+    logging.shutdown()
+    os._exit(EXIT_OK)
 
 
 def _hand_over(handover: HandOver, seen: Sequence[Witnessed], lost: int) -> None:

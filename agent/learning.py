@@ -284,7 +284,5 @@ class Learning:
             else:
                 self._discard(job, "the learner ends")
         self._ledger.kept.save()
-        if job is not None:
-            job.work.join()
-            if job.look is not None:
-                self._model.turn.release()
+        if job is not None and job.look is not None:
+            self._model.turn.release()

@@ -21,7 +21,7 @@ from agent.learner_link import Label
 from agent.learning import Learning
 from agent.requests import Kind, Request, ask
 
-PATIENCE_S = 120.0
+PATIENCE_S = 150.0
 
 
 @pytest.fixture

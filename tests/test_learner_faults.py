@@ -30,7 +30,7 @@ from agent.health import LearnerStats, conditions
 from agent.publisher import PublisherStats
 from agent.requests import Request, ask
 
-PATIENCE_S = 120.0
+PATIENCE_S = 150.0
 
 
 @FEW
