@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,13 +12,12 @@ from typing import Any
 
 from adapters.active_pointer import Active, Pointer, PointerDamaged
 from adapters.adapter import Adapter, AdapterError, AdapterFileError
+from adapters.folder_lock import locked
 from adapters.version import SOURCE, Version, read_version, save_version, strict
 
 ACTIVE = "active.json"
 _FILE = re.compile(r"(\d{6,})\.safetensors")
 _HALF = re.compile(r"\.(\d{6,}\.safetensors|active\.json)\..+")
-_LOCK = "lock"
-_PATIENCE_S = 5.0
 
 
 class UnknownVersion(AdapterError):
@@ -64,10 +60,12 @@ class AdapterStore:
         self._keep = keep
         if not reading:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
+            with locked(folder):
                 self._remove_halves()
-        self._pointer = self._read_pointer()
+        self._pointer = self._read_pointer(reading)
         self._active = self._find_active()
+        if self.found and not reading and not (folder / ACTIVE).exists():
+            self.remember(self._active.learner)  # said once; from here on it is known that the source answers
 
     def active(self) -> Active:
         """Return what answers now; any thread may ask."""
@@ -126,10 +124,14 @@ class AdapterStore:
         Returns:
             The version with its number and the digest of its parent.
         """
-        parent = self._source if version.parent == SOURCE else self._loaded(version.parent).adapter
-        numbered = self._write(version, parent)
-        self._point(numbered, at, learner)
+        numbered = self.write(version)
+        self.answer(numbered, at, learner)
         return numbered
+
+    def write(self, version: Version) -> Version:
+        """Write a version under the next free number; it does not answer before `answer`."""
+        parent = self._source if version.parent == SOURCE else self._loaded(version.parent).adapter
+        return self._write(version, parent)
 
     def activate(self, number: int, at: str, learner: Mapping[str, Any] | None = None) -> Active:
         """Let a version answer that is here already, or 0, the source: rollback, reset, a new import.
@@ -137,8 +139,16 @@ class AdapterStore:
         Raises:
             UnknownVersion, AdapterFileError: it cannot answer; nothing has changed.
         """
-        self._point(None if number == SOURCE else self.load(number), at, learner)
+        self.answer(None if number == SOURCE else self.load(number), at, learner)
         return self._active
+
+    def answer(self, version: Version | None, at: str, learner: Mapping[str, Any] | None = None) -> None:
+        """Let a version answer that was written or loaded here, or None, the source."""
+        blob = self._memory(learner)
+        adapter = self._source if version is None else version.adapter
+        active = Active(version, adapter, at, blob)
+        self._save(self._pointer_to(active))
+        self._active = active
 
     def remember(self, learner: Mapping[str, Any]) -> None:
         """Keep what the learner wants to know after a restart; what answers stays."""
@@ -175,18 +185,18 @@ class AdapterStore:
         save_version(version, path, self._weights)
         return read_version(path, self._source, self._weights)
 
-    def pin(self, number: int) -> None:
-        """Keep a version whatever its age."""
+    def pin(self, number: int, learner: Mapping[str, Any] | None = None) -> None:
+        """Keep a version whatever its age; what the learner wants to know goes into the same write."""
         self.load(number)
-        self._pin({*self.pinned, number})
+        self._pin({*self.pinned, number}, learner)
 
-    def unpin(self, number: int) -> None:
+    def unpin(self, number: int, learner: Mapping[str, Any] | None = None) -> None:
         """Let a version go when its time comes."""
-        self._pin({*self.pinned} - {number})
+        self._pin({*self.pinned} - {number}, learner)
 
     def prune(self) -> list[int]:
         """Remove all but the newest, the pinned and the active version; return the numbers that went."""
-        with _alone(self.folder):
+        with locked(self.folder):
             numbers = self.numbers()
             newest = numbers[max(0, len(numbers) - self._keep) :]
             # The one fallen from stays, so that a person can look what happened to it.
@@ -201,22 +211,21 @@ class AdapterStore:
         return active if active is not None and active.number == number else self.load(number)
 
     def _write(self, version: Version, parent: Adapter) -> Version:
-        with _alone(self.folder):
+        with locked(self.folder):
             number = self.last + 1
             adapter = Adapter(version.adapter.tensors, number, parent.digest)
             numbered = replace(version, adapter=adapter)
             save_version(numbered, self._path(number), self._weights)
         return numbered
 
-    def _point(self, version: Version | None, at: str, learner: Mapping[str, Any] | None) -> None:
-        blob = self._active.learner if learner is None else MappingProxyType(strict(learner))
-        adapter = self._source if version is None else version.adapter
-        active = Active(version, adapter, at, blob)
-        self._save(self._pointer_to(active))
+    def _pin(self, numbers: set[int], learner: Mapping[str, Any] | None) -> None:
+        blob = self._memory(learner)
+        active = replace(self._active, learner=blob)
+        self._save(replace(self._pointer_to(active), pinned=tuple(sorted(numbers))))
         self._active = active
 
-    def _pin(self, numbers: set[int]) -> None:
-        self._save(replace(self._pointer_to(self._active), pinned=tuple(sorted(numbers))))
+    def _memory(self, learner: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return self._active.learner if learner is None else MappingProxyType(strict(learner))
 
     def _pointer_to(self, active: Active) -> Pointer:
         version = active.version
@@ -233,7 +242,7 @@ class AdapterStore:
         )
 
     def _save(self, pointer: Pointer) -> None:
-        with _alone(self.folder):
+        with locked(self.folder):
             pointer.save(self.folder / ACTIVE)
         self._pointer = pointer
 
@@ -245,12 +254,13 @@ class AdapterStore:
             if _HALF.fullmatch(path.name):
                 shutil.rmtree(path)
 
-    def _read_pointer(self) -> Pointer:
+    def _read_pointer(self, reading: bool) -> Pointer:
         path = self.folder / ACTIVE
         try:
             return Pointer.load(path)
         except PointerDamaged as error:
-            self.found += (f"{error}; nothing says which version answered: the source does",)
+            kept = path if reading else path.replace(path.with_name(f"{ACTIVE}.damaged"))
+            self.found += (f"{error}; nothing says which version answered: the source does; it is kept as {kept}",)
         except FileNotFoundError:
             if numbers := self.numbers():
                 self.found += (f"{path}: missing, {_listed(numbers)}: the source answers",)
@@ -276,24 +286,6 @@ class AdapterStore:
             return Active(version, version.adapter, pointer.since, blob, fallen_from)
         fallen_from = None if pointer.number == SOURCE else pointer.number
         return Active(None, self._source, pointer.since, blob, fallen_from)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers out of the folder; the lock of a killed program goes with it."""
-    with (folder / _LOCK).open("a") as handle:
-        until = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise TimeoutError(
-                        f"{folder}: another program has been writing for {_PATIENCE_S:.0f} s"
-                    ) from None
-                time.sleep(0.01)
-        yield
 
 
 def _listed(numbers: list[int]) -> str:

@@ -38,4 +38,8 @@ def most_alike(condition: Condition, versions: Sequence[Version], count: int) ->
 def _unlike(here: Mapping[str, float], there: Mapping[str, Any]) -> float:
     if not there:
         return math.inf
-    return sum(((here[name] - float(there.get(name, 0.0))) / seen) ** 2 for name, seen in _VISIBLE.items())
+    try:
+        squares = [((here[name] - float(there.get(name, 0.0))) / one) ** 2 for name, one in _VISIBLE.items()]
+    except (TypeError, ValueError, OverflowError):  # an imported version may say anything of its condition
+        return math.inf
+    return sum(squares) if all(map(math.isfinite, squares)) else math.inf

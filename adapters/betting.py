@@ -15,6 +15,9 @@ from typing import Literal
 _STAKES = (0.1, 0.25, 0.5, 0.75, 0.95)
 """Shares of the wealth that are bet; the average over gamblers needs no choice and stays a fair game."""
 
+_MOST = 1e30
+"""Wealth beyond which nobody goes on counting: far more than any proof needs, and far from infinite."""
+
 Verdict = Literal["open", "harm", "gain"]
 
 
@@ -50,8 +53,8 @@ class LabelTest:
         loss = cost if adapted_fails != defect else -cost
         return replace(
             self,
-            harm=tuple(wealth * (1 + stake * loss) for wealth, stake in zip(self.harm, _STAKES, strict=True)),
-            gain=tuple(wealth * (1 - stake * loss) for wealth, stake in zip(self.gain, _STAKES, strict=True)),
+            harm=_after(self.harm, loss),
+            gain=_after(self.gain, -loss),
             labels=self.labels + 1,
         )
 
@@ -67,3 +70,8 @@ class LabelTest:
         if harm >= 1 / self.alpha:
             return "harm"
         return "gain" if gain >= 1 / self.alpha else "open"
+
+
+def _after(wealth: tuple[float, ...], won: float) -> tuple[float, ...]:
+    """Return the wealth per stake after one more bet."""
+    return tuple(min(_MOST, one * (1 + stake * won)) for one, stake in zip(wealth, _STAKES, strict=True))

@@ -22,6 +22,8 @@ from adapters.engine import Floats
 from adapters.seen import Bytes, Seen
 
 _PAIRS = 20_000
+_SAME = 1 - 1e-5
+"""From this cosine on two features are one: unit length is rounded, in float32 by 1e-7 a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,16 +231,21 @@ def duplicate_cosine(features: Floats, share: float = 0.01, seed: int = 0) -> fl
     No one number fits two models: of good parts of the simulated line 86 % of all pairs have a cosine above
     0.985 with `mekiki-line`, so that a fixed limit of 0.985 would leave one of them, and 1 % above 0.9992.
 
+    Where most pictures are repetitions, that cosine says nothing about parts: it is below 1 in any case, and
+    equal features are always above it.
+
     Args:
-        features: ``(N, D)`` unit-length, of different parts; two or more.
+        features: ``(N, D)`` unit-length, of different parts.
         share: of pairs.
         seed: of the pairs that are looked at.
     """
+    if len(features) < 2:
+        return BufferPolicy.duplicate
     rng = np.random.default_rng(seed)
     first = rng.integers(len(features), size=_PAIRS)
     second = (first + rng.integers(1, len(features), size=_PAIRS)) % len(features)
     cosines = np.einsum("nd,nd->n", features[first], features[second])
-    return float(np.quantile(cosines, 1 - share))
+    return float(np.clip(np.quantile(cosines, 1 - share), 1 - _SAME, _SAME))
 
 
 def _nbytes(seen: Seen) -> int:

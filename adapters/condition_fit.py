@@ -42,6 +42,8 @@ _STARTS: dict[Kind, tuple[tuple[float, float], ...]] = {
     "smear_y": ((0.3, 3.0), (0.3, 7.0), (0.3, 12.0)),
 }
 _ITERATIONS = 40
+_LEAST_POWER = 1e-12
+"""Of a spectrum: a millionth of what rounding to bytes leaves. Pictures that are all the same have none."""
 
 Fit = NDArray[np.float64]
 """log gain, blur x, blur y, log noise density, colour."""
@@ -90,7 +92,7 @@ class PictureStatistics:
     @cached_property
     def cells(self) -> Fit:
         """``(K,)`` power pooled over cells of similar frequency."""
-        return _pool(self.power)
+        return np.maximum(_pool(self.power), _LEAST_POWER)
 
 
 def estimate(then: PictureStatistics, now: PictureStatistics) -> Condition:

@@ -233,7 +233,8 @@ def _tolerance(rows: Doubles, usual: Doubles, directions: Doubles) -> Doubles:
     """Return ``(18,)`` what may shift though nothing has changed, by how much parts differ."""
     along = rows[:, _FEATURE] @ directions.T
     left = usual[:, _FEATURE] - usual[:, _FEATURE] @ directions.T @ directions
-    widest = np.sqrt(np.linalg.eigvalsh(np.cov(left, rowvar=False))[-1])
+    # Of features that are all the same, rounding may make it less than nothing.
+    widest = np.sqrt(max(0.0, float(np.linalg.eigvalsh(np.cov(left, rowvar=False))[-1])))
     tolerance = EFFECT * np.concatenate([_spread(rows[:, : len(SCALARS)]), _spread(along), [widest]])
     tolerance[_PICTURE] = np.maximum(tolerance[_PICTURE], LEAST_CHANGE)
     return np.asarray(tolerance)

@@ -32,19 +32,22 @@ class View:
 
 
 class Eye:
-    """Owns a cache of class features; for one thread.
+    """For one thread.
 
     Args:
         engine: encodes.
         prompts: the recipe's words.
         fails: ``(C,)`` which of its classes are defects.
+        texts: class features that others use too; None: a cache of its own.
     """
 
-    def __init__(self, engine: Engine, prompts: Prompts, fails: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, engine: Engine, prompts: Prompts, fails: NDArray[np.bool_], texts: TextCache | None = None
+    ) -> None:
         self.engine = engine
         self.prompts = prompts
         self.fails = fails
-        self._texts = TextCache(engine)
+        self._texts = texts or TextCache(engine)
 
     @property
     def source(self) -> Adapter:

@@ -10,7 +10,7 @@ from adapters.towers import Encoded, Towers
 
 
 class Halted(Exception):
-    """The thread that works here is to end; what it was doing is worth nothing and can be left."""
+    """What is being computed here is not wanted any more: it is worth nothing and can be left."""
 
 
 class HaltingEngine:
@@ -77,7 +77,16 @@ class HaltingTowers:
         return self._towers.source
 
     def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
-        """See `Towers.encode`."""
+        """See `Towers.encode`; the way back ends here too."""
+        self._go_on()
+        encoded = self._towers.encode(vector, images, tokens)
+
+        def pull(by_images: Floats, by_texts: Floats) -> Floats:
+            self._go_on()
+            return encoded.pull(by_images, by_texts)
+
+        return Encoded(encoded.images, encoded.texts, pull)
+
+    def _go_on(self) -> None:
         if self._halt():
             raise Halted
-        return self._towers.encode(vector, images, tokens)

@@ -33,7 +33,7 @@ class LearnerModel:
     def __init__(self, settings: ModelSettings) -> None:
         self.turn = threading.Lock()
         self._settings = settings
-        self._opening = threading.Lock()
+        self._opening, self._opening_towers = threading.Lock(), threading.Lock()
         self._engine: Engine | None = None
         self._towers: Towers | None = None
 
@@ -68,7 +68,11 @@ class LearnerModel:
         with self._opening:
             if self._engine is None:
                 self._engine = open_plain(self._settings, THREADS)
-            if full and self._towers is None:
+        if not full:
+            return self._engine, self._towers
+        # Who only needs the engine does not wait for the towers, which take longer.
+        with self._opening_towers:
+            if self._towers is None:
                 self._towers = self._open_towers()
             return self._engine, self._towers
 

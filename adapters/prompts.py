@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +111,9 @@ def probabilities(
 
 
 class TextCache:
-    """Class features by adapter and recipe; the least recently used pair is lost first. For one thread.
+    """Class features by adapter and recipe; the least recently used pair is lost first. For any thread.
+
+    Two threads that want the same pair at the same time may both compute it.
 
     Attributes:
         hits: answers without the text tower.
@@ -122,6 +125,7 @@ class TextCache:
         self.misses = 0
         self._engine = engine
         self._capacity = capacity
+        self._one = threading.Lock()
         self._features: OrderedDict[tuple[str, str], Floats] = OrderedDict()
 
     def features(self, prompts: Prompts, adapter: Adapter) -> Floats:
@@ -131,16 +135,18 @@ class TextCache:
             PromptTooLong: a text does not fit into the model's context.
         """
         key = (adapter.digest, prompts.digest)
-        if key in self._features:
-            self.hits += 1
-            self._features.move_to_end(key)
-            return self._features[key]
-        self.misses += 1
+        with self._one:
+            if key in self._features:
+                self.hits += 1
+                self._features.move_to_end(key)
+                return self._features[key]
+            self.misses += 1
         features = class_features(self._engine, prompts, adapter)
         features.setflags(write=False)
-        self._features[key] = features
-        if len(self._features) > self._capacity:
-            self._features.popitem(last=False)
+        with self._one:
+            self._features[key] = features
+            if len(self._features) > self._capacity:
+                self._features.popitem(last=False)
         return features
 
 

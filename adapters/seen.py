@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,11 @@ class Seen:
     score: float
     label: int
     entropy: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model has said anything: its numbers are some."""
+        return bool(math.isfinite(self.score + self.entropy) and np.isfinite(self.feature).all())
 
 
 def log_odds(logits: Floats, fails: NDArray[np.bool_]) -> Floats:

@@ -124,12 +124,12 @@ class Trial:
         """Return what is known about going from one adapter to another."""
         gains = before.errors - after.errors
         good, bad = gains[~self.fails], gains[self.fails]
-        spread = np.sqrt(good.var() / len(good) + bad.var() / len(bad)) / 2
+        spread = np.sqrt(sum(one.var() / len(one) for one in (good, bad) if len(one))) / 2
         sure = np.abs(self.frozen.stream - self.frozen.point.offset) > SURE
         same = (after.stream >= after.point.offset) == (self.frozen.stream >= self.frozen.point.offset)
         often = np.bincount(self.frozen.named, minlength=len(self.eye.fails)) >= 3
         return Evidence(
-            gain=float(good.mean() + bad.mean()) / 2,
+            gain=_balanced(gains, self.fails),
             gain_error=float(spread),
             source_error=self.frozen.error,
             error=after.error,
@@ -164,21 +164,29 @@ def _assess(view: View, fails: NDArray[np.bool_], stream: Floats, offset: float,
     # from there the defects are.
     usual = float(np.median(_lowest(stream)))
     scores = view.scores + (usual - float(np.median(_lowest(view.scores[~fails]))))
-    if bound:
+    finite = bool(np.isfinite(scores).all() and np.isfinite(stream).all())
+    # Scores that are no numbers have no operating point: the errors say so, and the guard refuses them.
+    if bound and finite and fails.any():
         point = tracked(separate(scores[~fails], scores[fails]), offset, bound)
     else:
         point, scores = OperatingPoint(offset), view.scores
-    errors = soft_error(scores, fails, point.offset)
+    errors = soft_error(scores, fails, point.offset) if finite else np.full(len(fails), np.nan, np.float32)
     return Assessment(
         point=point,
         errors=errors,
-        error=float(errors[~fails].mean() + errors[fails].mean()) / 2,
-        missed=float((scores[fails] < point.offset).mean()),
+        error=_balanced(errors, fails),
+        missed=float((scores[fails] < point.offset).mean()) if fails.any() else 0.0,
         rejected=float((scores[~fails] >= point.offset).mean()),
         named=view.logits.argmax(axis=1),
         stream=stream,
         margin=point.offset - usual,
     )
+
+
+def _balanced(numbers: Floats, fails: NDArray[np.bool_]) -> float:
+    """Return the mean over good and defective parts, of equal weight; over one kind if there is no other."""
+    means = [float(some.mean()) for some in (numbers[~fails], numbers[fails]) if len(some)]
+    return sum(means) / len(means)
 
 
 def _lowest(scores: Floats) -> Floats:
@@ -190,4 +198,6 @@ def _explained(before: Floats, shown: Floats, now: Floats) -> float:
     usual = before.mean(axis=0)
     # Parts differ: a change below what they differ by is nothing that needs an explanation.
     spread = float(((before - usual) ** 2).sum(axis=1).mean())
-    return 1 - float(((now - shown) ** 2).sum()) / (float(((now - usual) ** 2).sum()) + spread)
+    moved = float(((now - usual) ** 2).sum()) + spread
+    # Where all pictures are one and the same, nothing has moved by more than rounding.
+    return 1 - float(((now - shown) ** 2).sum()) / max(moved, 1e-9)

@@ -98,6 +98,31 @@ class Audit:
                 }
             )
 
+    def holds(self, record: Mapping[str, Any], after: int) -> bool:
+        """Return whether a line with a number above `after` says exactly this.
+
+        Args:
+            record: what `append` takes, by name.
+            after: number of a line; 0 for all lines.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        wanted = json.loads(json.dumps(_plain({**record, "station": self._station})))
+        for line in self._written():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # `verify` shows it
+                continue
+            if entry.get("n", 0) > after and all(entry.get(name) == wanted[name] for name in wanted):
+                return True
+        return False
+
+    def _written(self) -> list[str]:
+        if self._path is None:
+            return self.lines
+        return self._path.read_text("utf-8", "replace").splitlines() if self._path.exists() else []
+
     def _append(self, facts: dict[str, Any]) -> str:
         entry = {"n": self.n + 1, **facts, "prev_hash": self.head}
         body = _canonical(_plain(entry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,9 @@ from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.seen import Seen
-from adapters.version import SOURCE
+from adapters.version import SOURCE, Version
 from agent import __version__
-from agent.answering import Answering
+from agent.answering import Answering, Ledger
 from agent.audit import Audit
 from agent.clean_line import watch
 from agent.commissioned import Uncommissioned, commissioning_file
@@ -33,6 +33,8 @@ from agent.configfile import Loaded, load
 from agent.data_folder import lock_folder, require_owner
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.golden import read_golden
+from agent.learner_memory import Memory, Record, Staged
+from agent.learner_memory import record as trail_line
 from agent.opening import open_model
 from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
@@ -100,7 +102,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
             _say(f"{error}; nothing was written")
             return EXIT_CHECK_FAILED
         try:
-            _keep(made.clean, file, engine, recipe)
+            _keep(made.clean, file, engine)
         except OSError as error:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
@@ -181,28 +183,51 @@ def _require_clean(made: _Made, fails: Any) -> None:
         )
 
 
-def _keep(clean: Commissioning, file: Path, engine: Engine, recipe: Recipe) -> None:
-    """Write it, and let the model as it was trained answer: what was learned knew another clean line."""
-    at, actor, before = clean.made_at, whoever_asks(), _digest_of(file)
+def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
+    """Write it, and let the model as it was trained answer: what was learned knew another clean line.
+
+    What the new commissioning means is on the disk before it is there, and holds from the moment that its
+    file has its name. Killed before, the station is as it was; behind it, the agent's start does the rest.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     store = AdapterStore(file.parent / "adapters", engine.source, engine.info.weights)
     audit = Audit(clean.station, file.parent / "audit.jsonl")
-    version = store.active().number
-    if version != SOURCE:
-        store.activate(SOURCE, at)
-        audit.append(
-            at, "reset", actor=actor, why="commissioned again",
-            before={"number": version}, after={"number": SOURCE, "digest": engine.source.digest},
-        )  # fmt: skip
+    before = _digest_of(file)
+    memory = Memory.read(store.active().learner)
+    staged = Staged(
+        clean.digest, tuple(_records(clean, before, store.active().version, engine.source.digest))
+    )
+    known = memory.commissioning or before or "none"
+    store.remember(replace(memory, commissioning=known, staged=staged).blob())
     clean.save(file)
-    audit.append(
+    ledger = Ledger(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
+    ledger.begin()
+    if ledger.kept.trouble is not None:
+        _say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")
+
+
+def _records(
+    clean: Commissioning, before: str | None, version: Version | None, source: str
+) -> Iterator[Record]:
+    """Yield what the audit trail is to say of it."""
+    at, actor = clean.made_at, whoever_asks()
+    if version is not None:
+        yield trail_line(
+            at,
+            "reset",
+            actor,
+            "commissioned again",
+            before={"number": version.number, "offset": version.offset},
+            after={"number": SOURCE, "digest": source, "offset": clean.offset},
+        )
+    yield trail_line(
         at,
         "commissioned",
-        actor=actor,
-        why=f"{clean.numbers['parts']:.0f} parts, known parts named by {clean.labelled_by}",
+        actor,
+        f"{clean.numbers['parts']:.0f} parts, known parts named by {clean.labelled_by}",
         before=None if before is None else {"commissioning": before},
         after={"commissioning": clean.digest, "offset": clean.offset},
-        numbers=dict(clean.numbers),
+        numbers=clean.numbers,
     )
 
 

@@ -127,7 +127,7 @@ class Watch:
         right = result["verdict"] in ("pass", "fail") and result["label"] == truth
         with self._changed:
             self._last_at = time.monotonic()
-            self._first_at = self._first_at or self._last_at
+            self._first_at = self._last_at if self._first_at is None else self._first_at
             self._received += 1
             self._correct += right
             self._verdicts[result["verdict"]] += 1
@@ -157,7 +157,8 @@ class Watch:
 
     def close(self, inspected: int, stored: int, published: int) -> None:
         """Say how it went."""
-        span_s = self._last_at - (self._first_at or 0.0)
+        first_at = self._started if self._first_at is None else self._first_at
+        span_s = self._last_at - first_at
         summary: JSON = {
             "frames": inspected,
             "correct": self._correct,
@@ -175,7 +176,7 @@ class Watch:
             return
         if len(chapters) > 1:
             Console().print(demo_story.table(chapters))
-        first_s = (self._first_at or self._started) - self._started
+        first_s = first_at - self._started
         counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(self._verdicts.items()))
         Console(highlight=False).print(
             f"{inspected} parts inspected ({counts}), {self._correct} of {self._received} as in truth; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,18 +19,22 @@ from adapters.guard import HARMFUL, Ruling, judge
 from adapters.seen import Seen, as_pixels
 from adapters.trial import Assessment, Trial, distance
 from adapters.version import SOURCE
-from agent.answering import Ledger
+from agent.answering import Answering, Ledger
 from agent.learner_settings import LearnerSettings, Update
+
+Change = Callable[[Ledger], None]
+Ask = Callable[[Change], Answering]
+"""Has a change made by the thread that owns the ledger, and returns what answers then."""
 
 
 class Workshop:
-    """What every episode of a station works with; for the learner's thread.
+    """What every episode of a station works with; for the thread that computes.
 
     Args:
         clean: the station's commissioning.
         eye: the learner's own.
         update: makes proposals; None at the level ``operating_point``.
-        ledger: lets things answer.
+        ledger: asked for the versions that there are; changed by its own thread alone, see `Ask`.
         settings: of the learner.
         seed: of everything that is drawn.
 
@@ -56,7 +60,7 @@ class Workshop:
 
     def hold(self, recent: Sequence[Seen]) -> Trial:
         """Show the known parts as the recent pictures are."""
-        seed = self.seed + self.ledger.frame
+        seed = self.seed + recent[-1].number
         return Trial.hold(self.eye, self.clean, recent, self.settings.bound, seed)
 
     def propose(
@@ -64,7 +68,7 @@ class Workshop:
     ) -> tuple[Adapter, dict[str, float]]:
         """Return a proposal, and the numbers of its last step."""
         assert self.update is not None
-        spec, seed = self.eye.engine.info.preprocess, self.seed + self.ledger.frame
+        spec, seed = self.eye.engine.info.preprocess, self.seed + recent[-1].number
         known = self.clean.known.half(0)
         shown = as_pixels(trial.condition.render(known.pictures, seed + 1), spec)
         pictures, classes = good_parts(recent, self.clean.fails)
@@ -78,7 +82,7 @@ class Workshop:
 
 @dataclass(slots=True)
 class Episode:
-    """What is forgotten when the pictures are others. Owned by the learner.
+    """What is forgotten when the pictures are others. Owned by the learner; who computes has a copy.
 
     Attributes:
         shop: what it works with.
@@ -86,7 +90,7 @@ class Episode:
         search: whatever is known is to be tried first.
         looked_at: frame of the last look.
         converged, worse, harmed: what was found, for `adapters.lifecycle`.
-        test: of labels, on what answers.
+        test: of labels, on what answers; the learner's affair.
         numbers: of the guard's last ruling.
     """
 
@@ -102,42 +106,52 @@ class Episode:
     _challenger: Adapter | None = None
     _held_error: float = math.inf
 
-    def look(self, recent: Sequence[Seen], *, learning: bool) -> Ruling | None:
+    def look(
+        self, recent: Sequence[Seen], answering: Answering, ask: Ask, *, learning: bool
+    ) -> Ruling | None:
         """Hold what answers, and what else could, against the pictures of now.
+
+        Args:
+            recent: pictures of one condition, in order.
+            answering: what answers at the beginning.
+            ask: makes what changes.
+            learning: a proposal is to be made.
 
         Returns:
             What the guard said of a proposal; None where there was none.
         """
-        shop, ledger = self.shop, self.shop.ledger
-        self.looked_at = ledger.frame
+        shop = self.shop
+        self.looked_at = recent[-1].number
         trial = shop.hold(recent)
         if trial.explained < shop.settings.limits.explained:
-            return self._unexplained(trial)
+            return self._unexplained(trial, answering, ask)
         if self.search:
             self.search = False
-            self._search(trial, recent)
-        now = trial.assess(ledger.answering.adapter)
-        if self._does_harm(trial, now):
+            answering = self._search(trial, recent, answering, ask)
+        now = trial.assess(answering.adapter)
+        if self._does_harm(trial, now, answering):
             self.harmed = "known parts are told apart worse than by the frozen model"
             return None
         ruling = None
         if learning:
             self.converged = shop.is_sound(now)
             if not self.converged:
-                ruling, now = self._learn(trial, now, recent)
+                ruling, now, answering = self._learn(trial, now, recent, answering, ask)
             self._held_error = now.error
         else:
             self.worse = now.error > self._held_error + shop.settings.slack
             self._held_error = min(self._held_error, now.error)
-        self._follow(trial, now, recent)
+        self._follow(trial, now, recent, answering, ask)
         return ruling
 
-    def _learn(self, trial: Trial, before: Assessment, recent: Sequence[Seen]) -> tuple[Ruling, Assessment]:
-        """Make one proposal and keep or refuse it; return what answers then."""
+    def _learn(
+        self, trial: Trial, before: Assessment, recent: Sequence[Seen], answering: Answering, ask: Ask
+    ) -> tuple[Ruling, Assessment, Answering]:
+        """Make one proposal and keep or refuse it; return what answers then, and what is known of it."""
         shop = self.shop
         if shop.settings.level != "full" or shop.update is None:
-            return Ruling(False, "no_gain"), before
-        adapter, numbers = shop.propose(self._challenger or shop.ledger.answering.adapter, trial, recent)
+            return Ruling(False, "no_gain"), before, answering
+        adapter, numbers = shop.propose(self._challenger or answering.adapter, trial, recent)
         after = trial.assess(adapter)
         finite = math.isfinite(numbers.get("loss", math.nan))
         evidence = trial.evidence(before, after, distance(adapter, shop.eye.source), finite)
@@ -147,19 +161,18 @@ class Episode:
         if not ruling.keep:
             # Several steps that are each too small to tell may be one that is not.
             self._challenger = None if ruling.rule in HARMFUL else adapter
-            shop.ledger.record("refused", "guard", ruling.rule, details)
-            return ruling, before
+            answering = ask(lambda ledger: ledger.record("refused", "guard", ruling.rule, details))
+            return ruling, before, answering
         self._challenger = None
-        self.test = LabelTest()
-        shop.ledger.promote(adapter, after, trial, recent, details, "gain on known parts")
-        return ruling, after
+        why = "gain on known parts"
+        answering = ask(lambda ledger: ledger.promote(adapter, after, trial, recent, details, why))
+        return ruling, after, answering
 
-    def _search(self, trial: Trial, recent: Sequence[Seen]) -> None:
+    def _search(self, trial: Trial, recent: Sequence[Seen], answering: Answering, ask: Ask) -> Answering:
         """Begin with what fits best: the source, what answers, or what is stored for a like condition."""
-        ledger, settings = self.shop.ledger, self.shop.settings
-        alike = most_alike(trial.condition, ledger.versions(), settings.candidates)
+        settings = self.shop.settings
+        alike = most_alike(trial.condition, self.shop.ledger.versions(), settings.candidates)
         candidates = {version.digest: (version.number, version.adapter) for version in alike}
-        answering = ledger.answering
         candidates.setdefault(answering.adapter.digest, (answering.number, answering.adapter))
         candidates.pop(self.shop.eye.source.digest, None)
         number, adapter, assessed = SOURCE, self.shop.eye.source, trial.frozen
@@ -170,31 +183,60 @@ class Episode:
                 number, adapter, assessed = other_number, other, tried
         moved = abs(assessed.point.offset - answering.offset) >= settings.step
         if adapter.digest == answering.adapter.digest and not moved:
-            return
+            return answering
         details = {"from": float(number), "tried": float(len(candidates) + 1)}
-        ledger.promote(adapter, assessed, trial, recent, details, "fits the new condition best")
+        why = "fits the new condition best"
+        return ask(lambda ledger: ledger.promote(adapter, assessed, trial, recent, details, why))
 
-    def _follow(self, trial: Trial, now: Assessment, recent: Sequence[Seen]) -> None:
+    def _follow(
+        self, trial: Trial, now: Assessment, recent: Sequence[Seen], answering: Answering, ask: Ask
+    ) -> None:
         """Let the operating point follow the pictures, in steps that are worth it."""
-        answering = self.shop.ledger.answering
         if abs(now.point.offset - answering.offset) >= self.shop.settings.step or (
             now.point.at_bound and not answering.at_bound
         ):
             why = "operating point follows the pictures"
-            self.shop.ledger.promote(answering.adapter, now, trial, recent, {}, why)
+            ask(lambda ledger: ledger.promote(answering.adapter, now, trial, recent, {}, why))
 
-    def _unexplained(self, trial: Trial) -> Ruling:
+    def _unexplained(self, trial: Trial, answering: Answering, ask: Ask) -> Ruling:
         """Nothing that is known of the parts says anything about such pictures: the source answers."""
-        ledger, ruling = self.shop.ledger, Ruling(False, "unexplained")
-        ledger.record(
-            "refused", "guard", ruling.rule, {"explained": trial.explained} | trial.condition.numbers()
-        )
-        if ledger.answering.number != SOURCE:
-            ledger.go_to(SOURCE, "guard", "the pictures are not those of the commissioned parts")
+        ruling = Ruling(False, "unexplained")
+        details = {"explained": trial.explained} | trial.condition.numbers()
+        ask(lambda ledger: ledger.record("refused", "guard", ruling.rule, details))
+        if answering.number != SOURCE:
+            why = "the pictures are not those of the commissioned parts"
+            ask(lambda ledger: ledger.go_to(SOURCE, "guard", why))
         return ruling
 
-    def _does_harm(self, trial: Trial, now: Assessment) -> bool:
-        if self.shop.ledger.answering.adapter.digest == self.shop.eye.source.digest:
+    def _does_harm(self, trial: Trial, now: Assessment, answering: Answering) -> bool:
+        if answering.adapter.digest == self.shop.eye.source.digest:
             return False
         evidence = trial.evidence(trial.frozen, now, 0.0)
-        return evidence.gain < -self.shop.settings.slack - 2 * evidence.gain_error
+        # What is not a number proves nothing, and answers nothing.
+        finite = math.isfinite(evidence.gain) and math.isfinite(evidence.gain_error)
+        return not finite or evidence.gain < -self.shop.settings.slack - 2 * evidence.gain_error
+
+
+@dataclass(slots=True)
+class Look:
+    """A computation that is due. Whoever computes calls `run`; everything else is the learner's.
+
+    Attributes:
+        generation: of the ledger under which it may change something.
+        number: of the version that answered at the beginning.
+        episode: a copy, which becomes the learner's own at the end.
+        recent: pictures of one condition.
+        answering: what answered at the beginning.
+        learning: a proposal is to be made.
+    """
+
+    generation: int
+    number: int
+    episode: Episode
+    recent: Sequence[Seen]
+    answering: Answering
+    learning: bool
+
+    def run(self, ask: Ask) -> Ruling | None:
+        """Compute; see `Episode.look`."""
+        return self.episode.look(self.recent, self.answering, ask, learning=self.learning)

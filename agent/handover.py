@@ -24,11 +24,13 @@ class Witnessed:
         seen: by the model as it was trained.
         rejected: whether what answers rejects it.
         rejected_frozen: whether the model as it was trained does, at the commissioned operating point.
+        adapter: digest of what answered; None where whoever asks knows that it still does.
     """
 
     seen: Seen
     rejected: bool
     rejected_frozen: bool
+    adapter: str | None = None
 
 
 class HandOver:

@@ -20,8 +20,9 @@ class Condition:
         code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
             ``results_lost``,
             ``same_id``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
-            ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``config_refused``,
-            ``config_unwatched``, ``audit``, ``sparkplug``, ``metrics``, ``embedded_broker``.
+            ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``learning_failed``,
+            ``config_refused``, ``config_unwatched``, ``audit``, ``sparkplug``, ``metrics``,
+            ``embedded_broker``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
@@ -42,6 +43,7 @@ class LearnerStats:
         too_many_rejects: more parts are rejected than at commissioning.
         disk: what could not be written; None while all is well.
         away: why there is no process that learns, in words that follow its name; None while there is one.
+        failed: what learning failed with, and where; None while it does not.
     """
 
     station: str
@@ -51,6 +53,7 @@ class LearnerStats:
     too_many_rejects: bool = False
     disk: str | None = None
     away: str | None = None
+    failed: str | None = None
 
 
 def conditions(
@@ -122,6 +125,12 @@ def _of_learner(learner: LearnerStats) -> list[Condition]:
             bool(learner.away),
             "learning_away",
             f"the process that learns {learner.away}; it is started again, what answered last goes on",
+        ),
+        (
+            bool(learner.failed),
+            "learning_failed",
+            f"nothing is learned: {learner.failed}; it is tried again after a pause that grows, what answered"
+            " last goes on, and the journal says more",
         ),
     )
     return [Condition(code, learner.station, message) for wrong, code, message in told if wrong]

@@ -227,7 +227,7 @@ class Inspector:
             frame.captured_ns / 1e9,
         )
         rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
-        plan.witness(Witnessed(seen, rejected, before))
+        plan.witness(Witnessed(seen, rejected, before, judged.predictor.adapter.digest))
 
     def _verdict(
         self, frame: Frame, judged: _Judged | None, taken_ns: int, decided_at: datetime, infer_ms: float

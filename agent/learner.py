@@ -1,39 +1,37 @@
 """The other loop of a station: drift, buffer, update, guard, promote. One thread owns it.
 
-`observe` takes what the frozen model saw of each inspected picture, `work` does at most one piece of work and
-`answering` says with what to inspect from then on. The inspector runs in one thread and this in another; in a
-replay and in the benchmark both run in lockstep, and then the same pictures give the same bytes.
+`observe` takes what the frozen model saw of each inspected picture, `decide` does what takes no time, `due`
+says what is to be computed, and `answering` with what to inspect from then on. On the line one thread
+decides and another computes; in a replay and in the benchmark `work` does both in lockstep, and then the same
+pictures give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from adapters.adapter_store import AdapterStore
+from adapters.betting import LabelTest
 from adapters.buffer import Buffer, duplicate_cosine
 from adapters.commissioning import Commissioning
 from adapters.condition_fit import LEAST
-from adapters.drift import NORMAL_DISTANCE, DriftMonitor, DriftReport
+from adapters.drift import NORMAL_DISTANCE, DriftReport
 from adapters.drift_block import looks, measure
 from adapters.eye import Eye
 from adapters.glance import Glance
-from adapters.guard import HARMFUL
+from adapters.guard import HARMFUL, Ruling
 from adapters.lifecycle import Action, Phase, Signals, State, Turn, advance, proposed
+from adapters.lifecycle import Change as Decision
 from adapters.rate import RateAlarm
 from adapters.seen import Seen
 from adapters.version import SOURCE
 from agent.answering import Answering, Ledger
-from agent.audit import Audit
-from agent.episode import Episode, Workshop
-from agent.learner_settings import LearnerSettings, Update
+from agent.drift_watch import NEVER, DriftWatch
+from agent.episode import Change, Episode, Look, Workshop
+from agent.execute import execute
+from agent.learner_settings import LearnerSettings, Update, why_off
 from agent.places import Met, Places
 from agent.requests import Request
-
-REMEMBERED = 10_000
-"""Parts whose answers are kept until a label comes."""
-_AT_ONCE = -(10**9)
+from agent.said_parts import Said, SaidParts
 
 
 class StationLearner:
@@ -43,16 +41,11 @@ class StationLearner:
         clean: the station's commissioning.
         eye: the learner's own.
         update: makes proposals; None at the level ``operating_point``.
-        store: of the station's versions.
-        audit: of the station.
-        now: UTC time for records, ISO-8601; a replay gives the camera's.
-        on_event: told of each record, for MQTT.
+        ledger: of the station.
         seed: of everything that is drawn.
 
     Attributes:
-        state: of its life cycle.
         rate: alarm about the share of rejects.
-        last_numbers: of the guard's last ruling.
     """
 
     def __init__(
@@ -60,31 +53,23 @@ class StationLearner:
         clean: Commissioning,
         eye: Eye,
         update: Update | None,
-        store: AdapterStore,
-        audit: Audit,
-        now: Callable[[], str],
+        ledger: Ledger,
         settings: LearnerSettings | None = None,
-        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
         seed: int = 0,
     ) -> None:
         self.settings = settings or LearnerSettings()
         self._clean = clean
-        self._ledger = Ledger(clean, eye.source, store, audit, now, on_event)
-        self._shop = Workshop(clean, eye, update, self._ledger, self.settings, seed)
+        self._ledger = ledger
+        self._shop = Workshop(clean, eye, update, ledger, self.settings, seed)
         # How alike two parts look depends on the model.
         policy = replace(self.settings.buffer, duplicate=duplicate_cosine(self._shop.features))
         self._buffer = Buffer(len(clean.labels), policy, seed)
-        self._drift = DriftMonitor(clean.drift)
-        self._fresh = DriftReport()
+        self._drift = DriftWatch(clean.drift)
         self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
-        self._turn: tuple[Turn, int] | None = None
-        self._turned_at = _AT_ONCE
+        self._turn: tuple[Turn | None, int] | None = None
         self.rate = RateAlarm(clean.numbers["rejects"])
-        self._said: dict[int, tuple[bool, bool, str]] = {}
-        frame = self._ledger.frame
-        resumed = self._ledger.answering.number != SOURCE
-        self.state = State(Phase.HOLD, frame, born=frame) if resumed else State(since=frame)
-        self._episode = Episode(self._shop, since=frame, looked_at=frame)
+        self._said = SaidParts()
+        self._episode = Episode(self._shop, ledger.frame, ledger.frame, test=ledger.test)
 
     @property
     def answering(self) -> Answering:
@@ -92,21 +77,14 @@ class StationLearner:
         return self._ledger.source if self.settings.mode == "shadow" else self._ledger.answering
 
     @property
-    def drift(self) -> DriftReport:
-        """What is known about drift."""
-        return self._drift.report
-
-    @property
-    def frozen_by(self) -> str | None:
-        """Who has stopped learning; None if nobody has."""
-        return self._ledger.frozen_by
+    def state(self) -> State:
+        """Of its life cycle."""
+        return self._ledger.state
 
     @property
     def why_off(self) -> str | None:
         """Why nothing is learned at all; None where it is."""
-        if self.settings.mode in ("frozen", "locked"):
-            return f"mode {self.settings.mode}"
-        return f"frozen by {self.frozen_by}" if self.frozen_by is not None else self._clean.missing
+        return why_off(self.settings.mode, self._ledger.frozen_by, self._clean.missing)
 
     @property
     def last_numbers(self) -> dict[str, float]:
@@ -114,109 +92,135 @@ class StationLearner:
         return self._episode.numbers
 
     def observe(self, seen: Seen) -> DriftReport | None:
-        """Take one picture that was fit to be judged; return a report when it completes a block."""
-        self._ledger.frame = max(self._ledger.frame, seen.number)
-        self._buffer.offer(seen)
-        row = measure(seen)
-        report = self._drift.add_row(row, seen.number, seen.at_s)
-        self._places.add(row)
-        if report is not None:
-            self._fresh = report
-        return report
+        """Take one picture that was fit to be judged; return a report when it completes a block.
 
-    def said(self, number: int, *, adapted_fails: bool, frozen_fails: bool) -> None:
-        """Take what was said of a part: for the alarm about rejects, and until its label comes."""
+        Args:
+            seen: with the number that the camera gave it. One that comes after a newer one is not looked at.
+        """
+        number = self._ledger.kept.count(seen.number, seen.at_s)
+        if number is None:
+            return None
+        self._buffer.offer(replace(seen, number=number))
+        row = measure(seen)
+        self._places.add(row)
+        return self._drift.add(row, number, seen.at_s)
+
+    def said(self, number: int, *, adapted_fails: bool, frozen_fails: bool, by: str | None = None) -> None:
+        """Take what was said of a part, and by which adapter; None is the one that answers now."""
         before = self.rate
         self.rate = self.rate.judged(rejected=adapted_fails)
         if self.rate.raised != before.raised:
             event = "rate_alarm" if self.rate.raised else "rate_alarm_over"
-            self._ledger.record(
-                event,
-                "guard",
-                f"rejects against {self.rate.usual:.1%} at commissioning",
-                {"limit": self.rate.limit, "drifting": float(self.drift.drifting)},
-            )
-        if adapted_fails != frozen_fails:
-            self._said[number] = adapted_fails, frozen_fails, self._ledger.answering.adapter.digest
-            if len(self._said) > REMEMBERED:
-                del self._said[next(iter(self._said))]
+            numbers = {"limit": self.rate.limit, "drifting": float(self._drift.report.drifting)}
+            why = f"rejects against {self.rate.usual:.1%} at commissioning"
+            self._ledger.record(event, "guard", why, numbers)
+        by = by or self._ledger.answering.adapter.digest
+        self._said.add(self._ledger.number_of(number), Said(adapted_fails, frozen_fails, by))
 
     def told(self, number: int, *, defect: bool, actor: str = "operator") -> None:
         """Take a label: what a part really was, and who says so."""
-        adapted, frozen, digest = self._said.pop(number, (False, False, ""))
-        here = self._ledger.answering
-        if here.number == SOURCE or digest != here.adapter.digest:
+        number = self._ledger.number_of(number)
+        said, here = self._said.take(number), self._ledger.answering
+        if said is None or here.number == SOURCE or said.adapter != here.adapter.digest:
             return  # it says nothing about what answers now
-        test = self._episode.test.told(defect=defect, adapted_fails=adapted, frozen_fails=frozen)
+        before = self._episode.test
+        test = before.told(defect=defect, adapted_fails=said.adapted_fails, frozen_fails=said.frozen_fails)
         self._episode.test = test
+        if test.verdict == "harm":
+            self._episode.harmed = f"labels prove harm at alpha {test.alpha}"
+        self._keep(self.state)
         harm, gain = test.evidence
         numbers = {"part": number, "harm": harm, "gain": gain, "labels": test.labels}
         self._ledger.record("label", actor, "defective" if defect else "good", numbers)
-        if test.verdict == "harm":
-            self._episode.harmed = f"labels prove harm at alpha {test.alpha}"
 
-    def react(self) -> bool:
-        """Do what cannot wait for `work`, and takes no time: choose among what is known when pictures turn.
+    def decide(self) -> bool:
+        """Do what takes no time: go by what is known of the pictures, and choose among what is known.
 
         Returns:
-            Whether `answering` is another one now.
+            Whether what is known of drift, and of what was computed, has changed anything.
         """
-        before = self._ledger.answering
-        if self.why_off is None and self.state.phase is not Phase.TRIPPED:
-            if self._turn is None:
-                turn, number = self._places.turn(before.number)
-                self._turn = None if turn is None else (turn, number)
-            if self._turn is not None:
-                self._advance(DriftReport(), *self._turn)
-                # Only now: where the disk was full, it is tried again.
-                self._turn, self._turned_at = None, self._ledger.frame
-        return self._ledger.answering is not before
+        if self.why_off is not None:
+            return False
+        self._react()
+        report = self._drift.news()
+        if not report.normal:
+            self._places.changed()
+        changed = self._advance(report)
+        self._drift.told()
+        return changed
+
+    def due(self) -> Look | None:
+        """Return what is to be computed now; None where nothing is."""
+        episode, phase, ledger = self._episode, self.state.phase, self._ledger
+        number, waited = ledger.answering.number, ledger.frame - episode.looked_at
+        off = self.why_off is not None or phase not in (Phase.LEARN, Phase.HOLD)
+        if off or waited < self.settings.every:
+            return None
+        if phase is Phase.HOLD and waited < self.settings.recheck and not self._places.crept(number):
+            return None
+        newest = self._buffer.recent(self.settings.buffer.recent)
+        recent = [one for one in newest if one.number > episode.since]
+        if len(recent) < LEAST * 3 // 2 or self._buffer.distinct.frames < LEAST // 2:
+            return None  # too little evidence
+        learning = phase is Phase.LEARN
+        return Look(ledger.generation, number, replace(episode), recent, ledger.answering, learning)
+
+    def wants(self, look: Look) -> bool:
+        """Whether nobody has decided anything since that makes a computation worth nothing."""
+        return look.generation == self._ledger.generation
+
+    def make(self, change: Change, look: Look) -> Answering:
+        """Make what a computation asks for; return what answers then. Only while it is wanted.
+
+        Raises:
+            OSError: the disk does not take it; nothing has changed.
+        """
+        before = self._ledger.answering.adapter.digest
+        change(self._ledger)
+        if self._ledger.answering.adapter.digest != before:
+            self._episode.test = LabelTest()
+        look.generation = self._ledger.generation
+        return self._ledger.answering
+
+    def adopt(self, look: Look, ruling: Ruling | None) -> None:
+        """Go on with what a computation has found. Only while it is wanted."""
+        mine = self._episode
+        self._episode = replace(look.episode, test=mine.test, harmed=mine.harmed or look.episode.harmed)
+        if ruling is not None:
+            self._keep(proposed(self.state, kept=ruling.keep, harmful=ruling.rule in HARMFUL))
+            if ruling.rule == "unexplained":
+                self._places.forget(look.number)
+        self._remember()
 
     def work(self) -> bool:
-        """Do what is due, at most one look; return whether `answering` is another one now."""
+        """Do what is due, at most one look, here and now; return whether `answering` is another one now."""
         before = self._ledger.answering
-        self.react()
-        if self.why_off is None:
-            report = self._fresh
-            if not report.normal:
-                self._places.changed()
-            if report.frame - 3 * self._clean.drift.block_frames <= self._turned_at:
-                # It is known already, and of a block that began before it nothing else is true.
-                old = report.frame - self._clean.drift.block_frames < self._turned_at
-                report = replace(report, abrupt=False, jump=0.0)
-                report = replace(report, drifting=False, normal=False) if old else report
-            changed = self._advance(report)
-            self._fresh = replace(self._fresh, abrupt=False, jump=0.0)
-            if not changed:
-                self._look_when_due()
+        if not self.decide() and (look := self.due()) is not None:
+            self.adopt(look, look.run(lambda change: self.make(change, look)))
         return self._ledger.answering is not before
 
     def obey(self, request: Request) -> None:
-        """Do what an operator asks; an unknown version raises and changes nothing.
+        """Do what an operator asks; see `agent.execute.execute`."""
+        if execute(self._ledger, request):
+            self.chosen()
 
-        The request's id is kept in the same durable write as its effect: it is obeyed once.
-
-        Raises:
-            AdapterError: there is no such version, or it is damaged.
-        """
-        why, done = request.why or f"operator: {request.kind}", {"request": request.id}
-        if request.kind in ("freeze", "resume"):
-            by = request.actor if request.kind == "freeze" else None
-            self._ledger.freeze(by, request.actor, why, done)
-            return
-        if request.kind == "imported":
-            self._ledger.imported(request.number or SOURCE, request.actor, why, done)
-            return
-        number = SOURCE if request.kind == "reset" else request.number or SOURCE
-        if request.kind in ("pin", "unpin"):
-            self._ledger.pin(number, request.actor, why, done, pinned=request.kind == "pin")
-            return
-        self._ledger.go_to(number, request.actor, why, done)
-        frame = self._ledger.frame
-        self._enter(State(since=frame) if number == SOURCE else State(Phase.HOLD, frame, born=frame))
+    def chosen(self) -> None:
+        """Begin anew, because a person chose what answers."""
+        self._enter(self._episode.since)
         self._turn = None
         self._places.choose()
         self._remember()
+
+    def _react(self) -> None:
+        """Choose among what is known when pictures turn."""
+        if self.state.phase is Phase.TRIPPED:
+            return
+        if self._turn is None:
+            self._turn = self._places.turn(self._ledger.answering.number)
+        if self._turn[0] is not None:
+            self._advance(DriftReport(), *self._turn)
+            self._drift.turned(self._ledger.frame)
+        self._turn = None  # only now: where the disk was full, it is tried again
 
     def _advance(self, report: DriftReport, turn: Turn | None = None, number: int = SOURCE) -> bool:
         """Change the state as the signals say; return whether anything changed."""
@@ -234,40 +238,43 @@ class StationLearner:
         )
         change = advance(self.state, signals, self.settings.patience)
         if change.why is None:
-            self.state = change.state
+            self._keep(change.state)
             return False
-        here = self._ledger.answering.number
+        ledger, before, here = self._ledger, self.state, self._ledger.answering.number
         state, action, met = change.state, change.action, None
-        if action is Action.RECALL and self._ledger.recall(number, change.why):
-            met = self._places.find(number)
-            born = met.state.born or state.born
-            state = replace(met.state, since=state.since, trips=state.trips, born=born)
+        if action is Action.RECALL:
+            found = self._places.find(number)
+            born = state.born if found.state.born is None else found.state.born
+            recalled = replace(found.state, since=state.since, trips=state.trips, born=born)
+            if ledger.recall(number, change.why, recalled):
+                state, met = recalled, found
         elif action not in (Action.NONE, Action.SEARCH) and here != SOURCE:
             # Also for a rollback: the last good version was good under other conditions.
-            self._ledger.go_to(SOURCE, "guard", change.why)
+            ledger.go_to(SOURCE, "guard", change.why, state=state)
         numbers = (self._drift.report if turn else report).numbers() | {"trips": state.trips}
-        self._ledger.record(f"{self.state.phase}->{state.phase}", "guard", change.why, numbers)
-        # From here on nothing is written: what failed before is tried again, and nothing is half done.
+        ledger.record(f"{before.phase}->{state.phase}", "guard", change.why, numbers)
         if action is Action.RECALL and met is None:
             self._places.forget(number)
-        self._places.leave(here, self.state, episode, self._ledger.frame)
-        self._change(state, action, signals, met)
+        self._places.leave(here, before, episode, ledger.frame)
+        self._change(state, change, signals, met)
         return True
 
-    def _change(self, state: State, action: Action, signals: Signals, met: Met | None) -> None:
-        frame = self._ledger.frame
+    def _change(self, state: State, change: Decision, signals: Signals, met: Met | None) -> None:
+        frame, action = self._ledger.frame, change.action
         if action is Action.NONE and state.phase in (Phase.HOLD, Phase.LEARN):
-            self.state = state
             self._episode.worse = self._episode.converged = False
             self._episode.looked_at = frame
+            self._keep(state)
             return
+        self._ledger.supersede(change.why or "")
         back = self._places.count if signals.turn else 2 * self._clean.drift.block_frames
         since = frame - back if signals.turn or signals.abrupt else self._episode.since
         if met is None:
-            self._enter(state, since, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
+            self._enter(since, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
         else:
             waited = met.left_at - met.episode.looked_at
-            self.state, self._episode = state, replace(met.episode, since=since, looked_at=frame - waited)
+            self._episode = replace(met.episode, since=since, looked_at=frame - waited)
+        self._keep(state)
         if action in (Action.RESET, Action.ROLLBACK):
             self._buffer.clear()
         if action is Action.ROLLBACK or (
@@ -275,29 +282,15 @@ class StationLearner:
         ):
             self._places.clear()
 
-    def _enter(self, state: State, since: int | None = None, *, search: bool = False) -> None:
-        since, looked_at = since or self._episode.since, _AT_ONCE if search else self._ledger.frame
-        self.state, self._episode = state, Episode(self._shop, since, looked_at, search)
+    def _enter(self, since: int, *, search: bool = False) -> None:
+        self._episode = Episode(self._shop, since, NEVER if search else self._ledger.frame, search)
 
-    def _look_when_due(self) -> None:
-        episode, phase = self._episode, self.state.phase
-        number, waited = self._ledger.answering.number, self._ledger.frame - episode.looked_at
-        if phase not in (Phase.LEARN, Phase.HOLD) or waited < self.settings.every:
-            return
-        if phase is Phase.HOLD and waited < self.settings.recheck and not self._places.crept(number):
-            return
-        newest = self._buffer.recent(self.settings.buffer.recent)
-        recent = [one for one in newest if one.number > episode.since]
-        if len(recent) < LEAST * 3 // 2 or self._buffer.distinct.frames < LEAST // 2:
-            return  # too little evidence
-        if (ruling := episode.look(recent, learning=phase is Phase.LEARN)) is not None:
-            self.state = proposed(self.state, kept=ruling.keep, harmful=ruling.rule in HARMFUL)
-            if ruling.rule == "unexplained":
-                self._places.forget(number)
-        self._remember()
+    def _keep(self, state: State) -> None:
+        test = self._episode.test
+        self._ledger.kept.remember(state, test if test.labels else None)
 
     def _remember(self) -> None:
-        ledger, episode = self._ledger, self._episode
-        if episode.harmed is None:
-            number, frame = ledger.answering.number, ledger.frame
-            self._places.remember(number, self.state, episode, frame, ledger.numbers())
+        ledger = self._ledger
+        if self._episode.harmed is None:
+            here, stored = ledger.answering.number, ledger.numbers()
+            self._places.remember(here, self.state, self._episode, ledger.frame, stored)

@@ -21,10 +21,15 @@ from agent.predictor import Predictor
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """To the learners, first of all: the config as the agent read it, and the commissioned stations."""
+    """To the learners, first of all: the config as the agent read it, and the commissioned stations.
+
+    Attributes:
+        run: id of the agent's run, in which cameras number their frames.
+    """
 
     loaded: Loaded
     stations: tuple[str, ...]
+    run: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +76,13 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """From the learners: why they cannot learn, before their process ends."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """From a station's learner: what is to be published."""
 
@@ -86,7 +98,7 @@ class Say:
     log: LogSettings
 
 
-Message = Begin | Parts | Label | Say | Answers | Doing | Told
+Message = Begin | Parts | Label | Say | Answers | Doing | Told | Ends
 
 
 class Link:

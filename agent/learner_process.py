@@ -21,9 +21,10 @@ from adapters.adapter import AdapterError
 from adapters.open_learner import LearnerModel
 from agent import logs
 from agent.commissioned import Commissioned, open_station
-from agent.errors import EXIT_UNEXPECTED, AgentError
+from agent.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
 from agent.handover import HandOver, Witnessed
-from agent.learner_link import Answers, Begin, Doing, Label, Link, Parts, Say, Told
+from agent.health import LearnerStats
+from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
 from agent.learning import Learning
 from agent.memory import Heaps
 from agent.payloads import JSON
@@ -50,6 +51,7 @@ def main() -> None:
         learners = _open(begin, link)
     except (AgentError, AdapterError) as error:
         log.error("learners: %s", error)
+        link.send(Ends(str(error)))
         sys.exit(EXIT_UNEXPECTED)
     threads = [_start(learning) for learning in learners.values()]
     try:
@@ -65,11 +67,14 @@ def main() -> None:
                     if station in learners:
                         _hand_over(learners[station].handover, seen, lost)
     finally:
-        # A thread that comes back from native code while Python is shutting down aborts the process.
         for learning in learners.values():
             learning.stop()
         for thread in threads:
             thread.join()
+    # All is written. What is still computed is not wanted, and a thread that comes back from native code
+    # while Python is shutting down would abort the process.
+    logging.shutdown()
+    os._exit(EXIT_OK)
 
 
 def _hand_over(handover: HandOver, seen: Sequence[Witnessed], lost: int) -> None:
@@ -102,12 +107,13 @@ def _open(begin: Begin, link: Link) -> dict[str, Learning]:
     for station in begin.stations:
         recipe = recipes[loaded.config.stations[station].recipe]
         found = open_station(loaded, station, recipe, engine)
-        if not isinstance(found, Commissioned):
-            raise AgentError(f"station {station}: {found.why}")
+        if not isinstance(found, Commissioned):  # damaged since the agent has read it; the others can learn
+            link.send(Doing(LearnerStats(station, unusable=found.why)))
+            continue
         frozen, first = predictors(engine, recipe, found)
         learners[station] = Learning(
             found, model, prompts(recipe), first, frozen, loaded.config.agent.id,
-            partial(_tell, link, station), _Changes(link),
+            partial(_tell, link, station), _Changes(link), begin.run,
         )  # fmt: skip
     return learners
 

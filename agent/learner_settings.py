@@ -62,3 +62,16 @@ class LearnerSettings:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     buffer: BufferPolicy = field(default_factory=BufferPolicy)
+
+
+def why_off(mode: Mode, frozen_by: str | None, missing: str | None) -> str | None:
+    """Return why nothing is learned at all; None where it is.
+
+    Args:
+        mode: of the station.
+        frozen_by: who has stopped learning.
+        missing: what the commissioning lacks.
+    """
+    if mode in ("frozen", "locked"):
+        return f"mode {mode}"
+    return f"frozen by {frozen_by}" if frozen_by is not None else missing

@@ -14,13 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from adapters.version import SOURCE
+from agent.commissioned import station_folder
 from agent.configfile import Loaded
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
-from agent.learner_link import Answers, Begin, Doing, Label, Link, Parts, Say, Told, pair
+from agent.ids import ulid
+from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told, pair
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.priority import SERVING, step_back
+from agent.requests import waiting_names
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ _AT_ONCE = 32
 _WAIT_S = 0.2
 _GO_S = 1.0
 _PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 900.0
+_ASK_S = 0.5
 _WELL_S = 600.0
 _MAX_LABELS = 1000
 
@@ -84,6 +88,8 @@ class Learners:
         self._link: Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._away: str | None = None
+        self._ends: str | None = None
+        self._run_id = ulid()
 
     def use(self, loaded: Loaded, pupils: Mapping[str, Pupil]) -> None:
         """Let these stations learn from now on, as the config says; any thread, also while `run` does.
@@ -140,7 +146,7 @@ class Learners:
                 pause_s = _PAUSE_S
             self._away = why
             log.error("learners: their process %s; inspection goes on, they start in %.0f s", why, pause_s)
-            self._renewed.wait(pause_s)
+            self._pause(loaded, pupils, pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._ended.set()
 
@@ -158,6 +164,16 @@ class Learners:
                     self._process.kill()
             return self._ended.wait(_GO_S)
         return True
+
+    def _pause(self, loaded: Loaded, pupils: Mapping[str, Pupil], pause_s: float) -> None:
+        """Leave the learners alone for a while, unless somebody asks something of them meanwhile."""
+        folders = [station_folder(loaded.config, station) / "requests" for station in pupils]
+        before = [waiting_names(folder) for folder in folders]
+        until = time.monotonic() + pause_s
+        while not self._renewed.wait(max(0.0, min(_ASK_S, until - time.monotonic()))):
+            asked = any(waiting_names(folder) - old for folder, old in zip(folders, before, strict=True))
+            if asked or time.monotonic() >= until:
+                return
 
     def _wake(self) -> None:
         self._renewed.set()
@@ -178,7 +194,8 @@ class Learners:
             except OSError as error:  # out of memory, or of processes
                 link.close()
                 return f"cannot be started: {error}"
-        link.send(Begin(loaded, tuple(pupils)))
+        self._ends = None
+        link.send(Begin(loaded, tuple(pupils), self._run_id))
         with self._changing:
             self._process, self._link = process, link
             if self._renewed.is_set():
@@ -189,6 +206,8 @@ class Learners:
             self._link = None
         link.close()
         code = process.wait()
+        if self._ends is not None:
+            return f"cannot learn: {self._ends}"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _take(self, message: object, pupils: Mapping[str, Pupil]) -> None:
@@ -198,6 +217,8 @@ class Learners:
             case Doing(stats):
                 pupils[stats.station].stats = stats
                 self._away = None
+            case Ends(why):
+                self._ends = why
             case Told(name, topic, payload):
                 self._tell(name, topic, payload)
 

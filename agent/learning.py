@@ -1,51 +1,63 @@
-"""Thread `learner-<station>`: takes what the inspector saw, learns within its share of time, tells how."""
+"""Thread `learner-<station>`: takes what the inspector saw, decides, and has computed what is due.
+
+What takes long is computed in a thread of its own, which this one asks whether its result is still wanted. So
+labels, proofs of harm and what people ask for take effect at once, whatever is being computed.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
-from typing import Any
 
-from adapters.adapter import AdapterError
+from adapters.drift import DriftReport
 from adapters.eye import Eye
-from adapters.halting import Halted
+from adapters.guard import Ruling
+from adapters.halting import Halted, HaltingEngine
 from adapters.open_learner import LearnerModel
 from adapters.prompts import Prompts, TextCache
-from adapters.version import SOURCE
 from agent import payloads
 from agent.answering import Answering
+from agent.background import Background
 from agent.commissioned import Commissioned
+from agent.episode import Ask, Change, Look
+from agent.fault import Fault, fault
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.learner_link import Label
-from agent.payloads import JSON
 from agent.predictor import Predictor
-from agent.requests import Request, finish, take
+from agent.station_desk import StationDesk, Tell
 
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.2
 _AT_ONCE = 32
-_ASK_S = 0.5
-_DISK_S = 10.0
 _MAX_LABELS = 1000
+_SHOWN_S = 60.0
+_WELL_S = 600.0
 
-Tell = Callable[[str, JSON], None]
-"""Takes the name of a station's topic and what to publish there."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What is being computed: a look, or at first the learner itself, which is None here."""
+
+    work: Background[Change, Answering, StationLearner | Ruling | None]
+    look: Look | None
+    started: float
 
 
 class Learning:
-    """Owns a station's learner: everything that learns happens in `run`, in one thread.
+    """Owns a station's learner: all that is decided and written happens in `run`, in one thread.
 
     The inspector never waits for it: `answering` gives what is complete, and `handover` takes what it saw.
-    After work of t seconds it rests, so that it computes no more than its share of the time, and it works
-    only while no other station's learner does; it goes on observing meanwhile.
+    After a computation of t seconds the next one waits, so that it takes no more than its share of the time,
+    and one begins only while no other station's learner computes. An error in what learns is told, and
+    learning begins again after a pause that grows; what people ask for is done meanwhile.
 
     Args:
         station: as it was found at start.
@@ -56,6 +68,7 @@ class Learning:
         agent: id of the agent, for what is published.
         tell: publishes; called in this thread.
         changed: told where `answering` or `stats` has changed, and once at first; called in this thread.
+        run: id of the agent's run in which cameras number their frames; None: one of its own.
     """
 
     def __init__(
@@ -68,32 +81,31 @@ class Learning:
         agent: str,
         tell: Tell,
         changed: Callable[[Learning], None] = lambda learning: None,
+        run: str | None = None,
     ) -> None:
         self.station = station.station
         self.handover = HandOver()
-        self._found = station
-        self._model, self._prompts = model, prompts
-        self._predictor, self._frozen = first, frozen
-        self._agent, self._tell, self._changed = agent, tell, changed
+        self._found, self._model, self._prompts = station, model, prompts
+        self._agent, self._tell = agent, tell
         self._halt = Event()
         self._labels: deque[Label] = deque(maxlen=_MAX_LABELS)
-        self._stats = LearnerStats(self.station)
-        self._shown: JSON = {}
-        self._disk: str | None = None
-        self._answers = station.answering
-        self._rest_until = self._ask_at = 0.0
-        # A request that was obeyed when the process ended may still lie there.
-        self._done: str | None = station.store.active().learner.get("request")
-        # Frames count from 1 at each start; what is kept counts on.
-        self._before = int(station.store.active().learner.get("frame", 0))
+        self._texts: TextCache | None = None
+        self._desk = StationDesk(
+            station, prompts, frozen, first, self._class_features, agent, run, tell, lambda: changed(self)
+        )
+        self._ledger = self._desk.ledger
+        self._learner: StationLearner | None = None
+        self._job: _Job | None = None
+        self._fault: Fault | None = None
+        self._open_at = self._opened_at = self._rest_until = 0.0
 
     def answering(self) -> Predictor:
         """Return what to judge with now; any thread may ask."""
-        return self._predictor
+        return self._desk.predictor
 
     def stats(self) -> LearnerStats:
         """Return how it is doing; any thread may ask."""
-        return self._stats
+        return self._desk.stats
 
     def label(self, label: Label) -> None:
         """Take what a part really was, after the parts that are handed over already; any thread.
@@ -103,64 +115,83 @@ class Learning:
         self._labels.append(label)
 
     def stop(self) -> None:
-        """Let `run` end at the next call of the model, also in the middle of an update."""
+        """Let `run` end; what is being computed ends at its next call of the model."""
         self._halt.set()
 
     def run(self) -> None:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
         try:
-            self._run()
+            self._desk.begin()
+            self._tell("drift", payloads.drift(self._agent, self.station, DriftReport(), None, 0))
+            while not self._halt.is_set():
+                self._turn()
         except Halted:
             log.info("learner %s: ends in the middle of its work", self.station)
+        finally:
+            self._end()
 
-    def _run(self) -> None:
-        learner = self._open()
-        self._answers = learner.answering
-        self._changed(self)
-        self._show(learner)
-        self._tell("drift", payloads.drift(self._agent, self.station, learner.drift, None, 0))
-        while not self._halt.is_set():
+    def _turn(self) -> None:
+        taken: Sequence[Witnessed] = ()
+        if self._learner is None:
+            self._halt.wait(_WAIT_S)
+        else:
             taken = self.handover.take(_AT_ONCE, _WAIT_S)
-            for one in taken:
-                self._observe(learner, one)
-            if len(taken) < _AT_ONCE:
-                self._on_disk(learner, lambda: self._told(learner), proves=False)
-            # Also while it rests: what was learned for other pictures is not to answer on.
-            self._on_disk(learner, learner.react, proves=False)
-            now = time.monotonic()
-            if now >= self._ask_at:
-                self._on_disk(learner, lambda: self._obey(learner))
-                self._ask_at = time.monotonic() + (_ASK_S if self._disk is None else _DISK_S)
-            if now >= self._rest_until and self._model.turn.acquire(blocking=False):
-                try:
-                    self._work(learner)
-                finally:
-                    self._model.turn.release()
-            self._show(learner)
+        self._desk.serve(self._chosen)
+        try:
+            self._learn(taken)
+        except OSError as error:
+            self._ledger.kept.failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is: a person can still freeze, reset and go back
+            self._fail(error)
+        self._desk.show(self._learner, self._failed())
+
+    def _learn(self, taken: Sequence[Witnessed]) -> None:
+        if self._learner is None:
+            if self._job is not None:
+                self._go_on(self._job)
+            elif time.monotonic() >= self._open_at:
+                self._begin(lambda ask: self._open(), None)
+            return
+        for one in taken:
+            self._observe(self._learner, one)
+        if len(taken) < _AT_ONCE:
+            self._told(self._learner)
+        self._learner.decide()
+        self._work(self._learner)
+        self._ledger.kept.save_in_time()
+
+    def _chosen(self) -> None:
+        try:
+            if self._learner is not None:
+                self._learner.chosen()
+        except Exception as error:  # noqa: BLE001 - what answers was chosen all the same
+            self._fail(error)
 
     def _open(self) -> StationLearner:
         """Open what the learner looks and learns with; takes as long as opening the model does."""
         found = self._found
-        engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._halt.is_set)
-        self._texts = TextCache(engine)
-        return StationLearner(
-            found.clean,
-            Eye(engine, self._prompts, found.clean.fails),
-            update,
-            found.store,
-            found.audit,
-            _now,
-            found.learner_settings(),
-            self._happened,
-        )
+        engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._unwanted)
+        eye = Eye(engine, self._prompts, found.clean.fails, self._class_features())
+        return StationLearner(found.clean, eye, update, self._ledger, found.learner_settings())
+
+    def _unwanted(self) -> bool:
+        job = self._job
+        return self._halt.is_set() or (job is not None and job.work.cancelled)
+
+    def _class_features(self) -> TextCache:
+        """Return what this thread and the one that computes have in common; only the end ends it."""
+        if self._texts is None:
+            engine, _ = self._model.load(full=False)
+            self._texts = TextCache(HaltingEngine(engine, self._halt.is_set))
+        return self._texts
 
     def _observe(self, learner: StationLearner, one: Witnessed) -> None:
-        seen = replace(one.seen, number=self._before + one.seen.number)
-        report = learner.observe(seen)
-        try:
-            learner.said(seen.number, adapted_fails=one.rejected, frozen_fails=one.rejected_frozen)
-        except OSError as error:
-            self._disk_trouble(error)
+        if not one.seen.finite:  # it was not inspected either, and says nothing of the line
+            self.handover.lose(1)
+            return
+        report = learner.observe(one.seen)
+        rejected, before, number = one.rejected, one.rejected_frozen, one.seen.number
+        learner.said(number, adapted_fails=rejected, frozen_fails=before, by=one.adapter)
         if report is not None:
             at, unseen = datetime.now(UTC), self.handover.lost
             self._tell("drift", payloads.drift(self._agent, self.station, report, at, unseen))
@@ -170,135 +201,88 @@ class Learning:
     def _told(self, learner: StationLearner) -> None:
         while self._labels:
             label = self._labels.popleft()
-            learner.told(self._before + label.number, defect=label.defect, actor=label.actor)
+            learner.told(label.number, defect=label.defect, actor=label.actor)
 
     def _work(self, learner: StationLearner) -> None:
-        started = time.monotonic()
-        self._on_disk(learner, learner.work)
-        ended = time.monotonic()
-        rest = (ended - started) * (1 / self._found.settings.duty - 1)
-        self._rest_until = ended + (rest if self._disk is None else _DISK_S)
-
-    def _obey(self, learner: StationLearner) -> None:
-        """Do what people asked for, each once and in order."""
-        taken = take(self._found.requests, self._done)
-        self._done = None
-        for line in taken.refused:
-            log.warning("learner %s: %s", self.station, line)
-            self._record(learner, "request_refused", "agent", line)
-        for request in taken.requests:
-            try:
-                self._allow(request)
-                learner.obey(request)
-            except AdapterError as error:
-                log.warning("learner %s: %s by %s: %s", self.station, request.kind, request.actor, error)
-                self._record(learner, "request_refused", request.actor, f"{request.kind}: {error}")
-            finish(self._found.requests, request)
-
-    def _allow(self, request: Request) -> None:
-        """Raise AdapterError where a request is not to be obeyed, with why."""
-        if request.kind == "imported":  # it has happened
+        """Have computed what is due, and go on with what was."""
+        if self._job is not None:
+            self._go_on(self._job)
             return
-        if self._found.settings.mode == "locked":
-            raise AdapterError("mode locked: nothing changes what answers")
-        if request.number and self._found.store.load(request.number).recipe != self._found.clean.recipe:
-            raise AdapterError(f"version {request.number} was made for another recipe")
+        rested = time.monotonic() >= self._rest_until and self._ledger.kept.trouble is None
+        if rested and self._model.turn.acquire(blocking=False):
+            look = learner.due()
+            if look is None:
+                self._model.turn.release()
+            else:
+                self._begin(look.run, look)
 
-    def _on_disk(self, learner: StationLearner, act: Callable[[], object], *, proves: bool = True) -> None:
-        """Do what writes to the disk; is it full, inspection goes on, and this is tried again.
+    def _begin(self, compute: Callable[[Ask], StationLearner | Ruling | None], look: Look | None) -> None:
+        work = Background(f"computes-{self.station}", compute)
+        self._job = _Job(work, look, time.monotonic())
 
-        Args:
-            learner: of the station.
-            act: what to do.
-            proves: that it went well says that the disk is; what seldom writes says nothing.
-        """
-        try:
-            act()
-            if self._disk is not None and proves:
-                why = f"the disk takes it again; records may be missing since: {self._disk}"
-                self._record(learner, "disk_trouble_over", "agent", why)
-                log.warning("learner %s: %s", self.station, why)
-                self._disk = None
-        except OSError as error:
-            self._disk_trouble(error)
-        # What answers may be another one also where its record could not be written.
-        if learner.answering is not self._answers:
-            self._predictor = self._complete(learner.answering)
-            self._changed(self)
+    def _go_on(self, job: _Job) -> None:
+        """Make what a computation asks for, take its result, or let it go where nobody wants it any more."""
+        learner, look = self._learner, job.look
+        if look is not None and not job.work.cancelled and not (learner is not None and learner.wants(look)):
+            self._discard(job, self._ledger.superseded_by)
+        change = job.work.asked()
+        if change is not None and learner is not None and look is not None and not job.work.cancelled:
+            try:
+                job.work.answer(learner.make(change, look))
+            except OSError:
+                job.work.cancel()
+                raise
+        done = job.work.done()
+        if done is None:
+            return
+        self._job = None
+        if look is not None:
+            self._rest(job)
+        if job.work.cancelled or isinstance(done.error, Halted):
+            return
+        if done.error is not None:
+            raise done.error
+        if isinstance(done.result, StationLearner):
+            self._learner, self._opened_at = done.result, time.monotonic()
+        elif learner is not None and look is not None:
+            learner.adopt(look, done.result)
 
-    def _disk_trouble(self, error: OSError) -> None:
-        if self._disk is None:
-            log.error("learner %s: %s; nothing is learned until the disk takes it", self.station, error)
-        self._disk = str(error)
+    def _rest(self, job: _Job) -> None:
+        self._model.turn.release()
+        ended = time.monotonic()
+        self._rest_until = ended + (ended - job.started) * (1 / self._found.settings.duty - 1)
 
-    def _complete(self, answering: Answering) -> Predictor:
-        """Return what the inspector needs of what answers now, before the first picture asks for it."""
-        self._answers = answering
-        log.info(
-            "learner %s: version %d answers, offset %.2f", self.station, answering.number, answering.offset
-        )
-        if answering.number == SOURCE:
-            return self._frozen
-        features = self._texts.features(self._prompts, answering.adapter)
-        return Predictor(answering.number, answering.adapter, features, self._frozen.fails, answering.offset)
+    def _discard(self, job: _Job, why: str) -> None:
+        job.work.cancel()
+        self._ledger.record("discarded", "agent", f"what was being computed is not used: {why}")
 
-    def _record(self, learner: StationLearner, event: str, actor: str, why: str) -> None:
-        """Add what is none of the learner's own doing to the audit trail, and tell."""
-        answers = learner.answering
-        after = {"number": answers.number, "digest": answers.adapter.digest, "offset": answers.offset}
-        at = _now()
-        self._found.audit.append(at, event, actor=actor, why=why, after=after)
-        self._happened(
-            {
-                "at": at,
-                "event": event,
-                "actor": actor,
-                "why": why,
-                "before": None,
-                "after": after,
-                "numbers": {},
-            }
-        )
+    def _fail(self, error: Exception) -> None:
+        """Do without a learner for a while; what answers, and what people ask for, is not its affair."""
+        now = time.monotonic()
+        before = self._fault if self._learner is None or now - self._opened_at < _WELL_S else None
+        self._fault = fault(error, before)
+        log.error(
+            "learner %s: failed for the %d. time at %s, begins again in %.0f s",
+            self.station, self._fault.times, self._fault.place, self._fault.pause_s, exc_info=error,
+        )  # fmt: skip
+        self._open_at, self._learner = now + self._fault.pause_s, None
+        self._ledger.supersede("learning failed")
 
-    def _happened(self, record: dict[str, Any]) -> None:
-        log.info("learner %s: %s: %s", self.station, record["event"], record["why"])
-        self._tell("adapter/event", payloads.adapter_event(self._agent, self.station, record))
+    def _failed(self) -> str | None:
+        """Return what health says: until it has been well for a minute, so that it does not come and go."""
+        if self._fault is None or (
+            self._learner is not None and time.monotonic() - self._opened_at > _SHOWN_S
+        ):
+            return None
+        return self._fault.why
 
-    def _show(self, learner: StationLearner) -> None:
-        """Publish what answers and how learning goes, where that is something else than before."""
-        active, answering = self._found.store.active(), learner.answering
-        version = active.version
-        phase = "off" if learner.why_off is not None else str(learner.state.phase)
-        stats = LearnerStats(
-            self.station,
-            at_bound=answering.at_bound,
-            tripped=phase == "tripped",
-            too_many_rejects=learner.rate.raised,
-            disk=self._disk,
-        )
-        if stats != self._stats:
-            self._stats = stats
-            self._changed(self)
-        shown = payloads.adapter(
-            self._agent,
-            self.station,
-            answering,
-            mode=self._found.settings.mode,
-            level=self._found.level,
-            phase=phase,
-            parent=version.parent if version is not None and version.number == answering.number else None,
-            promoted=active.number,
-            since=active.since,
-            why_off=learner.why_off,
-            frozen_by=learner.frozen_by,
-            commissioning=self._found.clean.digest,
-            too_many_rejects=learner.rate.raised,
-            guard=learner.last_numbers,
-        )
-        if shown != self._shown:
-            self._shown = shown
-            self._tell("adapter", shown)
-
-
-def _now() -> str:
-    return payloads.timestamp(datetime.now(UTC))
+    def _end(self) -> None:
+        job = self._job
+        if job is not None:
+            if job.look is None or job.work.cancelled:
+                job.work.cancel()
+            else:
+                self._discard(job, "the learner ends")
+        self._ledger.kept.save()
+        if job is not None and job.look is not None:
+            self._model.turn.release()

@@ -21,6 +21,7 @@ from adapters.open import ModelSettings
 from adapters.open_learner import LearnerModel
 from adapters.prompts import TextCache
 from adapters.version import SOURCE
+from agent.answering import Ledger
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Recipe
 from agent.configfile import Loaded
@@ -159,16 +160,9 @@ class Replay:
     def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
         opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
         engine, update = opened
-        return StationLearner(
-            found.clean,
-            Eye(engine, self._words, found.clean.fails),
-            update,
-            found.store,
-            found.audit,
-            lambda: self._now,
-            found.learner_settings(),
-            self._happened,
-        )
+        eye = Eye(engine, self._words, found.clean.fails)
+        ledger = Ledger(found.clean, eye.source, found.store, found.audit, lambda: self._now, self._happened)
+        return StationLearner(found.clean, eye, update, ledger, found.learner_settings())
 
     def _happened(self, record: dict[str, Any]) -> None:
         self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})

@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -87,16 +88,15 @@ def ask(folder: Path, request: Request) -> Path:
     return path
 
 
-def take(folder: Path, done: str | None = None) -> Taken:
+def take(folder: Path, done: Collection[str] = ()) -> Taken:
     """Return what waits. Each stays on disk until `finish`, so that a crash loses none.
 
-    To obey each exactly once, the agent takes one at a time, keeps its id with the effect in one durable
-    write (`AdapterStore.activate` and `remember` keep both in active.json), calls `finish`, and gives the
-    last id that it kept as `done` after a restart.
+    To obey each exactly once, the agent keeps its id with the effect in one durable write (see
+    `agent.learner_memory.Memory`), calls `finish`, and gives the ids that it kept as `done`.
 
     Args:
         folder: of one station; need not exist.
-        done: id of a request that was obeyed already; where it still waits it goes.
+        done: ids of requests that were obeyed already; where they still wait they go.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -111,11 +111,19 @@ def take(folder: Path, done: str | None = None) -> Taken:
             path.replace(aside / f"{ulid()}-{path.name}")
             refused.append(f"{path}: not a request: {_reason(error)}; moved to {aside}")
             continue
-        if request.id == done:
+        if request.id in done:
             path.unlink()
         else:
             requests.append(request)
     return Taken(tuple(requests), tuple(refused))
+
+
+def waiting_names(folder: Path) -> frozenset[str]:
+    """Return the names of the files that wait; none where the folder cannot be read."""
+    try:
+        return frozenset(path.name for path in _waiting(folder))
+    except OSError:  # whoever takes them says so
+        return frozenset()
 
 
 def finish(folder: Path, request: Request) -> None:

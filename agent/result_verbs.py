@@ -13,11 +13,11 @@ from agent.config import Config
 from agent.database import Damaged, DiskTrouble
 from agent.dispatcher import Handler
 from agent.labels import Labelled, UnknownEvent
-from agent.learner import REMEMBERED
 from agent.learner_link import Label as Told
 from agent.payloads import timestamp
 from agent.publisher import Publisher
 from agent.recipes import find_recipe
+from agent.said_parts import REMEMBERED
 from agent.store import Store
 from agent.verdict import Verdict
 

@@ -24,6 +24,7 @@ from adapters.seen import Bytes, log_odds
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers
 from adapters.towers import Towers
+from agent.answering import Ledger
 from agent.audit import Audit
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
@@ -100,11 +101,15 @@ class Ours:
             clean,
             eye,
             Proposer(towers, Words.of(engine, self._world.prompts), self._update) if self._update else None,
-            AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
-            Audit(site.model),
-            lambda: f"2026-01-01T00:00:00Z+{self._frame}s",
+            Ledger(
+                clean,
+                eye.source,
+                AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
+                Audit(site.model),
+                lambda: f"2026-01-01T00:00:00Z+{self._frame}s",
+                self._happened,
+            ),
             self._settings,
-            self._happened,
             seed=site.seed,
         )
 

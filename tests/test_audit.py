@@ -235,7 +235,7 @@ def test_requests_are_taken_in_order_and_exactly_once(tmp_path: Path) -> None:
     finish(folder, asked[0])
     assert take(folder).requests == tuple(asked[1:])
     # Killed between the effect, which keeps the id, and `finish`.
-    assert take(folder, done=asked[1].id).requests == tuple(asked[2:])
+    assert take(folder, done=(asked[1].id,)).requests == tuple(asked[2:])
     assert take(folder).requests == tuple(asked[2:])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from line_site import UNHURRIED
 
 from adapters.buffer import Buffer, BufferPolicy, good_parts
 from adapters.seen import Seen
@@ -167,6 +168,7 @@ offers = st.lists(
 )
 
 
+@UNHURRIED
 @given(offers, st.integers(0, 3), st.integers(1, 12))
 def test_limits_hold_after_any_offers_and_equal_offers_leave_equal_content(
     stream: list[tuple[int, int, float, int]], seed: int, room: int
@@ -206,6 +208,7 @@ SHOWN = st.lists(
 )
 
 
+@UNHURRIED
 @given(SHOWN)
 def test_good_parts_are_the_half_with_the_lowest_scores(shown: list[tuple[int, int]]) -> None:
     """Lowest first; of equal ones the older, so that a replay learns from the same."""
@@ -216,6 +219,7 @@ def test_good_parts_are_the_half_with_the_lowest_scores(shown: list[tuple[int, i
     assert len(classes) == len(pictures)
 
 
+@UNHURRIED
 @given(SHOWN)
 def test_good_parts_are_of_no_class_that_fails(shown: list[tuple[int, int]]) -> None:
     """A passing name stays; a defect's name gives way to the passing one that most of them bear."""

@@ -25,8 +25,10 @@ from agent.cli import main
 from agent.commissioned import Commissioned, open_station
 from agent.configfile import Loaded
 from agent.daemon import Daemon
+from agent.episode import Look
 from agent.errors import ConfigError
 from agent.handover import Witnessed
+from agent.learner import StationLearner
 from agent.learning import Learning
 from agent.message import Message
 from agent.plans import predictors, prompts
@@ -432,7 +434,7 @@ def test_what_cannot_be_obeyed_is_refused_with_a_reason(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops_learning_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread lives on, says so in its stats, and takes the request when the disk takes it."""
-    monkeypatch.setattr("agent.learning._DISK_S", 0.2)
+    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
     loaded = site(tmp_path)
     promote(loaded, 1.5)
     full = threading.Event()
@@ -461,12 +463,16 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
     loaded = site(tmp_path)
     entered = threading.Event()
 
-    def endless(self: object) -> bool:
-        while True:
-            entered.set()
-            self._shop.eye.look(looks()[0].picture[None], self._shop.eye.source)
+    class Endless(Look):
+        def run(self, ask: object) -> None:
+            while True:
+                entered.set()
+                self.episode.shop.eye.look(looks()[0].picture[None], self.answering.adapter)
 
-    monkeypatch.setattr("agent.learner.StationLearner.work", endless)
+    def due(self: StationLearner) -> Look:
+        return Endless(self._ledger.generation, 0, self._episode, [], self._ledger.answering, True)
+
+    monkeypatch.setattr(StationLearner, "due", due)
     with learning(loaded, []):
         assert entered.wait(PATIENCE_S)
 

@@ -22,6 +22,7 @@ from adapters.eye import Eye, View
 from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
 from adapters.lifecycle import Patience, Phase, State, Turn
 from adapters.seen import Bytes
+from agent.answering import Ledger
 from agent.audit import Audit
 from agent.episode import Episode
 from agent.learner import StationLearner
@@ -75,9 +76,8 @@ class Line:
         self.eye = Counting(engine(), prompts(recipe), failing(recipe))
         self.store = AdapterStore(folder, self.eye.source, engine().info.weights)
         audit, now = Audit("line"), "2026-01-01T00:00:00Z"
-        self.learner = StationLearner(
-            small(), self.eye, None, self.store, audit, lambda: now, FEW_LOOKS, self.events.append
-        )
+        self.ledger = Ledger(small(), self.eye.source, self.store, audit, lambda: now, self.events.append)
+        self.learner = StationLearner(small(), self.eye, None, self.ledger, FEW_LOOKS)
         self.frames = 0
 
     def show(
@@ -92,6 +92,10 @@ class Line:
             answered.append(self.learner.answering.number)
         self.frames += count
         return answered
+
+    def opened(self) -> AdapterStore:
+        """What a start would find on the disk now."""
+        return AdapterStore(self.store.folder, self.eye.source, engine().info.weights, reading=True)
 
     def named(self, event: str) -> list[str]:
         """Why, of each event of a name."""
@@ -163,23 +167,28 @@ def test_what_labels_prove_harmful_is_not_recalled(learned: Line, late: int) -> 
     assert learned.named("recalled") == []
 
 
-def test_a_turn_that_meets_a_full_disk_is_not_lost(learned: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is half done: it stays as it was until the disk takes it, and then the source answers."""
-    activate = learned.store.activate
+def test_a_full_disk_keeps_no_version_that_is_to_be_left(
+    learned: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source answers at once; that it does is on the disk and in the trail as soon as there is room."""
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     learned.show(AWAY, working=False)
-    before = learned.learner.state
-    monkeypatch.setattr(learned.store, "activate", full)
-    for _ in range(2):
-        with pytest.raises(OSError, match="No space"):
-            learned.learner.react()
-        assert (learned.learner.answering.number, learned.learner.state) == (1, before)
-    monkeypatch.setattr(learned.store, "activate", activate)
-    assert learned.learner.react()
-    assert (learned.learner.answering.number, learned.learner.state.phase) == (0, Phase.LEARN)
+    records = len(learned.events)
+    with monkeypatch.context() as without:
+        without.setattr("adapters.active_pointer.write_durably", full)
+        without.setattr(Audit, "append", full)
+        learned.learner.decide()
+        assert (learned.learner.answering.number, learned.learner.state.phase) == (0, Phase.LEARN)
+        assert learned.ledger.kept.trouble is not None
+        assert len(learned.events) == records
+        assert learned.opened().active().number == 1
+    learned.ledger.retry()
+    assert learned.opened().active().number == 0
+    named = [one["event"] for one in learned.events[records:]]
+    assert named == ["reset", "hold->learn", "disk_trouble_over"]
 
 
 def test_what_a_person_went_away_from_is_not_recalled(learned: Line) -> None:

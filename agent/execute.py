@@ -1,0 +1,54 @@
+"""What a person asks of a station's adapters, carried out: needs no model, so that it never waits for one."""
+
+from __future__ import annotations
+
+from adapters.adapter import AdapterError
+from adapters.lifecycle import Phase, State
+from adapters.version import SOURCE
+from agent.answering import Ledger
+from agent.requests import Request
+
+
+def execute(ledger: Ledger, request: Request) -> bool:
+    """Do what an operator asks; return whether that chose what answers.
+
+    The request's id is kept in the same durable write as its effect: it is carried out once.
+
+    Raises:
+        AdapterError: there is no such version, or it is damaged; nothing has changed.
+        OSError: the disk does not take it; nothing has changed. Never to freeze, resume or reset.
+    """
+    why = request.why or f"operator: {request.kind}"
+    number = SOURCE if request.kind == "reset" else request.number or SOURCE
+    match request.kind:
+        case "freeze" | "resume":
+            by = request.actor if request.kind == "freeze" else None
+            ledger.freeze(by, request.actor, why, request.id)
+        case "imported":
+            ledger.imported(number, request.actor, why, request.id)
+        case "pin" | "unpin":
+            ledger.pin(number, request.actor, why, request.id, pinned=request.kind == "pin")
+        case _:
+            frame = ledger.frame
+            held = State(Phase.HOLD, frame, born=frame)
+            state = State(since=frame) if number == SOURCE else held
+            ledger.go_to(number, request.actor, why, request.id, state=state)
+            return True
+    return False
+
+
+def require_allowed(request: Request, mode: str, recipe: str, recipe_of: str | None) -> None:
+    """Raise AdapterError where a request is not to be carried out, with why.
+
+    Args:
+        request: what is asked.
+        mode: of the station's adaptation.
+        recipe: of the station's commissioning.
+        recipe_of: of the version that it names; None where it names none.
+    """
+    if request.kind == "imported":  # it has happened
+        return
+    if mode == "locked":
+        raise AdapterError("mode locked: nothing changes what answers")
+    if recipe_of not in (None, recipe):
+        raise AdapterError(f"version {request.number} was made for another recipe")

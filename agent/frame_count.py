@@ -1,0 +1,53 @@
+"""The number of a station's frame: one count that goes on over restarts of the agent and of its learner.
+
+A camera's frames are numbered from 1 in each run of the agent, and the learner may die and begin again in the
+middle of a run. Whatever is said in frames (how long a version has answered, a cool-down, a window of
+pictures) is said in this count, which is stored with what answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCount:
+    """Frames of a station so far. It never goes back, and grows by no more than the camera's frames.
+
+    Attributes:
+        run: id of the agent's run in which the camera numbers its frames.
+        base: frames before the camera began to number them.
+        number: that the camera gave the newest frame; 0 before the first.
+        at_s: when that was captured, by a clock that only goes forward during a run.
+    """
+
+    run: str = ""
+    base: int = 0
+    number: int = 0
+    at_s: float = 0.0
+
+    @property
+    def frame(self) -> int:
+        """Number of the newest frame."""
+        return self.base + self.number
+
+    def in_run(self, run: str) -> FrameCount:
+        """Return the count in a run of the agent: it goes on where it is known already, or begins with it.
+
+        Within a run the frames are counted too that were captured while nobody learned: what answers has
+        answered them.
+        """
+        return self if run == self.run else FrameCount(run, self.frame)
+
+    def seen(self, number: int, at_s: float) -> FrameCount | None:
+        """Return the count after a frame; None for one that is late, because a newer one was seen already.
+
+        Args:
+            number: that the camera gave it.
+            at_s: when it was captured.
+        """
+        if number > self.number:
+            return replace(self, number=number, at_s=at_s)
+        if at_s > self.at_s:  # newer, and its number is lower: the camera numbers from 1 again
+            return FrameCount(self.run, self.frame, number, at_s)
+        return None

@@ -1,0 +1,198 @@
+"""What a person asks of a station's learning, and what is told of it: never waits for what is computed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from adapters.adapter import AdapterError
+from adapters.prompts import Prompts, TextCache
+from adapters.version import SOURCE
+from agent import payloads
+from agent.answering import Answering, Ledger
+from agent.commissioned import Commissioned
+from agent.execute import execute, require_allowed
+from agent.health import LearnerStats
+from agent.learner import StationLearner
+from agent.learner_settings import why_off
+from agent.payloads import JSON
+from agent.predictor import Predictor
+from agent.requests import Request, finish, take
+
+log = logging.getLogger(__name__)
+
+_ASK_S = 0.5
+_DISK_S = 10.0
+
+Tell = Callable[[str, JSON], None]
+"""Takes the name of a station's topic and what to publish there."""
+
+
+class StationDesk:
+    """Owns what answers at a station and what is shown of it. For the thread of `agent.learning.Learning`.
+
+    Args:
+        found: the station as it was found at start.
+        prompts: the recipe's words.
+        frozen: the model as it was trained, at the commissioned operating point.
+        first: what answers until something else is promoted.
+        texts: makes class features of what is to answer.
+        agent: id of the agent, for what is published.
+        run: id of the agent's run in which cameras number their frames; None: one of its own.
+        tell: publishes.
+        changed: told where `predictor` or `stats` has changed, and once at first.
+
+    Attributes:
+        ledger: what answers, and what is remembered.
+        predictor: what to judge with now; any thread may look.
+        stats: how it is doing; any thread may look.
+    """
+
+    def __init__(
+        self,
+        found: Commissioned,
+        prompts: Prompts,
+        frozen: Predictor,
+        first: Predictor,
+        texts: Callable[[], TextCache],
+        agent: str,
+        run: str | None,
+        tell: Tell,
+        changed: Callable[[], None],
+    ) -> None:
+        self.predictor, self.stats = first, LearnerStats(found.station)
+        self.ledger = Ledger(found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run)
+        self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
+        self._agent, self._tell, self._changed = agent, tell, changed
+        self._shown: JSON = {}
+        self._ask_at = self._retry_at = 0.0
+
+    def begin(self) -> None:
+        """Make good what was left undone, and tell what answers."""
+        self.ledger.begin(self._answers)
+        self._changed()
+
+    def serve(self, chosen: Callable[[], None]) -> None:
+        """Do what people have asked for, and try again what the disk did not take.
+
+        Args:
+            chosen: called where a person chose what answers.
+        """
+        kept = self.ledger.kept
+        if kept.trouble is not None and time.monotonic() >= self._retry_at:
+            self.ledger.retry()
+            self._retry_at = time.monotonic() + _DISK_S
+        if time.monotonic() >= self._ask_at:
+            try:
+                self._obey(chosen)
+            except OSError as error:
+                kept.failed(error)
+            self._ask_at = time.monotonic() + _ASK_S
+
+    def show(self, learner: StationLearner | None, failed: str | None) -> None:
+        """Publish what answers and how learning goes, where that is something else than before.
+
+        Args:
+            learner: None while there is none.
+            failed: what learning failed with.
+        """
+        found, ledger = self._found, self.ledger
+        active, answering = found.store.active(), self._answering()
+        version, mode = active.version, found.settings.mode
+        why = why_off(mode, ledger.frozen_by, found.clean.missing)
+        phase = "off" if why is not None else str(ledger.state.phase)
+        raised = learner is not None and learner.rate.raised
+        stats = LearnerStats(
+            found.station,
+            at_bound=answering.at_bound,
+            tripped=phase == "tripped",
+            too_many_rejects=raised,
+            disk=ledger.kept.trouble,
+            failed=failed,
+        )
+        if stats != self.stats:
+            self.stats = stats
+            self._changed()
+        shown = payloads.adapter(
+            self._agent,
+            found.station,
+            answering,
+            mode=mode,
+            level=found.level,
+            phase=phase,
+            parent=version.parent if version is not None and version.number == answering.number else None,
+            promoted=active.number,
+            since=active.since,
+            why_off=why,
+            frozen_by=ledger.frozen_by,
+            commissioning=found.clean.digest,
+            too_many_rejects=raised,
+            guard=None if learner is None else learner.last_numbers,
+        )
+        if shown != self._shown:
+            self._shown = shown
+            self._tell("adapter", shown)
+
+    def _obey(self, chosen: Callable[[], None]) -> None:
+        """Do what people asked for, each once and in order."""
+        kept, folder = self.ledger.kept, self._found.requests
+        taken = take(folder, kept.memory.requests if kept.saved else ())
+        for line in taken.refused:
+            log.warning("learner %s: %s", self._found.station, line)
+            self.ledger.record("request_refused", "agent", line)
+        for request in taken.requests:
+            if request.id in kept.memory.requests:
+                continue  # it is done, and the disk does not know yet
+            try:
+                self._allow(request)
+                if execute(self.ledger, request):
+                    chosen()
+            except AdapterError as error:
+                log.warning(
+                    "learner %s: %s by %s: %s", self._found.station, request.kind, request.actor, error
+                )
+                self.ledger.record("request_refused", request.actor, f"{request.kind}: {error}")
+            if kept.saved:
+                finish(folder, request)
+
+    def _allow(self, request: Request) -> None:
+        """Raise AdapterError where a request is not to be obeyed; have ready what its version needs."""
+        named = request.number if request.kind != "imported" else None
+        version = self._found.store.load(named) if named else None
+        recipe_of = None if version is None else version.recipe
+        require_allowed(request, self._found.settings.mode, self._found.clean.recipe, recipe_of)
+        if version is not None and request.kind in ("rollback", "activate"):
+            self._texts().features(self._prompts, version.adapter)
+
+    def _answering(self) -> Answering:
+        return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering
+
+    def _answers(self) -> None:
+        """Let the inspector have what answers now, complete before the first picture asks for it."""
+        answering = self._answering()
+        log.info(
+            "learner %s: version %d answers, offset %.2f",
+            self._found.station,
+            answering.number,
+            answering.offset,
+        )
+        self.predictor = self._frozen
+        if answering.number != SOURCE:
+            number, adapter = answering.number, answering.adapter
+            features = self._texts().features(self._prompts, adapter)
+            self.predictor = Predictor(number, adapter, features, self._frozen.fails, answering.offset)
+        self._changed()
+
+    def _happened(self, record: dict[str, Any]) -> None:
+        log.info("learner %s: %s: %s", self._found.station, record["event"], record["why"])
+        if record["event"] == "commissioned":  # by a command that was killed; it changes no version
+            return
+        self._tell("adapter/event", payloads.adapter_event(self._agent, self._found.station, record))
+
+
+def now() -> str:
+    """Return the time for records."""
+    return payloads.timestamp(datetime.now(UTC))

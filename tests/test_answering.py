@@ -1,0 +1,265 @@
+"""What answers, what is remembered of it and the audit trail: one after every fault and after every kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kill_store import kill_before
+from small_line import WORDS, Site, clean, stream
+
+from adapters.adapter import Adapter
+from adapters.adapter_store import AdapterStore
+from adapters.lifecycle import Phase, State
+from adapters.version import Version, Window
+from agent.answering import Ledger
+from agent.audit import Audit, verify
+from agent.execute import execute
+from agent.learner_memory import Memory
+from agent.requests import Request
+
+
+def a_version(shift: float, offset: float = 0.5) -> Version:
+    return Version(
+        Adapter({"shift": np.full(16, shift, np.float32)}), 0, "learned", "2026-01-01T00:00:00.000Z",
+        Window(1, 50, 50), offset, WORDS.digest, {}, {},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Point:
+    offset: float = 0.25
+    at_bound: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """As much of an assessment as a promotion writes down."""
+
+    point: _Point = _Point()
+    error: float = 0.1
+    missed: float = 0.0
+    rejected: float = 0.0
+
+
+class _Trial:
+    class condition:  # noqa: N801 - stands for a value
+        @staticmethod
+        def numbers() -> dict[str, float]:
+            return {}
+
+
+def promote(ledger: Ledger) -> None:
+    ledger.promote(a_version(0.01).adapter, _Found(), _Trial(), stream(3), {}, "gain")  # type: ignore[arg-type]
+
+
+def trail(site: Site) -> list[dict[str, Any]]:
+    file = site.folder / "audit.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def last_answer(site: Site) -> int:
+    """Which version answers, by the audit trail alone."""
+    return ([0] + [entry["after"]["number"] for entry in trail(site) if "number" in (entry["after"] or {})])[
+        -1
+    ]
+
+
+def full(*arguments: object, **options: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+FAULTS: dict[str, tuple[object, str]] = {
+    "version": ("adapters.adapter_store.save_version", "nothing"),
+    "pointer": ("adapters.active_pointer.write_durably", "nothing"),
+    "audit": (Audit, "_write"),
+    "prune": (AdapterStore, "prune"),
+}
+
+
+@pytest.mark.parametrize("step", list(FAULTS))
+@pytest.mark.parametrize("ends", [False, True], ids=["room again", "power cut"])
+def test_a_promotion_is_in_the_trail_whatever_the_disk_does_not_take(
+    step: str, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers and is on record, or neither; at once, once there is room, or after the next start."""
+    site = Site(tmp_path)
+    ledger = site.ledger()
+    ledger.begin()
+    target, name = FAULTS[step]
+    with monkeypatch.context() as without:
+        if isinstance(target, str):
+            without.setattr(target, full)
+        else:
+            without.setattr(target, name, full)
+        if step in ("version", "pointer"):
+            with pytest.raises(OSError, match="No space"):
+                promote(ledger)
+        else:
+            promote(ledger)
+            assert ledger.kept.trouble is not None
+    assert ledger.answering.number == (0 if step in ("version", "pointer") else 1)
+    if ends:
+        ledger = site.ledger()
+        ledger.begin()
+    elif ledger.kept.trouble is not None:
+        ledger.retry()
+    assert ledger.answering.number == site.store().active().number == last_answer(site)
+    assert verify(site.folder / "audit.jsonl").problems == () if trail(site) else True
+    events = [entry["event"] for entry in trail(site)]
+    assert events.count("promoted") == ledger.answering.number
+
+
+@pytest.mark.parametrize("fails", ["pointer", "audit", "both"])
+def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_takes_it(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What answers is the inspector's first; a reset asked for and a trip of the guard alike."""
+    site = Site(tmp_path)
+    ledger = site.ledger()
+    ledger.begin()
+    promote(ledger)
+    answered: list[int] = []
+    ledger = site.ledger()
+    ledger.begin(lambda: answered.append(ledger.answering.number))
+    request = Request(kind="reset", actor="ada", at="now")
+    with monkeypatch.context() as without:
+        if fails != "audit":
+            without.setattr("adapters.active_pointer.write_durably", full)
+        if fails != "pointer":
+            without.setattr(Audit, "_write", full)
+        execute(ledger, request)
+        assert answered == [0]
+        assert ledger.kept.saved is (fails == "audit")
+        assert request.id in ledger.kept.memory.requests
+    ledger.retry()
+    assert ledger.kept.saved
+    assert ledger.kept.trouble is None
+    assert [entry["event"] for entry in trail(site)] == ["promoted", "reset", "disk_trouble_over"]
+    assert (site.store().active().number, last_answer(site)) == (0, 0)
+
+
+def changes(folder: Path) -> dict[str, Callable[[Ledger], object]]:
+    return {
+        "promote": promote,
+        "rollback": lambda ledger: execute(
+            ledger, Request(kind="rollback", actor="ada", at="now", number=1, id="0" * 26)
+        ),
+        "reset": lambda ledger: execute(ledger, Request(kind="reset", actor="ada", at="now", id="0" * 26)),
+        "freeze": lambda ledger: execute(ledger, Request(kind="freeze", actor="ada", at="now", id="0" * 26)),
+        "pin": lambda ledger: execute(
+            ledger, Request(kind="pin", actor="ada", at="now", number=1, id="0" * 26)
+        ),
+    }
+
+
+@pytest.mark.parametrize("change", ["promote", "rollback", "reset", "freeze", "pin"])
+def test_a_kill_between_any_two_steps_leaves_what_answers_and_the_trail_as_one(
+    change: str, tmp_path: Path
+) -> None:
+    """Before the first step, after the last, and before every one that touches the disk."""
+    for step in range(1, 100):
+        site = Site(tmp_path / f"{step}")
+        site.folder.mkdir()
+        first = site.ledger()
+        first.begin()
+        promote(first)
+        promote(first)
+        before = len(trail(site))
+        ended = killed_at(step, lambda site=site: changes(site.folder)[change](_begun(site)))
+        ledger = _begun(site)
+        events = [entry["event"] for entry in trail(site)][before:]
+        done = "0" * 26 in ledger.kept.memory.requests or (change, ledger.answering.number) == ("promote", 3)
+        assert verify(site.folder / "audit.jsonl").problems == ()
+        assert last_answer(site) == ledger.answering.number == site.store().active().number
+        assert len(events) == int(done), f"step {step}: {events}"
+        if change == "freeze":
+            assert (ledger.frozen_by is not None) == done
+        if change == "pin":
+            assert site.store().pinned == ((1,) if done else ())
+        if ended:
+            assert done
+            return
+    raise AssertionError("the change never came to its end")
+
+
+def _begun(site: Site) -> Ledger:
+    ledger = site.ledger()
+    ledger.begin()
+    return ledger
+
+
+def killed_at(step: int, body: Callable[[], object]) -> bool:
+    """Do something in a child that is killed before its n-th step on the disk; return whether it ended."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            kill_before(step)
+            body()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0, "the child failed by itself"
+        return True
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return False
+
+
+def test_lines_that_the_disk_does_not_take_wait_in_order_and_those_that_are_lost_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    ledger = _begun(site)
+    with monkeypatch.context() as without:
+        without.setattr(Audit, "_write", full)
+        for number in range(203):
+            ledger.record("refused", "guard", str(number))
+    ledger.retry()
+    lines = [(entry["event"], entry["why"]) for entry in trail(site)]
+    assert lines[0] == ("lines_lost", "3 lines were lost while the disk did not take them")
+    assert lines[1:201] == [("refused", str(number)) for number in range(3, 203)]
+    assert lines[201][0] == "disk_trouble_over"
+
+
+def test_a_pointer_that_is_damaged_is_put_aside(tmp_path: Path) -> None:
+    """Nobody knows what answered: the source does, that is said, and what was there can be looked at."""
+    site = Site(tmp_path)
+    promote(_begun(site))
+    file = site.folder / "adapters" / "active.json"
+    damaged = file.read_bytes()[:-30]
+    file.write_bytes(damaged)
+    looking = site.store()
+    assert file.read_bytes() == damaged
+    store = site.store(reading=False)
+    assert store.active().number == looking.active().number == 0
+    assert "active.json.damaged" in store.found[0]
+    assert file.with_name("active.json.damaged").read_bytes() == damaged
+    assert not file.exists()
+
+
+def test_under_another_commissioning_the_source_answers_and_the_learner_begins_anew(tmp_path: Path) -> None:
+    """Also where somebody has put its file there by hand; that nobody may learn stays."""
+    site = Site(tmp_path)
+    ledger = _begun(site)
+    promote(ledger)
+    ledger.freeze("ada", "ada", "for now")
+    ledger.kept.remember(State(Phase.HOLD, 5, born=3, trips=2), None)
+    ledger.kept.save()
+    from dataclasses import replace
+
+    again = Site(tmp_path, clean=replace(clean(), made_at="2026-02-02")).ledger()
+    assert (again.answering.number, again.frozen_by, again.state.phase) == (0, "ada", Phase.WATCH)
+    again.begin()
+    assert [entry["event"] for entry in trail(site)][-1] == "reset"
+    assert Memory.read(site.store().active().learner).commissioning != clean().digest
+    assert site.store().active().number == 0

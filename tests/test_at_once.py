@@ -1,0 +1,156 @@
+"""What people ask for and what labels prove takes effect at once, whatever a learner is computing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mqtt_peers import wait_until
+from small_line import Site, hand_over, stream
+from test_answering import a_version
+
+from adapters.guard import Ruling
+from adapters.lifecycle import Phase, State
+from agent.adaptation_settings import Adaptation
+from agent.episode import Workshop
+from agent.learner_link import Label
+from agent.learning import Learning
+from agent.requests import Kind, Request, ask
+
+PATIENCE_S = 150.0
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A station that learns, whose every proposal the guard would keep; version 1 answers."""
+    monkeypatch.setattr("agent.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
+    monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
+    made = Site(tmp_path)
+    made.store(reading=False).write(a_version(0.001))
+    ledger = made.ledger()
+    ledger.go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
+    return made
+
+
+@contextmanager
+def proposing(site: Site) -> Iterator[Learning]:
+    """Run the learner, and hold it in the middle of a proposal."""
+    with site.learning() as one:
+        hand_over(one, stream(80))
+        assert site.model.entered.wait(PATIENCE_S)
+        yield one
+
+
+def released(site: Site, one: Learning) -> None:
+    """Let the proposal come to its end, and the learner take notice of it."""
+    site.model.go_on.set()
+    wait_until(lambda: one._job is None, PATIENCE_S)
+
+
+def trail(site: Site) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (site.folder / "audit.jsonl").read_text().splitlines()]
+
+
+def test_a_proposal_that_nobody_objects_to_answers_once_it_is_on_record(site: Site) -> None:
+    """What the tests below hold up would be promoted; its record is not older than its effect."""
+    with proposing(site) as one:
+        assert one.answering().number == 1
+        released(site, one)
+        wait_until(lambda: one.answering().number > 1, PATIENCE_S)
+        wait_until(lambda: "promoted" in site.events(), PATIENCE_S)
+    assert "discarded" not in site.events()
+
+
+ASKED: dict[str, tuple[Kind, int | None, str, Callable[[Site, Learning], bool]]] = {
+    "freeze": ("freeze", None, "freeze", lambda site, one: site.last("adapter").get("frozen_by") == "ada"),
+    "reset": ("reset", None, "reset", lambda site, one: one.answering().number == 0),
+    "back to the source": ("rollback", 0, "reset", lambda site, one: one.answering().number == 0),
+    "back to a version": ("rollback", 2, "rolled_back", lambda site, one: one.answering().number == 2),
+}
+
+
+@pytest.mark.parametrize("what", list(ASKED))
+def test_what_a_person_asks_takes_effect_while_a_proposal_is_computed_and_the_proposal_does_not(
+    what: str, site: Site
+) -> None:
+    """Done, on record and told before the model comes back; that what it brings is discarded is on record."""
+    kind, number, event, done = ASKED[what]
+    site.store(reading=False).write(a_version(0.002))
+    with proposing(site) as one:
+        ask(site.requests, Request(kind=kind, actor="ada", at="now", number=number))
+        wait_until(lambda: done(site, one), PATIENCE_S)
+        wait_until(lambda: site.events()[-2:] == [event, "discarded"], PATIENCE_S)
+        wait_until(lambda: not list(site.requests.iterdir()), PATIENCE_S)
+        assert site.model.proposals == 0
+        answers = one.answering().number
+        released(site, one)
+        assert site.model.proposals == 1
+        assert one.answering().number == answers
+        assert site.store().active().number == answers
+    assert "promoted" not in site.events()
+    assert [entry["event"] for entry in trail(site)[-2:]] == [event, "discarded"]
+
+
+def test_to_freeze_and_resume_does_not_bring_a_discarded_proposal_back(site: Site) -> None:
+    with proposing(site) as one:
+        for kind in ("freeze", "resume"):
+            ask(site.requests, Request(kind=kind, actor="ada", at="now"))
+        wait_until(lambda: "resume" in site.events() and "discarded" in site.events(), PATIENCE_S)
+        released(site, one)
+        assert one.answering().number == 1
+    assert "promoted" not in site.events()
+
+
+def test_labels_prove_harm_while_a_proposal_is_computed_and_what_answers_is_left(site: Site) -> None:
+    """Every label is on record as it comes, and the last one that it takes leaves the version."""
+    with proposing(site) as one:
+        hand_over(one, stream(60, first=101, defects=0), rejected=True)
+        for number in range(101, 161):
+            one.label(Label("line", number, defect=False, actor="eve"))
+        wait_until(lambda: one.answering().number == 0, PATIENCE_S)
+        wait_until(lambda: "discarded" in site.events(), PATIENCE_S)
+        assert site.model.proposals == 0
+        released(site, one)
+        assert one.answering().number == 0
+    events = site.events()
+    assert events.index("label") < events.index("reset") < events.index("learn->tripped")
+    assert "promoted" not in events
+    assert "labels prove harm" in trail(site)[events.index("reset")]["why"]
+
+
+def test_what_was_proven_before_a_restart_counts(site: Site) -> None:
+    """Half of the labels before it, half behind it."""
+    with proposing(site) as one:
+        hand_over(one, stream(20, first=101, defects=0), rejected=True)
+        for number in range(101, 116):
+            one.label(Label("line", number, defect=False, actor="eve"))
+        wait_until(lambda: site.events().count("label") == 15, PATIENCE_S)
+        assert one.answering().number == 1
+        before = site.ledger  # opened anew below
+    assert before().test.labels == 15
+    harm, _ = before().test.evidence
+    assert harm > 1
+
+
+def test_a_learner_that_ends_discards_what_it_computes_and_says_so(site: Site) -> None:
+    """As where the config is saved with another mode: the next one begins with what answered."""
+    with proposing(site):
+        pass
+    assert site.events()[-1] == "discarded"
+    site.settings = Adaptation(mode="frozen")
+    with site.learning() as one:
+        wait_until(lambda: site.last("adapter").get("why_off") == "mode frozen", PATIENCE_S)
+        assert one.answering().number == 1
+
+
+def test_a_version_that_cannot_be_gone_back_to_does_not_discard_what_is_computed(site: Site) -> None:
+    with proposing(site) as one:
+        ask(site.requests, Request(kind="rollback", actor="ada", at="now", number=77))
+        wait_until(lambda: "request_refused" in site.events(), PATIENCE_S)
+        released(site, one)
+        wait_until(lambda: one.answering().number > 1, PATIENCE_S)
+    assert "discarded" not in site.events()

@@ -1,0 +1,220 @@
+"""What goes wrong in a learner is told, costs nobody else anything, and nothing is printed for nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from line_site import FEW
+from mqtt_peers import wait_until
+from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
+from test_answering import a_version
+
+from adapters.adapter import Adapter
+from adapters.alike import most_alike
+from adapters.betting import LabelTest
+from adapters.buffer import BufferPolicy, duplicate_cosine
+from adapters.commissioning import Commissioning, Known
+from adapters.condition_fit import PictureStatistics, estimate
+from adapters.guard import Limits, judge
+from adapters.trial import Trial
+from agent.fault import fault
+from agent.health import LearnerStats, conditions
+from agent.publisher import PublisherStats
+from agent.requests import Request, ask
+
+PATIENCE_S = 150.0
+
+
+@FEW
+@given(st.integers(2, 600), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_known_pictures_may_repeat(dimensions: int, different: int, seed: int) -> None:
+    """Rounding makes the cosine of a feature with itself more than 1: it is still a limit of a buffer."""
+    rng = np.random.default_rng(seed)
+    few = rng.standard_normal((different, dimensions)).astype(np.float32)
+    few /= np.maximum(np.linalg.norm(few, axis=1, keepdims=True), 1e-12)
+    limit = duplicate_cosine(few[rng.integers(different, size=60)])
+    BufferPolicy(duplicate=limit)
+    same = float(few[0] @ few[0])
+    assert same > limit
+
+
+def test_one_known_part_says_nothing_of_how_alike_parts_are() -> None:
+    assert duplicate_cosine(np.ones((1, 4), np.float32) / 2) == BufferPolicy().duplicate
+
+
+def one_known_defect() -> Commissioning:
+    return commissioned(stream(1000, defects=0), Known(pictures(["scratch"], 7), np.ones(1, np.int64)))
+
+
+def all_alike() -> Commissioning:
+    """A folder of one picture, again and again."""
+    return commissioned(seen(np.repeat(pictures(["good"], 3), 1000, axis=0)), None)
+
+
+def eight_again_and_again() -> Commissioning:
+    return commissioned(seen(np.tile(pictures(["good"] * 8, 3), (125, 1, 1, 1))), None)
+
+
+def black() -> Commissioning:
+    made = commissioned(stream(1000), None)
+    return replace(
+        made, good=np.zeros_like(made.good), statistics=PictureStatistics.of(np.zeros_like(made.good))
+    )
+
+
+STATIONS = {
+    "no known defects": lambda: commissioned(stream(1000, defects=0), None),
+    "no golden pictures": lambda: commissioned(stream(1000), None),
+    "one known defect": one_known_defect,
+    "one picture": all_alike,
+    "eight pictures": eight_again_and_again,
+    "black pictures": black,
+}
+
+
+@pytest.mark.parametrize("station", list(STATIONS))
+def test_a_learner_prints_no_warning_whatever_is_known(station: str, tmp_path: Path) -> None:
+    """Neither at its start nor where it looks and learns; nor does it fail."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        site = Site(tmp_path, clean=STATIONS[station]())
+        site.model.go_on.set()
+        shown = {"one picture": 1, "eight pictures": 8}.get(station, 200)
+        with site.learning() as one:
+            again = np.tile(pictures(["good"] * shown, 3), (200 // shown, 1, 1, 1))
+            hand_over(one, seen(again))
+            wait_until(lambda: site.last("drift").get("block", 0) >= 3, PATIENCE_S)
+            wait_until(lambda: one._job is None and one._learner is not None, PATIENCE_S)
+            learner = one._learner
+            assert learner is not None
+            trial = learner._shop.hold(learner._buffer.recent(60))
+            now = trial.assess(Adapter({"shift": np.full(16, 0.01, np.float32)}))
+            judge(trial.evidence(trial.frozen, now, 0.1), Limits())
+            assert one.stats() == LearnerStats("line")
+
+
+def test_pictures_that_do_not_vary_have_a_condition() -> None:
+    """No spectrum, no logarithm of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        still, moving = np.full((40, 16, 16, 3), 90, np.uint8), pictures(["good"] * 40, 1)
+        for then, now in ((still, still), (still, moving), (moving, still)):
+            condition = estimate(PictureStatistics.of(then), PictureStatistics.of(now))
+            assert np.isfinite(list(condition.numbers().values())).all()
+
+
+def test_what_is_not_a_number_is_refused_and_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposal that answers with nothing is not finite, and not an error of the learner."""
+    trial = Trial.hold(eye(), clean(), stream(80), 8.0, 0)
+    real = SmallEngine.encode_image
+
+    def broken(self: SmallEngine, images: np.ndarray, adapters: list[Adapter]) -> np.ndarray:
+        found = real(self, images, adapters)
+        found[[adapter.number == 9 for adapter in adapters]] = np.nan
+        return found
+
+    monkeypatch.setattr(SmallEngine, "encode_image", broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        now = trial.assess(Adapter({"shift": np.full(16, 0.5, np.float32)}, 9))
+        assert judge(trial.evidence(trial.frozen, now, 0.1), Limits()).rule == "not_finite"
+
+
+def test_wealth_stays_a_number_however_many_labels_there_are() -> None:
+    test = LabelTest()
+    for _ in range(3000):
+        test = test.told(defect=True, adapted_fails=True, frozen_fails=False)
+    assert all(np.isfinite(test.evidence))
+    assert test.verdict == "gain"
+
+
+def test_an_imported_version_may_say_anything_of_its_condition() -> None:
+    condition = estimate(*[PictureStatistics.of(pictures(["good"] * 40, 1))] * 2)
+    odd = [
+        replace(a_version(0.1 * number), condition={"picture_gain": value})
+        for number, value in enumerate(("much", None, [1], "nan", 1e308), 1)
+    ]
+    assert (
+        len(most_alike(condition, [*odd, replace(a_version(0.9), condition={"picture_gain": 1.0})], 6)) == 6
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.fault._FIRST_S", 0.05)
+    monkeypatch.setattr("agent.learning._SHOWN_S", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again after pauses that grow, with the place in health and the traceback in the journal."""
+    site = Site(tmp_path)
+    site.store(reading=False).write(a_version(0.001))
+    site.ledger().go_to(1, "ada", "test")
+    broken = threading.Event()
+    broken.set()
+
+    def fail() -> None:
+        if broken.is_set():
+            raise ValueError("a file that nobody understands")
+
+    site.model.fail = fail
+    caplog.set_level(logging.ERROR)
+    with site.learning() as one:
+        wait_until(lambda: one.stats().failed is not None, PATIENCE_S)
+        wait_until(lambda: one._fault is not None and one._fault.times >= 3, PATIENCE_S)
+        assert one.answering().number == 1
+        ask(site.requests, Request(kind="reset", actor="ada", at="now"))
+        wait_until(lambda: one.answering().number == 0, PATIENCE_S)
+        assert one.stats().failed is not None
+        broken.clear()
+        wait_until(lambda: one.stats() == LearnerStats("line"), PATIENCE_S)
+        hand_over(one, stream(50))
+        wait_until(lambda: site.last("drift").get("block") == 1, PATIENCE_S)
+    pauses = [record.args[-1] for record in caplog.records if "begins again" in record.msg]
+    assert pauses == sorted(pauses)
+    assert len(set(pauses)) >= 3
+    assert all(record.exc_info for record in caplog.records if "begins again" in record.msg)
+
+
+def test_health_names_the_error_its_place_and_what_goes_on() -> None:
+    try:
+        BufferPolicy(duplicate=1.5)
+    except ValueError as error:
+        first = fault(error, None)
+        again = fault(error, first)
+    assert first.place.startswith("adapters/buffer.py:")
+    assert (first.times, again.times) == (1, 2)
+    assert again.pause_s == 2 * first.pause_s
+    for _ in range(40):
+        again = fault(ValueError("elsewhere"), again)
+    assert again.pause_s == 900
+    (condition,) = conditions(PublisherStats(), (), [LearnerStats("line", failed=first.why)])
+    assert condition.code == "learning_failed"
+    assert "ValueError at adapters/buffer.py" in condition.message
+    assert "what answered last goes on" in condition.message
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_picture_of_which_the_model_says_nothing_is_not_learned_from(tmp_path: Path) -> None:
+    """It was not inspected either; the learner goes on."""
+    site = Site(tmp_path)
+    with site.learning() as one:
+        parts = stream(60)
+        parts[3] = replace(parts[3], score=float("nan"))
+        parts[5] = replace(parts[5], feature=np.full(16, np.nan, np.float32))
+        hand_over(one, parts)
+        wait_until(lambda: site.last("drift").get("block") == 1, PATIENCE_S)
+        assert site.last("drift")["unseen"] == 2
+        assert one.stats() == LearnerStats("line")
+    assert len(LABELS) == 2
