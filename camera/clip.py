@@ -10,9 +10,9 @@ from threading import Event
 import cv2
 
 from camera.frame import CameraError, Capture, Fault, Image
-from camera.opencv import find_backend, rgb
 from camera.settings import OpenCVCamera
-from camera.source import SourceStats, file_id, paced, stamp
+from camera.source import SourceStats, file_id, is_text, paced, stamp
+from camera.video import Video, VideoError, find_backend
 
 
 class Clip:
@@ -28,9 +28,12 @@ class Clip:
     def __init__(self, settings: OpenCVCamera) -> None:
         self._settings = settings
         self._backend = find_backend(settings)
-        self._path = Path(settings.source.get_secret_value())
+        # From the root, or FFmpeg takes what stands before a colon in the name for a protocol.
+        self._path = Path(settings.source.get_secret_value()).absolute()
         if not self._path.is_file():
             raise CameraError(f"{settings.label}: no such video file: name one, or a camera")
+        if not is_text(self._path):  # OpenCV ends the process at such a name
+            raise CameraError(f"{file_id(self._path)}: its name is not UTF-8: give it another")
         self._stats = SourceStats(connected=True)  # written by the iterating thread only
 
     @property
@@ -47,34 +50,33 @@ class Clip:
         """Yield the pictures, each with ``<file>#<index>`` as its part id, the first index 0."""
         name = file_id(Path(self._path.name))
         while True:
-            read = 0
-            for index, image in self._play(stop):
-                read += 1
-                self._stats = replace(self._stats, frames=self._stats.frames + 1)
-                yield stamp(image, part_id=f"{name}#{index}")
+            read, wrong = 0, ""
+            try:
+                for index, image in self._play(stop):
+                    read += 1
+                    self._stats = replace(self._stats, frames=self._stats.frames + 1)
+                    yield stamp(image, part_id=f"{name}#{index}")
+            except VideoError as error:
+                wrong = str(error)
             if stop.is_set():
                 return
-            if not read:
-                yield stamp(
-                    part_id=name,
-                    fault=Fault.UNREADABLE,
-                    detail=f"{self._settings.label}: no readable picture",
-                )
-            if not (self._settings.loop and read):
+            if not read or wrong:
+                detail = f"{self._path}: {wrong or 'no readable picture'}"
+                yield stamp(part_id=name, fault=Fault.UNREADABLE, detail=detail)
+            if wrong or not (self._settings.loop and read):
                 return
 
     def _play(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """Yield index and picture from beginning to end, no more than `fps` per second of the clip."""
-        video = cv2.VideoCapture(str(self._path), self._backend)
+        video = Video(str(self._path), self._backend)
         try:
             for index in paced(self._grabbed(video, stop), stop, catch_up=True):
-                found, picture = video.retrieve()
-                if found:
-                    yield index, rgb(picture)
+                if (picture := video.picture()) is not None:
+                    yield index, picture
         finally:
             video.release()
 
-    def _grabbed(self, video: cv2.VideoCapture, stop: Event) -> Iterator[tuple[float, int]]:
+    def _grabbed(self, video: Video, stop: Event) -> Iterator[tuple[float, int]]:
         """Yield when a picture is due, 0 where it does not matter, and its index; `video` stands at it."""
         every_s = 1 / self._settings.fps if self._settings.fps else 0.0
         period_s = 1 / (video.get(cv2.CAP_PROP_FPS) or 25.0)

@@ -3,84 +3,138 @@
 from __future__ import annotations
 
 import io
-import struct
+import logging
+import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from camera.containers import bare
 from camera.frame import CameraError, Image
+from camera.orientation import orientation, upright
 
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1_000_000_000
+"""Of a file: more than `MAX_PIXELS` take with 16 bits for each colour."""
+MAX_JPEG_PX = 65_500
+"""What libjpeg takes on one side."""
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # The content decides which of these it is, whatever the name says. Pillow knows more, but some of its
 # decoders start other programs (EPS) or have never seen a camera.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-# Pillow warns of odd metadata, and of pictures above its limit; from twice that on it raises. Metadata is
-# not judged here, and the size is checked below.
+# Pillow warns and writes to the log of what it finds odd, and warns of pictures above its limit; from twice
+# that on it raises. What keeps a picture from being read is told here, and the size is checked below.
 Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", module="PIL")
-
-# What Pillow's decoders were seen to raise for flipped bytes, beside OSError.
-BROKEN = (SyntaxError, ValueError, struct.error)
+warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class UnreadableImage(CameraError):
     """A file is no picture, or a broken or an unreasonably large one."""
 
 
-def read_image(path: Path) -> Image:
-    """Read one picture file as ``(H, W, 3)`` uint8 RGB, turned as its EXIF data says.
+class _Refused(Exception):
+    """A picture that Pillow can read and we do not take; says why."""
 
-    Grey and palette pictures become RGB, 16-bit grey is scaled 65535 -> 255, transparency is ignored,
-    and of an animation the first picture counts.
+
+def read_image(path: Path) -> Image:
+    """Read one picture file; see `decode`.
 
     Raises:
         UnreadableImage: in one sentence that names the file.
     """
     try:
-        with Pillow.open(path, formats=FORMATS) as picture:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableImage(f"{path}: not a file of pictures: name one")
+        if found.st_size > MAX_BYTES:
+            raise UnreadableImage(f"{path}: more than {MAX_BYTES:,} bytes: make it smaller")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UnreadableImage(f"{path}: {_NO_MEMORY}") from error
+    return decode(content, str(path))
+
+
+def decode(content: bytes, name: str) -> Image:
+    """Return a picture file's content as ``(H, W, 3)`` uint8 RGB, turned as its metadata says.
+
+    Grey and palette pictures become RGB, 16-bit grey is scaled 65535 -> 255, transparency is ignored,
+    and of an animation the first picture counts. Of the metadata nothing but the orientation is read, so
+    sound pixels are a picture whatever else is in the file.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        UnreadableImage: in one sentence that begins with `name`.
+    """
+    if not content:
+        raise UnreadableImage(f"{name}: empty file")
+    try:
+        file = bare(content)
+        image = _decoded(file.content)
+    except _Refused as error:
+        raise UnreadableImage(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise UnreadableImage(f"{name}: {_NO_MEMORY}") from error
+    return upright(image, orientation(file.exif, file.xmp))
+
+
+_NO_MEMORY = "not enough memory for it: make it smaller"
+
+
+def _decoded(content: bytes) -> Image:
+    """Return the pixels as they are stored. Only Pillow and numpy are called in here."""
+    try:
+        with Pillow.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
             # open() has read no more than the header: nothing is allocated yet.
             if width * height > MAX_PIXELS:
-                raise UnreadableImage(
-                    f"{path}: {width} x {height} pixels are more than {MAX_PIXELS:,}: make it smaller"
-                )
-            return _rgb(picture, path)
+                raise _Refused(f"{width} x {height} pixels are more than {MAX_PIXELS:,}: make it smaller")
+            return _rgb(picture)
+    except (_Refused, MemoryError):
+        raise
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"{path}: more than {MAX_PIXELS:,} pixels: make it smaller") from error
+        raise _Refused(f"more than {MAX_PIXELS:,} pixels: make it smaller") from error
     except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        raise UnreadableImage(f"{path}: {'empty file' if empty else 'not a picture'}") from error
+        raise _Refused("not a picture") from error
     except OSError as error:
-        raise UnreadableImage(f"{path}: {error.strerror or error}") from error
-    except BROKEN as error:
-        raise UnreadableImage(f"{path}: broken picture: {error}") from error
+        raise _Refused(str(error.strerror or error)) from error
+    except Exception as error:
+        # Pillow promises nothing of what its decoders raise for a file that is broken: IndexError, TypeError,
+        # KeyError, RecursionError and others were seen. Whichever it is, it is about this file, and must not
+        # end the agent with its other stations.
+        raise _Refused(f"broken picture: {str(error) or type(error).__name__}") from error
 
 
 def encode_jpeg(image: Image, *, max_width_px: int, quality: int) -> bytes:
     """Return `image` as a JPEG of `quality` 1..100, scaled down to `max_width_px` where it is wider."""
     picture = Pillow.fromarray(image)
-    if picture.width > max_width_px:
-        height = max(1, round(picture.height * max_width_px / picture.width))
-        picture = picture.resize((max_width_px, height), Pillow.Resampling.BOX)
+    scale = min(1.0, max_width_px / picture.width, MAX_JPEG_PX / picture.height)
+    if scale < 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Pillow.Resampling.BOX)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def _rgb(picture: Pillow.Image, path: Path) -> Image:
+def _rgb(picture: Pillow.Image) -> Image:
     """Decode `picture` to the end and return it as RGB."""
     picture.load()
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):
+    # Pillow makes 16 bits of the deeper ones of this format, and keeps them as 32 (Mono12 of a camera).
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         grey = (np.asarray(picture).astype(np.uint32) + 128) // 257
         return np.repeat(grey.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
     if picture.mode in ("I", "F"):
-        raise UnreadableImage(f"{path}: 32-bit pictures have no agreed white: save it with 8 or 16 bits")
+        raise _Refused("32-bit pictures have no agreed white: save it with 8 or 16 bits")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # straight to RGB, Pillow warns about the transparency
     return np.array(picture.convert("RGB"))

@@ -11,35 +11,21 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Condition, Event, Thread, current_thread
-from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from camera.frame import CameraError, Capture, Fault, Image
+from camera.frame import Capture, Fault
+from camera.reach import why_not
 from camera.settings import OpenCVCamera, Reconnect
 from camera.source import SourceStats, stamp
+from camera.video import VideoError, find_backend, open_camera
 
 GRACE_S = 1.0
 STOP_CHECK_S = 0.2
-
-# Without this OpenCV opens one FFmpeg stream at a time, and a camera that does not answer keeps all the
-# others from opening (measured: three silent servers take 1, 2 and 3 time-outs, with it one each).
-os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    # Its warnings repeat what is reported here, at every attempt. FFmpeg's own line stays: it knows why.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-
-_BACKENDS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
-_NATURAL = {"device": "v4l2", "stream": "ffmpeg", "pipeline": "gstreamer", "clip": "ffmpeg"}
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +97,11 @@ class Camera:
         try:
             delays = backoff(self._settings.reconnect)
             while not quit_reader.is_set():
-                if self._read(quit_reader):
-                    delays = backoff(self._settings.reconnect)
+                try:
+                    if self._read(quit_reader):
+                        delays = backoff(self._settings.reconnect)
+                except VideoError as error:
+                    self._lose(str(error), stalled=False)
                 delay_s = next(delays)
                 log.debug("camera %s: offline, trying again in %.1f s", self._settings.label, delay_s)
                 quit_reader.wait(delay_s)
@@ -125,14 +114,14 @@ class Camera:
         """Open the camera and read until it is lost; return whether there was a picture."""
         settings = self._settings
         self._must_return_in(settings.open_timeout_s)
-        video = _open(settings, self._backend)
+        video = open_camera(settings, self._backend)
         period_s = 1 / settings.fps if settings.fps else 0.0
         read, due_s = False, 0.0
         try:
             while not quit_reader.is_set():
                 asked_s = self._must_return_in(settings.read_timeout_s)
-                if not video.isOpened():
-                    self._lose("cannot be opened", stalled=False)
+                if not video.is_open():
+                    self._lose(self._unopened(), stalled=False)
                     break
                 if not video.grab():
                     silent_s = time.monotonic() - asked_s
@@ -143,15 +132,26 @@ class Camera:
                 if now_s < due_s:
                     continue
                 due_s = max(due_s, now_s - period_s) + period_s
-                found, picture = video.retrieve()
-                if found:
+                if (picture := video.picture()) is not None:
                     read = True
-                    self._deliver(stamp(rgb(picture)))
+                    self._deliver(stamp(picture))
         finally:
             self._must_return_in(settings.open_timeout_s)
             video.release()
             self._must_return_in(math.inf)
         return read
+
+    def _unopened(self) -> str:
+        """Say that the camera cannot be opened, and why, once for each loss."""
+        address = self._settings.address
+        with self._changed:
+            known = self._lost
+        if known or address is None:
+            return "cannot be opened"
+        limit_s = self._settings.open_timeout_s
+        self._must_return_in(2 * limit_s)
+        why = why_not(address, limit_s)
+        return f"cannot be opened: {why}" if why else "cannot be opened"
 
     def _must_return_in(self, limit_s: float) -> float:
         """Say how long the next call into OpenCV may take; return the time."""
@@ -198,48 +198,3 @@ def backoff(reconnect: Reconnect) -> Iterator[float]:
         # Cameras lost together, by a switch say, must not all knock at the same time.
         yield delay_s * random.uniform(1 - reconnect.jitter, 1)  # noqa: S311 - no secret
         delay_s = min(2 * delay_s, reconnect.max_s)
-
-
-def find_backend(settings: OpenCVCamera) -> int:
-    """Return OpenCV's number of the back end, never 0: by trying them all OpenCV loses the time-outs.
-
-    Raises:
-        CameraError: OpenCV was built without it.
-    """
-    name = _NATURAL[settings.medium] if settings.backend == "auto" else settings.backend
-    if not cv2.videoio_registry.hasBackend(_BACKENDS[name]):
-        raise CameraError(
-            f"{settings.label}: this OpenCV is built without {name}: install one that has it, "
-            f"or choose another back end"
-        )
-    return _BACKENDS[name]
-
-
-def rgb(picture: NDArray[Any]) -> Image:
-    """Return what OpenCV decoded, BGR or grey, as RGB."""
-    code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
-    return np.asarray(cv2.cvtColor(picture, code), dtype=np.uint8)
-
-
-def _open(settings: OpenCVCamera, backend: int) -> cv2.VideoCapture:
-    source = settings.source.get_secret_value()
-    if backend == cv2.CAP_V4L2:
-        # V4L2 has no time-outs in its constructor; it reads this once, at the first camera, in whole seconds.
-        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(settings.read_timeout_s)))
-        video = cv2.VideoCapture(int(source) if source.isdecimal() else source, cv2.CAP_V4L2)
-        for what, value in (
-            (cv2.CAP_PROP_FRAME_WIDTH, settings.width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, settings.height),
-            (cv2.CAP_PROP_BUFFERSIZE, 1),  # the present, not what the driver has queued
-        ):
-            if value is not None:
-                video.set(what, value)
-        return video
-    # Only in the constructor do they hold for the opening; without them it takes up to a minute.
-    limits = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        math.ceil(settings.open_timeout_s * 1000),
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        math.ceil(settings.read_timeout_s * 1000),
-    ]
-    return cv2.VideoCapture(source, backend, limits)

@@ -18,12 +18,10 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Final, Literal, Self
 
-import cv2
-import numpy as np
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from camera.frame import CameraError, Capture, Fault, Image
-from camera.opencv import rgb
+from camera.images import UnreadableImage, decode
 from camera.settings import QualityLimits, RecordingCamera, RegionOfInterest, Settings
 from camera.source import SourceStats, paced, stamp
 
@@ -155,12 +153,9 @@ class Recording:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise RecordingError(f"{path}: damaged: its sha256 is not that in {INDEX}: {_AGAIN}")
         try:
-            picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:
-            raise RecordingError(f"{path}: not a picture: {error.err}: record anew") from error
-        if picture is None:
-            raise RecordingError(f"{path}: not a picture: record anew")
-        image = rgb(picture)
+            image = decode(content, str(path))
+        except UnreadableImage as error:
+            raise RecordingError(f"{error}: record anew") from error
         image.setflags(write=False)
         return image
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from camera.address import Address, check_source, is_address, shown_name, shown_pipeline
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Point = tuple[Unit, Unit]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 
-_STREAM = re.compile(r"(rtsps?|https?|rtmps?|rtp|srt|tcp|udp)://", re.IGNORECASE)
-# Greedy on purpose: a password may hold an @ of its own.
-_CREDENTIALS = re.compile(r"(?<=://)\S*@")
-_PLACE = re.compile(r"(://[^/?#\s]*[/?#])\S+")
-_PIPELINE_SECRET = re.compile(
-    r"(?<=\b)([\w-]*(?:pw|password|passwd|token|secret|user-id|key))\s*=\s*(\"[^\"]*\"|\S+)", re.IGNORECASE
-)
-
 
 class Settings(BaseModel):
     """A strict, frozen piece of config.yaml: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # pydantic would show what it was given, which may be a secret, in the text of its errors.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class Reconnect(Settings):
@@ -65,24 +59,41 @@ class OpenCVCamera(Settings):
         """Let `source: 0` be the first camera, as people write it."""
         return str(source) if isinstance(source, int) and not isinstance(source, bool) else source
 
+    @field_validator("source", mode="after")
+    @classmethod
+    def _understood(cls, source: SecretStr) -> SecretStr:
+        check_source(source.get_secret_value())
+        return source
+
     @property
     def medium(self) -> Literal["device", "stream", "pipeline", "clip"]:
         """What `source` is: a V4L2 device, a network stream, a GStreamer pipeline; else a file."""
         source = self.source.get_secret_value()
         if self.backend == "v4l2" or source.isdecimal() or source.startswith("/dev/"):
             return "device"
-        if _STREAM.match(source):
+        if is_address(source):
             return "stream"
         return "pipeline" if self.backend == "gstreamer" or " ! " in source else "clip"
+
+    @property
+    def address(self) -> Address | None:
+        """Where a network stream comes from; None of another medium."""
+        return Address.parse(self.source.get_secret_value()) if self.medium == "stream" else None
+
+    @property
+    def target(self) -> str:
+        """`source` as OpenCV is to get it; holds secrets."""
+        return self.source.get_secret_value() if self.address is None else self.address.text
 
     @property
     def label(self) -> str:
         """`source` for logs and errors, without anything that may be a secret."""
         source = self.source.get_secret_value()
-        if "://" in source:  # also where a misspelt scheme makes it no stream
-            # Cameras take passwords in the path as well as in the query: the host alone is shown.
-            source = _PLACE.sub(r"\1***", _CREDENTIALS.sub("***@", source))
-        return _PIPELINE_SECRET.sub(r"\1=***", source) if self.medium == "pipeline" else source
+        if self.address is not None:
+            return self.address.shown
+        if self.medium == "device":
+            return source
+        return shown_pipeline(source) if self.medium == "pipeline" else shown_name(source)
 
 
 class FolderCamera(Settings):

@@ -124,3 +124,12 @@ def stamp(
 def file_id(path: PurePath) -> str:
     """Return `path` as a part id: forward slashes, and always text that UTF-8 can carry."""
     return os.fsencode(path.as_posix()).decode("utf-8", "replace")
+
+
+def is_text(path: PurePath) -> bool:
+    """Whether `path` is text that UTF-8 can carry, as libraries want it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import fuzz_metadata
 from tests.fuzz_targets import TARGETS, Target
 
 SLOW_S = 5.0
@@ -46,6 +47,7 @@ def main() -> int:
     """Fuzz, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=100_000, help="altogether")
+    parser.add_argument("--metadata", type=int, default=20_000, help="pictures with odd metadata, altogether")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", action="store_true", help="write benchmarks/results/fuzz.md")
     parser.add_argument("--guided", choices=sorted(TARGETS), help="one target, by the code that is reached")
@@ -63,13 +65,21 @@ def main() -> int:
         faults += found
         rows.append([name, str(each), str(refused), f"{1e3 * slowest_s:.0f}", str(len(found))])
         print(" ".join(rows[-1]), f"{time.monotonic() - began:.0f} s", flush=True)
+    pictures = [_metadata(kind, -(-arguments.metadata // 4), arguments.seed) for kind in fuzz_metadata.KINDS]
+    for kind, result in pictures:
+        faults += [Fault(f"metadata of {kind}", data, what) for data, what in result.faults]
     guided = [_guided_run(name, each // 4, arguments.seed) for name in TARGETS] if _has_atheris() else []
     for fault in faults[:10]:
         print(f"{fault.target}: {fault.data[:200]!r}\n{fault.what}", file=sys.stderr)
     bad = [name for name, code, _ in guided if code]
     if arguments.report:
-        _write(rows, guided, arguments.seed)
-    print(json.dumps({"inputs": each * len(TARGETS), "faults": len(faults), "guided_faults": bad}))
+        _write(rows, pictures, guided, arguments.seed)
+    files = sum(result.files for _, result in pictures)
+    print(
+        json.dumps(
+            {"inputs": each * len(TARGETS), "pictures": files, "faults": len(faults), "guided_faults": bad}
+        )
+    )
     return 1 if faults or bad else 0
 
 
@@ -119,6 +129,14 @@ def mutated(corpus: Sequence[bytes], rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def _metadata(kind: str, files: int, seed: int) -> tuple[str, fuzz_metadata.Result]:
+    """Read pictures of one kind whose metadata is odd by its structure."""
+    began = time.monotonic()
+    result = fuzz_metadata.fuzz(kind, files, seed)
+    print("metadata", kind, files, len(result.faults), f"{time.monotonic() - began:.0f} s", flush=True)
+    return kind, result
+
+
 def _has_atheris() -> bool:
     try:
         import atheris  # noqa: F401
@@ -163,7 +181,12 @@ def _guided(target: Target, inputs: int, seed: int) -> None:
         atheris.Fuzz()
 
 
-def _write(rows: list[list[str]], guided: list[tuple[str, int, str]], seed: int) -> None:
+def _write(
+    rows: list[list[str]],
+    pictures: list[tuple[str, fuzz_metadata.Result]],
+    guided: list[tuple[str, int, str]],
+    seed: int,
+) -> None:
     from benchmarks.machine import describe, in_words, table, write
 
     machine = describe("hypothesis")
@@ -172,12 +195,24 @@ def _write(rows: list[list[str]], guided: list[tuple[str, int, str]], seed: int)
         f" other exception, or more than {SLOW_S:.0f} s. Machine: {in_words(machine)}.\n\n"
         + table(["reads", "inputs", "refused", "slowest, ms", "faults"], rows)
     )
+    files = sum(result.files for _, result in pictures)
+    metadata = [
+        [kind, str(result.files), f"{1e3 * result.slowest_s:.0f}", str(len(result.faults))]
+        for kind, result in pictures
+    ]
+    text += (
+        f"\n\n{files} pictures with sound pixels and odd metadata, built by structure"
+        " (`tests/fuzz_metadata.py`): directories, segments and chunks with wrong types, counts and offsets."
+        " A fault is a picture that is refused, or is not its pixels turned as its orientation says,"
+        " or any other exception.\n\n" + table(["format", "files", "slowest, ms", "faults"], metadata)
+    )
     if guided:
         text += "\n\nBy the code that is reached (atheris):\n\n" + table(
             ["reads", "exit code", "libFuzzer"],
             [[name, str(code), f"`{last}`"] for name, code, last in guided],
         )
-    write("fuzz", {"machine": machine, "rows": rows, "guided": guided}, text + "\n")
+    found = {"machine": machine, "rows": rows, "metadata": metadata, "guided": guided}
+    write("fuzz", found, text + "\n")
 
 
 if __name__ == "__main__":

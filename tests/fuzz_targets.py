@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from agent.errors import ConfigError
 from agent.message import Inbound
 from agent.sparkplug_host import PrimaryHost
 from camera.images import UnreadableImage, read_image
+from tests import fuzz_metadata
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,6 +130,9 @@ def _pictures() -> Iterator[bytes]:
         buffer = io.BytesIO()
         pixels.save(buffer, kind)
         yield buffer.getvalue()
+    # With metadata around the pixels, for mutations of it.
+    for kind in fuzz_metadata.KINDS:
+        yield fuzz_metadata.build(kind, random.Random(1)).content
 
 
 def _manifest(folder: Path) -> Take:

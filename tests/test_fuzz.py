@@ -11,7 +11,6 @@ from tests.fuzz import fuzz
 from tests.fuzz_targets import TARGETS, Target
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as camera.images has it
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_others_wrote_is_read_or_refused_as_promised(name: str) -> None:
     faults, refused, _ = fuzz(TARGETS[name], 400, seed=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import socket
 import struct
 import threading
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from camera import opencv
 from camera.frame import CameraError, Capture, Fault
 from camera.opencv import Camera, backoff
 from camera.settings import OpenCVCamera, Reconnect
@@ -131,12 +134,62 @@ def test_stop_ends_a_slow_clip(tmp_path):
 
 
 def test_a_missing_clip_is_refused_without_its_password(tmp_path):
-    """The message names the file; a misspelt URL does not show its credentials."""
-    with pytest.raises(CameraError, match="no such video file"):
+    """The message names the file, but nothing that may be an address whose beginning was forgotten."""
+    with pytest.raises(CameraError, match="no such video file: name one"):
         clip(tmp_path / "gone.mp4")
-    with pytest.raises(CameraError) as refused:
-        open_source(OpenCVCamera(source="rstp://user:geheim@camera/1"))
-    assert "geheim" not in str(refused.value)
+    for source in ("user@geheim/1", "./user:geheim@camera/1", "10.0.0.1/geheim", "camera/1?pw=geheim"):
+        with pytest.raises(CameraError) as refused:
+            open_source(OpenCVCamera(source=source))
+        assert str(refused.value) == "***: no such video file: name one, or a camera"
+
+
+def test_a_clip_may_be_named_after_the_time(tmp_path):
+    """A colon in the name is no protocol, also where the path is relative."""
+    file = write_clip(tmp_path / "2026-11-29T12:30:05.avi", frames=3)
+    with contextlib.chdir(tmp_path):
+        captures = list(clip(Path(file.name), pace="full").captures(Event()))
+    assert [capture.part_id for capture in captures] == [f"{file.name}#{index}" for index in range(3)]
+
+
+def test_a_clip_whose_name_is_no_text_is_refused(tmp_path):
+    """OpenCV would end the process."""
+    file = tmp_path / os.fsdecode(b"\xff.avi")
+    write_clip(tmp_path / "a.avi").rename(file)
+    with pytest.raises(CameraError, match="its name is not UTF-8: give it another"):
+        clip(file)
+
+
+@pytest.mark.parametrize(
+    "error", [cv2.error("bad stream"), MemoryError("no room"), RecursionError(), KeyError("x")]
+)
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_clip_at_which_the_decoder_fails_ends_with_the_reason(tmp_path, monkeypatch, error, loop):
+    """The pictures before stay; the failure is one unreadable capture, not the end of the agent."""
+    file = write_clip(tmp_path / "a.avi")
+    monkeypatch.setattr(cv2, "VideoCapture", broken_at(5, error))
+    captures = list(clip(file, pace="full", loop=loop).captures(Event()))
+    assert [capture.fault for capture in captures] == [None] * 5 + [Fault.UNREADABLE]
+    assert "OpenCV failed: " in captures[-1].detail
+
+
+def broken_at(number: int, error: Exception):
+    """Return OpenCV's reader, but that the picture of this number raises `error`."""
+    real = cv2.VideoCapture
+
+    class Broken:
+        def __init__(self, *arguments: object) -> None:
+            self.video, self.count = real(*arguments), 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.video, name)
+
+        def retrieve(self) -> object:
+            self.count += 1
+            if self.count > number:
+                raise error
+            return self.video.retrieve()
+
+    return Broken
 
 
 @pytest.mark.data
@@ -342,7 +395,8 @@ def test_cameras_do_not_wait_for_each_other(mute):
     for thread in threads:
         thread.join(20)
     # One that waits for another's time-out would be reported as hanging first.
-    assert details == [f"http://127.0.0.1:{mute}/: cannot be opened"] * 3
+    why = f"its host answers at port {mute}: check user, password and path"
+    assert details == [f"http://127.0.0.1:{mute}/: cannot be opened: {why}"] * 3
 
 
 def test_a_driver_that_hangs_is_reported_and_left_behind(monkeypatch):
@@ -361,15 +415,45 @@ def test_a_driver_that_hangs_is_reported_and_left_behind(monkeypatch):
     hanging.set()
 
 
-def test_an_unexpected_error_reaches_the_thread_that_iterates(monkeypatch):
+def test_an_error_of_ours_reaches_the_thread_that_iterates(mjpeg, monkeypatch):
     """What breaks the reader thread is raised where the pictures are awaited: nothing dies alone."""
 
     def broken(*_: object) -> None:
-        raise MemoryError("no room for a picture")
+        raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr(cv2, "VideoCapture", broken)
-    with pytest.raises(MemoryError, match="no room"):
-        next(Camera(settings("http://127.0.0.1:1/")).captures(Event()))
+    monkeypatch.setattr(opencv, "stamp", broken)
+    with pytest.raises(ZeroDivisionError, match="of ours"):
+        next(Camera(settings(mjpeg.url)).captures(Event()))
+
+
+@pytest.mark.parametrize(
+    "error", [cv2.error("bad stream"), MemoryError("no room"), RecursionError(), KeyError("x")]
+)
+def test_a_decoder_that_fails_is_its_own_cameras_trouble(mjpeg, monkeypatch, error):
+    """Whatever OpenCV raises, the camera is offline with the reason and opened again."""
+    monkeypatch.setattr(cv2, "VideoCapture", broken_at(2, error))
+    captures = open_source(settings(mjpeg.url)).captures(Event())
+    lost = until(captures, Fault.CAMERA_OFFLINE)[-1]
+    assert lost.detail.startswith(f"http://***@127.0.0.1:{mjpeg.port}/***: OpenCV failed: ")
+    assert until(captures, None)[-1].image is not None
+    captures.close()
+
+
+def test_a_camera_that_cannot_be_opened_says_why(capfd):
+    """FFmpeg says it with pieces of passwords, so it is silent; the host is asked, and its answer told."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    captures = open_source(settings(f"rtsp://user:geheim@127.0.0.1:{port}/1")).captures(Event())
+    detail = next(captures).detail
+    assert detail == f"rtsp://***@127.0.0.1:{port}/***: cannot be opened: port {port}: Connection refused"
+    captures.close()
+    captures = open_source(settings("rtsp://user:geheim@no-such-host.invalid/1")).captures(Event())
+    detail = next(captures).detail
+    captures.close()
+    assert detail.endswith(
+        "no-such-host.invalid/***: cannot be opened: the name of its host is not known here"
+    )
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_device_that_is_not_there_is_offline():
@@ -402,10 +486,13 @@ def test_the_waits_between_attempts_double_up_to_the_cap():
     [
         (0, "device", "0"),
         ("/dev/v4l/by-id/usb-cam", "device", "/dev/v4l/by-id/usb-cam"),
-        ("rtsp://u:p@ss/w@cam:554/1", "stream", "rtsp://***@cam:554/***"),
-        ("HTTP://cam/mjpg?user=a&pwd=b", "stream", "HTTP://cam/***"),
+        ("rtsp://u:p%40ss%2Fw@cam:554/1", "stream", "rtsp://***@cam:554/***"),
+        ("HTTP://cam/mjpg?user=a&pwd=b", "stream", "http://cam/***"),
+        ("rtsp://u:p@[fe80::1]:554/1", "stream", "rtsp://***@[fe80::1]:554/***"),
+        ("udp://@:1234", "stream", "udp://:1234"),
         ("videotestsrc ! appsink", "pipeline", "videotestsrc ! appsink"),
-        ('souphttpsrc user-id=a user-pw="b c" ! x', "pipeline", "souphttpsrc user-id=*** user-pw=*** ! x"),
+        ('souphttpsrc user-id=a user-pw="b c" ! x', "pipeline", "souphttpsrc ! x"),
+        ("rtspsrc location=rtsp://u:p/q@h/1 ! x", "pipeline", "rtspsrc ! x"),
         ("clips/line 3?.mp4", "clip", "clips/line 3?.mp4"),
     ],
 )
