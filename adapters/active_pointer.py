@@ -11,6 +11,7 @@ from typing import Any
 
 from adapters.adapter import Adapter
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from adapters.version import SOURCE, Version
 
 _FORMAT = "mekiki.active.v1"
@@ -74,7 +75,9 @@ class Pointer:
             OSError: the disk is full or the folder cannot be written; the old file is as it was.
         """
         text = _text({"format": _FORMAT, **asdict(self)})
-        write_durably(path, json.dumps({**json.loads(text), "seal": _seal(text)}, indent=1).encode())
+        write_durably(
+            path, json.dumps({**loads(text), "seal": _seal(text)}, indent=1, allow_nan=False).encode()
+        )
 
     @classmethod
     def load(cls, path: Path) -> Pointer:
@@ -85,7 +88,7 @@ class Pointer:
             PointerDamaged: it was altered or cut.
         """
         try:
-            fields = json.loads(path.read_bytes())
+            fields = loads(path.read_bytes())
             if fields.pop("seal") != _seal(_text(fields)) or fields.pop("format") != _FORMAT:
                 raise ValueError("the seal does not fit")
             return cls(**{**fields, "pinned": tuple(fields["pinned"])})

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from adapters.active_pointer import Active, Pointer, PointerDamaged
-from adapters.adapter import Adapter, AdapterError, AdapterFileError
+from adapters.adapter import Adapter, AdapterError, AdapterFileError, NotFinite
+from adapters.folder_lock import locked
 from adapters.version import SOURCE, Version, read_version, save_version, strict
 
 ACTIVE = "active.json"
 _FILE = re.compile(r"(\d{6,})\.safetensors")
 _HALF = re.compile(r"\.(\d{6,}\.safetensors|active\.json)\..+")
-_LOCK = "lock"
-_PATIENCE_S = 5.0
 
 
 class UnknownVersion(AdapterError):
@@ -46,22 +42,32 @@ class AdapterStore:
         weights: `ModelInfo.weights` of that model.
         keep: how many of the newest versions `prune` leaves.
         reading: change nothing, not even what a killed program left behind: its writer may be alive.
+        fit: raises NotFinite where a version cannot answer here; what it refuses answers no more than what
+            is damaged.
 
     Attributes:
         found: what was wrong at opening, one line each; for the log and the audit trail.
     """
 
     def __init__(
-        self, folder: Path, source: Adapter, weights: str, keep: int = 10, *, reading: bool = False
+        self,
+        folder: Path,
+        source: Adapter,
+        weights: str,
+        keep: int = 10,
+        *,
+        reading: bool = False,
+        fit: Callable[[Version], object] = lambda version: None,
     ) -> None:
         self.folder = folder
         self.found: tuple[str, ...] = ()
         self._source = source
         self._weights = weights
         self._keep = keep
+        self._fit = fit
         if not reading:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
+            with locked(folder):
                 self._remove_halves()
         self._pointer = self._read_pointer()
         self._active = self._find_active()
@@ -183,7 +189,7 @@ class AdapterStore:
 
     def prune(self) -> list[int]:
         """Remove all but the newest, the pinned and the active version; return the numbers that went."""
-        with _alone(self.folder):
+        with locked(self.folder):
             numbers = self.numbers()
             newest = numbers[max(0, len(numbers) - self._keep) :]
             # The one fallen from stays, so that a person can look what happened to it.
@@ -198,7 +204,7 @@ class AdapterStore:
         return active if active is not None and active.number == number else self.load(number)
 
     def _write(self, version: Version, parent: Adapter) -> Version:
-        with _alone(self.folder):
+        with locked(self.folder):
             number = self.last + 1
             adapter = Adapter(version.adapter.tensors, number, parent.digest)
             numbered = replace(version, adapter=adapter)
@@ -229,7 +235,7 @@ class AdapterStore:
         )
 
     def _save(self, pointer: Pointer) -> None:
-        with _alone(self.folder):
+        with locked(self.folder):
             pointer.save(self.folder / ACTIVE)
         self._pointer = pointer
 
@@ -269,30 +275,16 @@ class AdapterStore:
                     raise AdapterFileError(
                         f"{self._path(number)}: not the version {number} that was promoted"
                     )
+                self._fit(version)
             except (AdapterFileError, UnknownVersion) as error:
                 self._tell(str(error))
+                continue
+            except NotFinite as error:
+                self._tell(f"version {number} is not to answer: {error}")
                 continue
             return Active(version, version.adapter, pointer.since, blob, fallen_from)
         fallen_from = None if pointer.number == SOURCE else pointer.number
         return Active(None, self._source, pointer.since, blob, fallen_from)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers out of the folder; the lock of a killed program goes with it."""
-    with (folder / _LOCK).open("a") as handle:
-        until = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise TimeoutError(
-                        f"{folder}: another program has been writing for {_PATIENCE_S:.0f} s"
-                    ) from None
-                time.sleep(0.01)
-        yield
 
 
 def _listed(numbers: list[int]) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,9 @@ from adapters.condition_fit import PictureStatistics
 from adapters.drift_reference import DriftReference
 from adapters.durable import write_durably
 from adapters.engine import Floats
+from adapters.measured_with import MeasuredWith
 from adapters.seen import Bytes
+from adapters.strict_json import loads
 
 FORMAT = "mekiki.commissioning.v1"
 
@@ -80,6 +83,8 @@ class Commissioning:
         drift: what drift is measured against.
         offset: the operating point on the frozen model.
         numbers: how well it separates, for the person who commissions.
+        measured: with what; None in files of releases that did not say it. Not part of the digest: those
+            releases read the file too.
     """
 
     station: str
@@ -95,6 +100,19 @@ class Commissioning:
     drift: DriftReference
     offset: float
     numbers: Mapping[str, float]
+    measured: MeasuredWith | None = None
+
+    def __post_init__(self) -> None:
+        statistics = self.statistics
+        numbers = {"offset": self.offset, **self.numbers}
+        bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+        bad += [
+            f"statistics.{name}"
+            for name in ("mean", "variance", "power")
+            if not np.isfinite(getattr(statistics, name)).all()
+        ]
+        if bad:
+            raise CommissioningError(f"station {self.station}: {bad[0]} is not a finite number")
 
     @cached_property
     def missing(self) -> str | None:
@@ -110,7 +128,7 @@ class Commissioning:
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of everything in it."""
-        sha = hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode())
+        sha = hashlib.sha256(json.dumps(self._facts(), sort_keys=True, allow_nan=False).encode())
         for name, array in sorted(self._arrays().items()):
             sha.update(f"{name}{array.dtype}{array.shape}".encode())
             sha.update(np.ascontiguousarray(array).tobytes())
@@ -122,7 +140,12 @@ class Commissioning:
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        facts = {"format": FORMAT, "facts": json.dumps(self._facts(), sort_keys=True), "digest": self.digest}
+        facts = {
+            "format": FORMAT,
+            "facts": json.dumps(self._facts(), sort_keys=True, allow_nan=False),
+            "digest": self.digest,
+            **_sealed(self.measured, self.digest),
+        }
         arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
         write_durably(path, safetensors.numpy.save(arrays, facts))
 
@@ -143,25 +166,36 @@ class Commissioning:
         if head.get("format") != FORMAT:
             raise CommissioningError(f"{path}: not {FORMAT}; {again}")
         try:
-            made = cls._from(json.loads(head["facts"]), arrays)
-        except (KeyError, ValueError, TypeError, AdapterError) as error:
+            made = replace(cls._from(loads(head["facts"]), arrays), measured=_measured(head))
+        except (KeyError, ValueError, TypeError, AttributeError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")
         return made
 
-    def require(self, weights: str, recipe: str) -> None:
+    def require(self, weights: str, recipe: str, now: MeasuredWith | None = None) -> None:
         """Make sure that it was made with this model and these words.
+
+        Args:
+            weights: digest of the model's.
+            recipe: digest of the words.
+            now: what inspects; None where that is not asked.
 
         Raises:
             CommissioningError: with what differs.
         """
+        again = f"run mekiki commission --station {self.station} again"
         for what, ours, theirs in (("model", self.weights, weights), ("recipe", self.recipe, recipe)):
             if ours != theirs:
                 raise CommissioningError(
                     f"station {self.station} was commissioned with another {what} ({ours[:19]}...,"
-                    f" now {theirs[:19]}...): run mekiki commission --station {self.station} again"
+                    f" now {theirs[:19]}...): {again}"
                 )
+        if now is not None and self.measured is not None and (how := self.measured.differs_from(now)):
+            raise CommissioningError(
+                f"station {self.station} was commissioned {how}: {again},"
+                " or set model.engine and model.precision back"
+            )
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -212,6 +246,42 @@ class Commissioning:
             offset=facts["offset"],
             numbers=facts["numbers"],
         )
+
+
+def measured_with(path: Path) -> MeasuredWith | None:
+    """Return what a commissioning was measured with; None where its file does not say, or cannot be read.
+
+    Only the file's head is read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return _measured(dict(file.metadata() or {}))
+    except (OSError, safetensors.SafetensorError, CommissioningError):
+        return None  # whoever opens the station reads all of it, and says what is wrong
+
+
+def _sealed(measured: MeasuredWith | None, digest: str) -> dict[str, str]:
+    """Return what stands in a file's head about it."""
+    if measured is None:
+        return {}
+    text = json.dumps(measured.facts(), sort_keys=True, allow_nan=False)
+    return {"measured": text, "seal": _seal(text, digest)}
+
+
+def _measured(head: Mapping[str, str]) -> MeasuredWith | None:
+    if "measured" not in head:
+        return None
+    text = head["measured"]
+    if head.get("seal") != _seal(text, head.get("digest", "")):
+        raise CommissioningError("what it was measured with was altered")
+    try:
+        return MeasuredWith.read(loads(text))
+    except (KeyError, ValueError, TypeError) as error:
+        raise CommissioningError(f"what it was measured with cannot be read: {error}") from error
+
+
+def _seal(text: str, digest: str) -> str:
+    return hashlib.sha256(f"{digest} {text}".encode()).hexdigest()
 
 
 def clean_rows(scores: Floats) -> NDArray[np.intp]:

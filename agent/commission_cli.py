@@ -21,6 +21,7 @@ from adapters.commissioning import Commissioning, CommissioningError
 from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
+from adapters.measured_with import MeasuredWith
 from adapters.seen import Seen
 from adapters.version import SOURCE
 from agent.answering import Answering
@@ -89,7 +90,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
     data = Path(loaded.config.agent.data_dir)
     require_owner(data, "commission")
     with lock_folder(data):
-        engine = open_model(loaded.config, owner=True)
+        engine = open_model(loaded.config, owner=True, anew=wish.station)
         check_prompts(loaded, engine)
         try:
             made = _commission(loaded, wish, recipe, engine)
@@ -106,7 +107,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
         label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
     ]
     if as_json:
-        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False))
+        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False, allow_nan=False))
     else:
         for line in _sentences(made.clean, file, without):
             _print(line)
@@ -159,6 +160,7 @@ def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
         false_rejects=wish.false_rejects,
+        measured=MeasuredWith.of(engine.info),
     )
     return _Made(clean, seen)
 

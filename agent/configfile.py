@@ -104,7 +104,7 @@ def load_text(text: str, path: Path) -> Loaded:
     data = tree.plain(resolved)
     unresolved = {problem.path for problem in problems}
     try:
-        config = Config.model_validate_json(json.dumps(data))
+        config = Config.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
         found = problems_of(error, _ConfigFile, tree) + checks.problems(data, tree, folder)
         problems += [problem for problem in found if problem.path not in unresolved]
@@ -158,7 +158,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _digest(effective: Data) -> str:
-    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"))
+    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapters.adapter import AdapterError
 from adapters.engine import Engine
+from adapters.open import ModelSettings
 from adapters.runtime import runtime_problem
 from agent import overrides, payloads
 from agent.broker import embedded_broker
@@ -67,6 +68,7 @@ class Daemon:
         frames: end after so many frames.
         engine: for a caller who has one already; otherwise the config's model is opened.
         refused: what is wrong with the config file, where `loaded` is the one that was good last.
+        unusable: the model that it names, where that is what is wrong.
     """
 
     def __init__(
@@ -76,11 +78,12 @@ class Daemon:
         frames: int | None = None,
         engine: Engine | None = None,
         refused: Sequence[str] = (),
+        unusable: ModelSettings | None = None,
     ) -> None:
         self._loaded = loaded
         self._frames = frames
         self._engine = engine
-        self._refused = refused
+        self._refused, self._unusable = refused, unusable
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reason = "nothing more to inspect"
@@ -162,6 +165,7 @@ class Daemon:
             engine,
             store,
             refused=self._refused,
+            unusable=self._unusable,
             last=last,
             frames=self._frames,
             on_crash=self._crashed,

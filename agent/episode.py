@@ -196,5 +196,7 @@ class Episode:
     def _does_harm(self, trial: Trial, now: Assessment) -> bool:
         if self.shop.ledger.answering.adapter.digest == self.shop.eye.source.digest:
             return False
+        if not now.finite:
+            return True
         evidence = trial.evidence(trial.frozen, now, 0.0)
         return evidence.gain < -self.shop.settings.slack - 2 * evidence.gain_error

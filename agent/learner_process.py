@@ -98,7 +98,7 @@ def _open(begin: Begin, link: Link) -> dict[str, Learning]:
     learners = {}
     for station in begin.stations:
         recipe = recipes[loaded.config.stations[station].recipe]
-        found = open_station(loaded, station, recipe, engine)
+        found = open_station(loaded, station, recipe, engine, inspecting=False)
         if not isinstance(found, Commissioned):
             raise AgentError(f"station {station}: {found.why}")
         frozen, first = predictors(engine, recipe, found)

@@ -19,7 +19,7 @@ from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import payloads
 from agent.answering import Answering
-from agent.commissioned import Commissioned
+from agent.commissioned import Commissioned, require_finite
 from agent.handover import HandOver, Witnessed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
@@ -143,9 +143,10 @@ class Learning:
         found = self._found
         engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._halt.is_set)
         self._texts = TextCache(engine)
+        self._eye = Eye(engine, self._prompts, found.clean.fails)
         return StationLearner(
             found.clean,
-            Eye(engine, self._prompts, found.clean.fails),
+            self._eye,
             update,
             found.store,
             found.audit,
@@ -201,8 +202,13 @@ class Learning:
             return
         if self._found.settings.mode == "locked":
             raise AdapterError("mode locked: nothing changes what answers")
-        if request.number and self._found.store.load(request.number).recipe != self._found.clean.recipe:
+        if not request.number:
+            return
+        version = self._found.store.load(request.number)
+        if version.recipe != self._found.clean.recipe:
             raise AdapterError(f"version {request.number} was made for another recipe")
+        if request.kind in ("rollback", "activate"):
+            require_finite(self._eye, self._found.clean, version)
 
     def _on_disk(self, learner: StationLearner, act: Callable[[], object], *, proves: bool = True) -> None:
         """Do what writes to the disk; is it full, inspection goes on, and this is tried again.

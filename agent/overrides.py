@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.adaptation_settings import Adaptation
 from agent.config import Config, Station
 from agent.configfile import Loaded
@@ -58,7 +59,7 @@ def read(data: Path) -> Overrides:
     """Return what was set; what cannot be read is told in the journal and forgotten."""
     file = data / _FILE
     try:
-        return tuple(_override(one) for one in json.loads(file.read_text("utf-8"))["overrides"])
+        return tuple(_override(one) for one in loads(file.read_text("utf-8"))["overrides"])
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,7 +74,7 @@ def write(data: Path, overrides: Overrides) -> None:
         OSError: the data folder cannot be written; what was kept still is.
     """
     if overrides or (data / _FILE).exists():
-        content = json.dumps({"version": 1, "overrides": [asdict(one) for one in overrides]})
+        content = json.dumps({"version": 1, "overrides": [asdict(one) for one in overrides]}, allow_nan=False)
         write_durably(data / _FILE, content.encode())
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from adapters.engine import Engine
+from adapters.open import ModelSettings
 from agent import logs, payloads
 from agent.board import Board
 from agent.changes import Change
@@ -48,6 +49,7 @@ class Parts:
         engine: that inspects.
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
+        unusable: see `Reloader`.
         last: how the last run ended.
         frames: end after so many; None for ever.
         on_crash: told what ended a camera's thread.
@@ -69,6 +71,7 @@ class Parts:
         store: Store,
         *,
         refused: Sequence[str],
+        unusable: ModelSettings | None,
         last: LastExit | None,
         frames: int | None,
         on_crash: Callable[[BaseException], None],
@@ -117,7 +120,7 @@ class Parts:
             keep=self.evidence.offer,
             limit=frames,
         )
-        self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake)
+        self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake, unusable)
         self.watch = ConfigWatch(now.path, file.text, lambda: self.reloader.ask("file"))
         self.control.begin(
             self.board,

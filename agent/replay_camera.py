@@ -121,7 +121,7 @@ def _was_live(recording: Recording) -> bool:
 
 def _camera(recording: Recording) -> CameraSettings | None:
     """Return what was recorded; None where this version does not know such a camera."""
-    written = json.dumps(recording.manifest.camera)
+    written = json.dumps(recording.manifest.camera, allow_nan=False)
     try:
         return TypeAdapter[CameraSettings](CameraSettings).validate_json(written)
     except ValidationError:

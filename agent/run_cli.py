@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from adapters.adapter import AdapterError
+from adapters.open import ModelSettings
 from agent import last_good, logs
 from agent.configfile import Loaded, load
 from agent.daemon import Daemon, Summary
@@ -36,16 +37,19 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
         if strict or (good := _last_good(path, loaded)) is None:
             raise
         problems = error.problems if isinstance(error, ConfigError) else (f"model: {error}",)
+        unusable = loaded.config.model if loaded is not None and isinstance(error, AdapterError) else None
     logs.set_up(good.config.log.level, good.config.log.format)
     for line in problems:
         log.error("config refused: %s", line)
     log.error("config: starting with the one that was in force last")
-    return _run(good, frames, problems)
+    return _run(good, frames, problems, unusable)
 
 
-def _run(loaded: Loaded, frames: int | None, refused: tuple[str, ...]) -> Summary:
+def _run(
+    loaded: Loaded, frames: int | None, refused: tuple[str, ...], unusable: ModelSettings | None = None
+) -> Summary:
     logs.set_up(loaded.config.log.level, loaded.config.log.format)
-    daemon = Daemon(loaded, frames=frames, refused=refused)
+    daemon = Daemon(loaded, frames=frames, refused=refused, unusable=unusable)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: daemon.stop(f"stopped by {signal.Signals(got).name}"))
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload("SIGHUP"))

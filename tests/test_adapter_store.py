@@ -339,7 +339,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     """The call fails as on a full disk, and nothing has changed."""
     store = filled(tmp_path)
-    monkeypatch.setattr("adapters.adapter_store._PATIENCE_S", 0.05)
+    monkeypatch.setattr("adapters.folder_lock._PATIENCE_S", 0.05)
     with (tmp_path / "lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another program"):
