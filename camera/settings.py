@@ -21,9 +21,9 @@ _PIPELINE_SECRET = re.compile(
 
 
 class Settings(BaseModel):
-    """A strict, frozen piece of config.yaml: unknown keys and wrong types are errors."""
+    """A strict, frozen piece of config.yaml: unknown keys, wrong types, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Reconnect(Settings):
