@@ -32,7 +32,7 @@ def written(folder: Path, camera: dict[str, Any]) -> Path:
     recipe = {"templates": ["{}"], "votes": {"k": 1, "n": 2}, "classes": classes}
     station = {"camera": camera, "recipe": "r", "trigger": {"mode": "interval", "every_s": 2.0}}
     station["roi"] = {"masks": {"a": [[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]}}
-    station["adaptation"] = {"pins": {"offset": 1.0}, "mode": "locked"}
+    station["adaptation"] = {"pins": {"offset": 1.0}}
     config = {"version": 1, "recipes": {"r": recipe}, "stations": {"s": station}}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -60,6 +60,14 @@ def put(value: Any, path: tuple[Any, ...], new: object) -> Any:
     return type(value)(put(item, path[1:], new) if row == path[0] else item for row, item in enumerate(value))
 
 
+def refuses(config: dict[str, Any]) -> bool:
+    try:
+        Config.model_validate(config)
+    except ValidationError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("camera", CAMERAS, ids=lambda camera: camera["kind"])
 def test_no_setting_is_nan_or_infinite(camera: dict[str, Any], tmp_path: Path) -> None:
     """Refused by the model of each, also where it does not come out of a file."""
@@ -69,9 +77,7 @@ def test_no_setting_is_nan_or_infinite(camera: dict[str, Any], tmp_path: Path) -
     assert len(paths) > 50
     for path in paths:
         for odd in (math.nan, math.inf, -math.inf):
-            with pytest.raises(ValidationError):
-                Config.model_validate(put(known, path, odd))
-                pytest.fail(f"{path} may be {odd}")
+            assert refuses(put(known, path, odd)), f"{path} may be {odd}"
 
 
 @pytest.mark.parametrize("odd", ODD)
