@@ -12,6 +12,7 @@ from typing import Any
 from adapters.adapter import Adapter, AdapterFileError
 from adapters.durable import write_durably
 from adapters.formats import is_newer, mismatch
+from adapters.strict_json import loads
 from adapters.version import SOURCE, Version
 
 _FORMAT = "mekiki.active.v1"
@@ -79,7 +80,8 @@ class Pointer:
         known = asdict(self)
         # Release 0.1.0 takes a file with a field that it does not know for damaged: add none of our own.
         text = _text({**known.pop("more"), "format": _FORMAT, **known})
-        write_durably(path, json.dumps({**json.loads(text), "seal": _seal(text)}, indent=1).encode())
+        sealed = {**loads(text), "seal": _seal(text)}
+        write_durably(path, json.dumps(sealed, indent=1, allow_nan=False).encode())
 
     @classmethod
     def load(cls, path: Path) -> Pointer:
@@ -91,7 +93,7 @@ class Pointer:
             PointerDamaged: it was altered or cut.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = loads(path.read_bytes())
             found = content.get("format")
             if is_newer(found, _FORMAT):
                 raise AdapterFileError(f"{path}: {mismatch(found, _FORMAT, content.get('release'), '')}")

@@ -32,6 +32,10 @@ class AdapterMismatch(AdapterError):
     """An adapter belongs to another model than the one it is used with."""
 
 
+class NotFinite(AdapterError):
+    """A number of a model, or what it computes, is not finite, or a feature has no direction."""
+
+
 class AdapterFileError(AdapterError):
     """An adapter's file is missing, damaged or of another model."""
 
@@ -55,7 +59,7 @@ class Adapter:
         for name in sorted(self.tensors):
             array = np.array(self.tensors[name], dtype=np.float32, order="C")
             if not np.isfinite(array).all():
-                raise AdapterError(f"adapter {self.number}: {name} holds a number that is not finite")
+                raise NotFinite(f"adapter {self.number}: {name} holds a number that is not finite")
             array.setflags(write=False)
             frozen[name] = array
         object.__setattr__(self, "tensors", MappingProxyType(frozen))

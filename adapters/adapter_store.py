@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from adapters.active_pointer import Active, Pointer, PointerDamaged
-from adapters.adapter import Adapter, AdapterError, AdapterFileError
+from adapters.adapter import Adapter, AdapterError, AdapterFileError, NotFinite
 from adapters.folder_lock import locked
 from adapters.version import SOURCE, Version, read_version, save_version, strict
 
@@ -42,6 +42,8 @@ class AdapterStore:
         weights: `ModelInfo.weights` of that model.
         keep: how many of the newest versions `prune` leaves.
         reading: change nothing, not even what a killed program left behind: its writer may be alive.
+        fit: raises NotFinite where a version cannot answer here; what it refuses answers no more than what
+            is damaged.
 
     Attributes:
         found: what was wrong at opening, one line each; for the log and the audit trail.
@@ -51,13 +53,21 @@ class AdapterStore:
     """
 
     def __init__(
-        self, folder: Path, source: Adapter, weights: str, keep: int = 10, *, reading: bool = False
+        self,
+        folder: Path,
+        source: Adapter,
+        weights: str,
+        keep: int = 10,
+        *,
+        reading: bool = False,
+        fit: Callable[[Version], object] = lambda version: None,
     ) -> None:
         self.folder = folder
         self.found: tuple[str, ...] = ()
         self._source = source
         self._weights = weights
         self._keep = keep
+        self._fit = fit
         if not reading:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder):
@@ -260,7 +270,9 @@ class AdapterStore:
             return Pointer.load(path)
         except PointerDamaged as error:
             kept = path if reading else path.replace(path.with_name(f"{ACTIVE}.damaged"))
-            self.found += (f"{error}; nothing says which version answered: the source does; it is kept as {kept}",)
+            self.found += (
+                f"{error}; nothing says which version answered: the source does; it is kept as {kept}",
+            )
         except FileNotFoundError:
             if numbers := self.numbers():
                 self.found += (f"{path}: missing, {_listed(numbers)}: the source answers",)
@@ -280,8 +292,12 @@ class AdapterStore:
                     raise AdapterFileError(
                         f"{self._path(number)}: not the version {number} that was promoted"
                     )
+                self._fit(version)
             except (AdapterFileError, UnknownVersion) as error:
                 self.found += (str(error),)
+                continue
+            except NotFinite as error:
+                self.found += (f"version {number} is not to answer: {error}",)
                 continue
             return Active(version, version.adapter, pointer.since, blob, fallen_from)
         fallen_from = None if pointer.number == SOURCE else pointer.number

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats, ModelError, ModelInfo, place
+from adapters.adapter import Adapter, NotFinite
+from adapters.engine import NO_INT8, Engine, Floats, ModelError, ModelInfo, place
 from adapters.manifest import MANIFEST, REMEDY, Manifest, read_manifest, verify
 from adapters.norm_vector import NormVector
 from adapters.onnx_engine import OnnxEngine
@@ -94,9 +95,7 @@ def open_bundle(
     bundle = read_bundle(folder, sha256)
     int8 = precision == "int8"
     if int8 and not bundle.has_int8:
-        raise ModelError(
-            f"{folder}: has no {graph(IMAGE, 'int8')}: build it with --int8, or set another precision"
-        )
+        raise ModelError(NO_INT8.format(folder, graph(IMAGE, "int8")))
     device = "cpu" if int8 else device
     image = open_session(folder / graph(IMAGE, "int8" if int8 else ""), device, threads)
     text = open_session(folder / graph(TEXT), device, threads)
@@ -161,12 +160,20 @@ def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
     """
     manifest, digest = read_manifest(folder, sha256)
     verify(folder, manifest, {*GRAPHS, NORMS, TOKENIZER, VECTORS})
-    source = Adapter(safetensors.numpy.load_file(folder / NORMS))
+    try:
+        source = Adapter(safetensors.numpy.load_file(folder / NORMS))
+    except NotFinite as error:
+        raise ModelError(f"{folder / NORMS}: {error}; {REMEDY}") from error
     if source.shapes != manifest.image_norms | manifest.text_norms:
         raise ModelError(f"{folder / NORMS}: not what {MANIFEST} lists; {REMEDY}")
     vocabulary = (folder / TOKENIZER).read_text(encoding="utf-8")
     tokenizer = ClipTokenizer(vocabulary, manifest.tokenizer, manifest.context_length, trim=manifest.causal)
-    return Bundle(manifest, digest, source, tokenizer)
+    bundle = Bundle(manifest, digest, source, tokenizer)
+    try:
+        bundle.info("not running yet")
+    except ModelError as error:
+        raise ModelError(f"{folder / MANIFEST}: {error}") from error
+    return bundle
 
 
 def vectors_error(engine: Engine, file: Path) -> float:
@@ -225,6 +232,7 @@ def gradient_error(towers: Towers, file: Path) -> float:
 
 
 def _difference(features: Floats, expected: Floats) -> float:
-    if not np.isfinite(features).all():
-        return float("inf")
-    return float(np.abs(features - expected).max() / np.abs(expected).max())
+    if not (np.isfinite(features).all() and np.isfinite(expected).all()):
+        return math.inf
+    gap, largest = float(np.abs(features - expected).max()), float(np.abs(expected).max())
+    return gap / largest if largest else math.inf if gap else 0.0

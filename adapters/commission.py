@@ -12,6 +12,7 @@ from adapters.commissioning import Commissioning, CommissioningError, Known, cle
 from adapters.condition_fit import PictureStatistics
 from adapters.drift_reference import DriftReference
 from adapters.engine import Floats
+from adapters.measured_with import MeasuredWith
 from adapters.operating import separate
 from adapters.seen import Seen
 
@@ -39,6 +40,7 @@ def commission(
     fails: NDArray[np.bool_],
     made_at: str,
     false_rejects: float = 0.01,
+    measured: MeasuredWith | None = None,
 ) -> Commissioning:
     """Fix what the clean line is like.
 
@@ -47,6 +49,7 @@ def commission(
         golden: parts that a person labelled; without them the model's sure names are taken.
         golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
         false_rejects: at most this share of good parts is to be rejected.
+        measured: what saw them.
 
     Raises:
         CommissioningError: too little was seen.
@@ -99,6 +102,7 @@ def commission(
             "good_score": float(np.median(usual)),
             "defect_score": float(np.median(defects)) if len(defects) else -1.0,
         },
+        measured=measured,
     )
 
 

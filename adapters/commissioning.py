@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +28,9 @@ from adapters.drift_reference import DriftReference
 from adapters.durable import write_durably
 from adapters.engine import Floats
 from adapters.formats import mismatch
+from adapters.measured_with import MeasuredWith
 from adapters.seen import Bytes
+from adapters.strict_json import loads
 
 FORMAT = "mekiki.commissioning.v1"
 
@@ -82,8 +85,9 @@ class Commissioning:
         offset: the operating point on the frozen model.
         numbers: how well it separates, for the person who commissions.
         release: of the agent that made it; "" where that is not known.
-        more: what is known besides, JSON, by name; also what a newer release has written and this one does
-            not understand. Stays out of the digest: for releases that do not know it that would be another.
+        measured: with what; None in files of releases that did not say it.
+        more: what a newer release has written besides, JSON, by name. This and `measured` stay out of the
+            digest: for releases that do not know them it would be another.
     """
 
     station: str
@@ -100,7 +104,20 @@ class Commissioning:
     offset: float
     numbers: Mapping[str, float]
     release: str = ""
+    measured: MeasuredWith | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        statistics = self.statistics
+        numbers = {"offset": self.offset, **self.numbers}
+        bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+        bad += [
+            f"statistics.{name}"
+            for name in ("mean", "variance", "power")
+            if not np.isfinite(getattr(statistics, name)).all()
+        ]
+        if bad:
+            raise CommissioningError(f"station {self.station}: {bad[0]} is not a finite number")
 
     @cached_property
     def missing(self) -> str | None:
@@ -116,7 +133,7 @@ class Commissioning:
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of everything in it."""
-        sha = hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode())
+        sha = hashlib.sha256(json.dumps(self._facts(), sort_keys=True, allow_nan=False).encode())
         for name, array in sorted(self._arrays().items()):
             sha.update(f"{name}{array.dtype}{array.shape}".encode())
             sha.update(np.ascontiguousarray(array).tobytes())
@@ -128,11 +145,12 @@ class Commissioning:
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        more = json.dumps(dict(self.more), sort_keys=True, allow_nan=False)
+        measured = {} if self.measured is None else {"measured": self.measured.facts()}
+        more = json.dumps({**self.more, **measured}, sort_keys=True, allow_nan=False)
         facts = {
             "format": FORMAT,
             "release": self.release,
-            "facts": json.dumps(self._facts(), sort_keys=True),
+            "facts": json.dumps(self._facts(), sort_keys=True, allow_nan=False),
             "digest": self.digest,
             "more": more,
             "more_digest": _sealed(more, self.digest),
@@ -157,28 +175,37 @@ class Commissioning:
         if (found := head.get("format")) != FORMAT:
             raise CommissioningError(f"{path}: {mismatch(found, FORMAT, head.get('release'), again)}")
         try:
-            made = cls._from(json.loads(head["facts"]), arrays)
-            more = dict(json.loads(head.get("more", "{}")))
-        except (KeyError, ValueError, TypeError, AdapterError) as error:
+            made = cls._from(loads(head["facts"]), arrays)
+            measured, more = _more(head)
+        except (KeyError, ValueError, TypeError, AttributeError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")
-        if "more" in head and head.get("more_digest") != _sealed(head["more"], made.digest):
-            raise CommissioningError(f"{path}: altered since it was written; {again}")
-        return replace(made, release=head.get("release", ""), more=more)
+        return replace(made, release=head.get("release", ""), measured=measured, more=more)
 
-    def require(self, weights: str, recipe: str) -> None:
+    def require(self, weights: str, recipe: str, now: MeasuredWith | None = None) -> None:
         """Make sure that it was made with this model and these words.
+
+        Args:
+            weights: digest of the model's.
+            recipe: digest of the words.
+            now: what inspects; None where that is not asked.
 
         Raises:
             CommissioningError: with what differs.
         """
+        again = f"run mekiki commission --station {self.station} again"
         for what, ours, theirs in (("model", self.weights, weights), ("recipe", self.recipe, recipe)):
             if ours != theirs:
                 raise CommissioningError(
                     f"station {self.station} was commissioned with another {what} ({ours[:19]}...,"
-                    f" now {theirs[:19]}...): run mekiki commission --station {self.station} again"
+                    f" now {theirs[:19]}...): {again}"
                 )
+        if now is not None and self.measured is not None and (how := self.measured.differs_from(now)):
+            raise CommissioningError(
+                f"station {self.station} was commissioned {how}: {again},"
+                " or set model.engine and model.precision back"
+            )
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -231,6 +258,18 @@ class Commissioning:
         )
 
 
+def measured_with(path: Path) -> MeasuredWith | None:
+    """Return what a commissioning was measured with; None where its file does not say, or cannot be read.
+
+    Only the file's head is read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return _more(dict(file.metadata() or {}))[0]
+    except (OSError, safetensors.SafetensorError, CommissioningError, ValueError, KeyError, TypeError):
+        return None  # whoever opens the station reads all of it, and says what is wrong
+
+
 def clean_rows(scores: Floats) -> NDArray[np.intp]:
     """Return which are the `CLEAN_SHARE` with the lowest scores, the lowest first."""
     return np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
@@ -239,6 +278,17 @@ def clean_rows(scores: Floats) -> NDArray[np.intp]:
 def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
     """Return the `CLEAN_SHARE` of the pictures that look least like a defect, in their order."""
     return pictures[np.sort(clean_rows(scores))]
+
+
+def _more(head: Mapping[str, str]) -> tuple[MeasuredWith | None, dict[str, Any]]:
+    """Return what a file's head says besides: with what it was measured, and what is not known here."""
+    if "more" not in head:
+        return None, {}
+    if head.get("more_digest") != _sealed(head["more"], head.get("digest", "")):
+        raise CommissioningError("what it was measured with was altered")
+    facts = dict(loads(head["more"]))
+    measured = facts.pop("measured", None)
+    return None if measured is None else MeasuredWith.read(measured), facts
 
 
 def _sealed(more: str, digest: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,6 +17,18 @@ Tokens = NDArray[np.int64]
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """What an image tower computes in. Texts are few and encoded once: theirs is fp32 always."""
+
+_LOWERED: tuple[Precision, ...] = ("bf16", "fp16", "int8")
+
+LEAST_LENGTH = 1e-12
+"""Of a feature; below it a direction is noise. It is where torch's `normalize` stops to divide."""
+
+MOST_LOGIT_SCALE = 1e4
+"""CLIP is trained with at most 100. Far beyond that, cosines that differ by a rounding make a verdict, and
+products overflow float32."""
+
+NO_INT8 = "{}: has no {}: build it with --int8, or set another precision"
+GET_AGAIN = "fetch the checkpoint, or fetch or build the bundle, again"
 
 
 class ModelError(AdapterError):
@@ -65,6 +78,26 @@ class ModelInfo:
     provider: str
     bundle: str | None = None
 
+    def __post_init__(self) -> None:
+        where = f"model {self.name}, weights {self.weights[:19]}"
+        if not 0 < self.logit_scale <= MOST_LOGIT_SCALE:  # NaN is not less than anything
+            raise ModelError(
+                f"{where}: its logit scale is {self.logit_scale}, it must be above 0 and at most"
+                f" {MOST_LOGIT_SCALE:.0f}: {GET_AGAIN}"
+            )
+        spec = self.preprocess
+        if not all(math.isfinite(number) for number in (*spec.mean, *spec.std)) or min(spec.std) <= 0:
+            raise ModelError(
+                f"{where}: pictures cannot be normalised with mean {spec.mean} and deviation {spec.std}:"
+                f" {GET_AGAIN}"
+            )
+
+    @property
+    def precision(self) -> Precision:
+        """What the image tower computes in."""
+        last = self.provider.rpartition(":")[2]
+        return next((one for one in _LOWERED if one == last), "fp32")
+
 
 class Engine(Protocol):
     """CLIP without hidden state: the same input and adapter always give the same answer.
@@ -107,6 +140,16 @@ def require_batch(images: Floats, adapters: Sequence[Adapter], info: ModelInfo) 
     side = info.preprocess.size
     if images.shape[1:] != (3, side, side) or len(images) != len(adapters):
         raise ValueError(f"{images.shape} and {len(adapters)} adapters, not (B, 3, {side}, {side}) and B")
+
+
+def directions(features: Floats) -> NDArray[np.bool_]:
+    """Return ``(N,)`` which of ``(N, D)`` features have a direction: a length that is finite and not zero.
+
+    Only of these a cosine is a number. The length is that of float32, in which it overflows beyond 1e19.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(features, axis=-1)
+    return np.asarray(np.isfinite(lengths) & (lengths > LEAST_LENGTH))
 
 
 def place(where: str, precision: Precision) -> str:

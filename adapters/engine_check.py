@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, NotFinite
 from adapters.bundle import TOLERANCE, VECTORS, Answer, vector_answers
-from adapters.engine import Engine, ModelError, Precision
+from adapters.engine import GET_AGAIN, Engine, ModelError, Precision, directions
 
 CUDA_TOLERANCE = 1e-3
 """As `TOLERANCE`, on a card: its libraries choose among algorithms that round otherwise. A guess: the project
@@ -30,28 +31,34 @@ class Agreement:
         cosine: lowest one of a feature with torch's.
         adapted: every feature is nearer to torch's with the same adapter than with another. The effect of an
             adapter is smaller than the bound of a low precision.
+        finite: all features have a direction, torch's too.
     """
 
     difference: float
     cosine: float
     adapted: bool = True
+    finite: bool = True
 
     @classmethod
     def of(cls, answers: Iterable[Answer]) -> Agreement:
         """Compare features with those expected."""
         difference, cosine, adapted = 0.0, 1.0, True
-        for found, expected, otherwise in answers:
-            if not np.isfinite(found).all():
-                return cls(float("inf"), -1.0)
+        for answer in answers:
+            # Of a feature without a direction, all comparisons below are false or made up.
+            if not all(directions(features).all() for features in answer):
+                return cls(math.inf, -1.0, finite=False)
+            found, expected, otherwise = answer
             difference = max(difference, float(np.abs(found - expected).max() / np.abs(expected).max()))
             lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-            cosine = min(cosine, float(((found * expected).sum(1) / np.maximum(lengths, 1e-12)).min()))
+            cosine = min(cosine, float(((found * expected).sum(1) / lengths).min()))
             near, far = (np.linalg.norm(found - of, axis=1) for of in (expected, otherwise))
             adapted = adapted and bool((near < far).all())
         return cls(difference, cosine, adapted)
 
     def says(self, precision: Precision, *, cuda: bool = False) -> tuple[bool, str]:
         """Return whether it is enough for an engine of a precision, and that in words, with the bound."""
+        if not self.finite:
+            return False, "there are features that are not finite, or zero"
         if not self.adapted:
             return False, "an adapter does not reach it"
         if precision == "fp32":
@@ -73,14 +80,39 @@ def check_bundle(engine: Engine, folder: Path, kind: str, precision: Precision) 
     Raises:
         ModelError: it answers otherwise than torch.
     """
-    found = Agreement.of(vector_answers(engine, folder / VECTORS, few=True))
+    try:
+        found = Agreement.of(vector_answers(engine, folder / VECTORS, few=True))
+    except NotFinite as error:
+        raise ModelError(f"{folder / VECTORS}: {error}: {GET_AGAIN}") from error
     good, words = found.says(precision, cuda="cuda" in engine.info.provider.lower())
+    if not found.finite:
+        raise ModelError(
+            f"{folder}: engine {kind}, precision {precision}: answers wrongly on this machine: {words}:"
+            f" {GET_AGAIN}, or set another precision"
+        )
     if not good:
         raise ModelError(
             f"engine {kind}, precision {precision}: answers wrongly on this machine: its features are not"
             f" torch's ({words}): set another engine or precision; `mekiki bench engines` shows which"
         )
     return found
+
+
+def check_finite(engine: Engine) -> None:
+    """Ask an engine that has nothing to be held against for a grey picture, a random one and a text.
+
+    Raises:
+        ModelError: nothing can be compared with what it answers.
+    """
+    side, info = engine.info.preprocess.size, engine.info
+    random = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    pictures = engine.encode_image(np.concatenate([np.zeros_like(random), random]), [engine.source] * 2)
+    texts = engine.encode_text(engine.tokenize(["a photo of a part"]), engine.source)
+    if not (directions(pictures).all() and directions(texts).all()):
+        raise ModelError(
+            f"model {info.name}, weights {info.weights[:19]}, {info.provider}: there are features that are"
+            f" not finite, or zero: {GET_AGAIN}, or set another precision"
+        )
 
 
 def check_lowered(engine: Engine, reference: Engine, precision: Precision) -> Agreement:

@@ -7,7 +7,6 @@ restart; and whoever measures again with `mekiki bench engines` writes to where 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -21,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
 from adapters.durable import write_durably
 from adapters.engine import Engine, ModelError, Precision
-from adapters.engine_trial import BATCHES, Trial, fastest, run_trials
+from adapters.engine_trial import BATCHES, Trial, fastest, fastest_of, run_trials
 from adapters.manifest import read_manifest
 from adapters.runtime import installed_runtimes, openvino_version
+from adapters.strict_json import loads
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,14 @@ class Choice(BaseModel):
         """The engine that was chosen."""
         return Kind(self.engine, self.precision)
 
+    def kind_in(self, precision: Precision | None) -> Kind:
+        """Return the fastest engine that computes in a precision; the chosen one where none works in it."""
+        times = {kind: self.ms[str(kind)][0] for kind in KINDS if str(kind) in self.ms}
+        able = {kind: ms for kind, ms in times.items() if kind.precision == precision}
+        if precision is not None and not able:
+            logger.warning("engine auto: nothing works in %s on this machine: %s", precision, self.kind)
+        return fastest_of(able) if able else self.kind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -81,27 +89,31 @@ class Measured:
     kept: Path | None
 
 
-def chosen_engine(model: BundleModel, folder: Path | None) -> Engine:
+def chosen_engine(model: BundleModel, folder: Path | None, precision: Precision | None = None) -> Engine:
     """Open the engine that was chosen on this machine before, or measure and choose one.
 
     Args:
         model: the bundle and where it is to run.
         folder: where choices are kept; None keeps none.
+        precision: to stay with, where an engine here can; None: whatever is the fastest.
 
     Raises:
         ModelError: the bundle is no good, or nothing here can run it.
     """
     choice = None if folder is None else _stored(folder / FILE, circumstances(model))
     if choice is not None and choice.kind in KINDS:
+        kind = choice.kind_in(precision)
         try:
-            engine, _ = open_kind(choice.kind, model)
+            engine, _ = open_kind(kind, model)
         except ModelError as error:
-            logger.warning("engine auto: %s does not work any more: %s", choice.kind, error)
+            logger.warning("engine auto: %s does not work any more: %s", kind, error)
         else:
-            logger.info("engine auto: %s, chosen on %s", choice.kind, choice.measured_at[:10])
+            logger.info("engine auto: %s, measured on %s", kind, choice.measured_at[:10])
             return engine
     logger.info("engine auto: measuring what is the fastest here, once, for up to a minute")
-    return measure(model, folder).engine
+    measured = measure(model, folder)
+    kind = measured.choice.kind_in(precision)
+    return measured.engine if kind == measured.choice.kind else open_kind(kind, model)[0]
 
 
 def measure(model: BundleModel, folder: Path | None) -> Measured:
@@ -154,7 +166,7 @@ def circumstances(model: BundleModel) -> Circumstances:
 def _stored(file: Path, now: Circumstances) -> Choice | None:
     """Return a file's choice; None if there is none, it is damaged, or was made in other circumstances."""
     try:
-        choice = Choice.model_validate(json.loads(file.read_bytes()), extra="ignore")
+        choice = Choice.model_validate(loads(file.read_bytes()), extra="ignore")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

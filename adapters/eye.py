@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats
+from adapters.adapter import Adapter, NotFinite
+from adapters.engine import Engine, Floats, directions
 from adapters.prompts import Prompts, TextCache
 from adapters.seen import Bytes, as_pixels, log_odds
 
@@ -59,6 +59,7 @@ class Eye:
 
         Raises:
             AdapterMismatch: the adapter belongs to another model.
+            NotFinite: see `view`.
         """
         parts = [
             self.engine.encode_image(
@@ -70,7 +71,17 @@ class Eye:
         return self.view(np.concatenate(parts), adapter)
 
     def view(self, features: Floats, adapter: Adapter) -> View:
-        """Return the same for ``(N, D)`` features that were encoded already."""
+        """Return the same for ``(N, D)`` features that were encoded already.
+
+        Raises:
+            NotFinite: a feature, or that of a class, cannot be compared with others.
+        """
+        if not directions(features).all():
+            info = self.engine.info
+            raise NotFinite(
+                f"model {info.name}, weights {info.weights[:19]}, adapter {adapter.number}: the features of a"
+                " picture are not finite numbers"
+            )
         unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         logits = self.engine.info.logit_scale * unit @ self._texts.features(self.prompts, adapter).T
         return View(unit, logits, log_odds(logits, self.fails))

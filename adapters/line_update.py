@@ -15,6 +15,7 @@ What each term is worth: benchmarks/results/line_terms.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,10 @@ class LineUpdate:
             numbers = {"loss": loss, "gradient_norm": length, "skipped": float(not finite)}
             numbers |= {name: float(term) for name, term in terms(*features).items()}
             if finite:
-                vector, memory = replace(self.optimizer, rate=rate).descend(vector, gradient, memory)
+                moved, memory = replace(self.optimizer, rate=rate).descend(vector, gradient, memory)
+                if not np.isfinite(moved).all():  # what float32 cannot hold: no step, and no proposal
+                    return start, {**numbers, "loss": math.inf}
+                vector = moved
         return norms.write(vector, start), numbers
 
     @property

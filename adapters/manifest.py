@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.engine import ModelError, Preprocess
+from adapters.engine import MOST_LOGIT_SCALE, ModelError, Preprocess
 from adapters.formats import mismatch
+from adapters.strict_json import loads
 from adapters.tokenizer import TokenizerSpec
 
 FORMAT = "mekiki.bundle.v2"
@@ -36,13 +36,13 @@ class Manifest(BaseModel):
     """What stands in manifest.json."""
 
     # Not strict: JSON has no tuples.
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal["mekiki.bundle.v2"]
     name: str
     weights: Digest
     embed_dim: int = Field(gt=0)
-    logit_scale: float = Field(gt=0)
+    logit_scale: float = Field(gt=0, le=MOST_LOGIT_SCALE)
     context_length: int = Field(gt=1)
     causal: bool = Field(description="texts may be encoded at the length they need")
     preprocess: Preprocess
@@ -68,7 +68,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
     if sha256 is not None and digest != sha256.removeprefix("sha256:"):
         raise ModelError(f"{file}: has sha256 {digest}, not {sha256}: another bundle, or an altered one")
     try:
-        fields = json.loads(content)
+        fields = loads(content)
         found = fields.get("format") if isinstance(fields, dict) else None
         if found != FORMAT:
             release = fields.get("release") if isinstance(fields, dict) else None
@@ -76,7 +76,8 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
         return Manifest.model_validate(fields), f"sha256:{digest}"
     except (ValueError, RecursionError) as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None
-        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else "not JSON"
+        where = "" if problem is None else ".".join(map(str, problem["loc"]))
+        reason = f"not JSON: {error}" if problem is None else f"{where}: {problem['msg']}"
         raise ModelError(f"{file}: damaged: {reason}; {REMEDY}") from error
 
 

@@ -6,12 +6,14 @@ Imports neither torch nor ONNX Runtime before a model is opened.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from adapters.engine import Engine, ModelError, Precision
+from adapters.engine import GET_AGAIN, NO_INT8, Engine, ModelError, Precision
+from adapters.runtime import runtime_problem
 
 if TYPE_CHECKING:
     from adapters.clip import Clip
@@ -25,6 +27,13 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
 }
 """What each engine can compute in, its default first."""
 
+_EXTRAS = {
+    "torch": ("mekiki[torch]", ", or set another model.engine"),
+    "open_clip": ("mekiki[torch]", ", or set another model.engine"),
+    "openvino": ("mekiki[openvino]", ", or set engine: onnx"),
+}
+"""What brings a package, and what else can be done."""
+
 FP16_NEEDS_CUDA = "precision: fp16 needs a CUDA card: a CPU takes ten times as long for it as for fp32"
 
 
@@ -36,7 +45,7 @@ class ModelSettings(BaseModel):
     engine: Literal["auto", "onnx", "openvino", "torch"] = Field(
         default="onnx",
         description="onnx and openvino run a bundle, torch a checkpoint; auto takes what runs a bundle"
-        " fastest on this machine, measured once",
+        " fastest on this machine, measured once, in the precision of the commissioned stations",
     )
     precision: Precision | None = Field(
         default=None,
@@ -96,17 +105,21 @@ class ModelSettings(BaseModel):
             raise ValueError("engine: torch needs exactly one of checkpoint and pretrained")
 
 
-def open_engine(settings: ModelSettings, folder: Path | None = None) -> Engine:
+def open_engine(
+    settings: ModelSettings, folder: Path | None = None, stay_in: Precision | None = None
+) -> Engine:
     """Open the model that the settings name, to inspect: files are verified, and what it answers is checked.
 
     Args:
         settings: which model, and what runs it.
         folder: where ``engine: auto`` keeps what it found out about this machine; None keeps nothing.
+        stay_in: the precision that ``engine: auto`` is to choose an engine of, where one works in it.
 
     Raises:
         AdapterError: a file is missing, altered or of another model, or the engine answers wrongly on this
             machine; the message names it and the remedy.
     """
+    require_possible(settings)
     threads = settings.threads or default_threads()
     precision = settings.precision or "fp32"
     if settings.engine == "torch":
@@ -119,8 +132,42 @@ def open_engine(settings: ModelSettings, folder: Path | None = None) -> Engine:
     if settings.engine == "auto":
         from adapters.engine_choice import chosen_engine
 
-        return chosen_engine(model, folder)
+        return chosen_engine(model, folder, stay_in)
     return open_kind(Kind(settings.engine, precision), model)[0]
+
+
+def require_possible(settings: ModelSettings) -> None:
+    """Make sure of all that can be seen without opening the model; takes milliseconds, and no memory.
+
+    Raises:
+        ModelError: it cannot be opened here; the message names what is missing, and the remedy.
+    """
+    if settings.engine == "torch":
+        _require_installed("torch", "open_clip")
+        if settings.checkpoint is not None and not Path(settings.checkpoint).is_file():
+            raise ModelError(f"{settings.checkpoint}: no such file: set model.checkpoint to the weights")
+        return
+    from adapters.bundle import IMAGE, bundle_path, graph
+    from adapters.manifest import read_manifest
+
+    folder = bundle_path(settings.bundle)
+    manifest, _ = read_manifest(folder, settings.sha256)
+    missing = next((name for name in manifest.files if not (folder / name).is_file()), None)
+    if missing is not None:
+        raise ModelError(f"{folder / missing}: missing: {GET_AGAIN}")
+    if settings.precision == "int8" and graph(IMAGE, "int8") not in manifest.files:
+        raise ModelError(NO_INT8.format(folder, graph(IMAGE, "int8")))
+    if settings.engine == "openvino":
+        _require_installed("openvino")
+    elif settings.engine == "onnx" and find_spec("onnxruntime") is None:
+        raise ModelError(runtime_problem() or "onnxruntime is not installed here: pip install 'mekiki[cpu]'")
+
+
+def _require_installed(*packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            extra, instead = _EXTRAS[package]
+            raise ModelError(f"{package} is not installed here: pip install '{extra}'{instead}")
 
 
 def open_plain(settings: ModelSettings, threads: int | None = None) -> Engine:
@@ -141,15 +188,15 @@ def open_plain(settings: ModelSettings, threads: int | None = None) -> Engine:
 
 
 def _open_torch(settings: ModelSettings, threads: int, precision: Precision) -> Engine:
+    from adapters.engine_check import check_finite, check_lowered
     from adapters.torch_engine import TorchEngine
 
     clip = open_clip_model(settings)
     if precision == "fp16" and clip.device.type != "cuda":
         raise ModelError(FP16_NEEDS_CUDA)
     engine = TorchEngine(clip, threads, precision)
+    check_finite(engine)
     if precision != "fp32":
-        from adapters.engine_check import check_lowered
-
         check_lowered(engine, TorchEngine(clip, threads), precision)
     return engine
 

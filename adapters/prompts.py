@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats, PromptError
+from adapters.adapter import Adapter, NotFinite
+from adapters.engine import LEAST_LENGTH, Engine, Floats, PromptError
 
 CHUNK = 256
 """Texts per call of the text tower: 10 000 classes must not need 10 000 classes' worth of activations."""
@@ -63,7 +63,7 @@ class Prompts:
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of labels, phrases and templates, in their order."""
-        content = json.dumps([self.classes, self.templates]).encode()
+        content = json.dumps([self.classes, self.templates], allow_nan=False).encode()
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -74,6 +74,7 @@ def class_features(engine: Engine, prompts: Prompts, adapter: Adapter) -> Floats
 
     Raises:
         PromptTooLong: a text does not fit into the model's context.
+        NotFinite: nothing can be compared with what the model makes of a class's words.
     """
     texts = [text for of_class in prompts.texts for text in of_class]
     chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
@@ -82,7 +83,14 @@ def class_features(engine: Engine, prompts: Prompts, adapter: Adapter) -> Floats
     starts = np.cumsum([0, *(len(of_class) for of_class in prompts.texts[:-1])])
     sums = np.add.reduceat(features, starts, axis=0)  # (C, D)
     # The mean is the sum up to a factor that the second normalisation removes.
-    return _unit(sums).astype(np.float32)
+    classes = _unit(sums).astype(np.float32)
+    if (bad := np.flatnonzero(~np.isfinite(classes).all(axis=1))).size:
+        info, label = engine.info, prompts.labels[bad[0]]
+        raise NotFinite(
+            f"model {info.name}, weights {info.weights[:19]}, adapter {adapter.number}: the features of the"
+            f" words of class {label} are not finite numbers: nothing can be compared with them"
+        )
+    return classes
 
 
 def probabilities(
@@ -93,7 +101,8 @@ def probabilities(
 ) -> Floats:
     """Return ``(B, C)`` softmax of the scaled cosine similarities.
 
-    Row by row and in float64, so that a picture's answer does not depend on the batch it came in.
+    Row by row and in float64, so that a picture's answer does not depend on the batch it came in. A feature
+    that is not finite, or has no length, is like no class: its row is NaN, never a number that was made up.
 
     Args:
         features: ``(B, D)`` image features, not normalised.
@@ -118,12 +127,13 @@ class TextCache:
     Attributes:
         hits: answers without the text tower.
         misses: answers that needed it.
+        engine: that makes them.
     """
 
     def __init__(self, engine: Engine, capacity: int = 32) -> None:
         self.hits = 0
         self.misses = 0
-        self._engine = engine
+        self.engine = engine
         self._capacity = capacity
         self._one = threading.Lock()
         self._features: OrderedDict[tuple[str, str], Floats] = OrderedDict()
@@ -133,6 +143,7 @@ class TextCache:
 
         Raises:
             PromptTooLong: a text does not fit into the model's context.
+            NotFinite: see `class_features`.
         """
         key = (adapter.digest, prompts.digest)
         with self._one:
@@ -141,7 +152,7 @@ class TextCache:
                 self._features.move_to_end(key)
                 return self._features[key]
             self.misses += 1
-        features = class_features(self._engine, prompts, adapter)
+        features = class_features(self.engine, prompts, adapter)
         features.setflags(write=False)
         with self._one:
             self._features[key] = features
@@ -160,6 +171,7 @@ def _check(template: str) -> None:
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale rows to length one; a row of zeros stays, as in torch's `normalize`."""
-    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.maximum(lengths, 1e-12)
+    """Scale rows to length one; a row without a direction becomes NaN."""
+    with np.errstate(invalid="ignore"):  # inf / inf
+        lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=-1, keepdims=True)
+        return rows / np.where(lengths > LEAST_LENGTH, lengths, np.nan)

@@ -7,12 +7,12 @@ adapter that answers, those that are stored, and a proposal. The parts of a tria
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, NotFinite
 from adapters.commissioning import Commissioning, clean_half, clean_rows
 from adapters.condition import Condition
 from adapters.condition_fit import PictureStatistics, estimate
@@ -42,6 +42,7 @@ class Assessment:
         named: ``(J,)`` class of each known part.
         stream: ``(P,)`` scores of the stream's pictures.
         margin: from the median of the stream's clean share up to the operating point, in nats.
+        finite: all scores are numbers; without them it is wrong about every part.
     """
 
     point: OperatingPoint
@@ -52,6 +53,7 @@ class Assessment:
     named: NDArray[np.intp]
     stream: Floats
     margin: float
+    finite: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +117,12 @@ class Trial:
         """Return what an adapter makes of it."""
         if adapter.digest == self.eye.source.digest:
             return self.frozen
-        stream = self.eye.look(self.stream, adapter).scores
-        return _assess(self.eye.look(self.pictures, adapter), self.fails, stream, self.offset, self.bound)
+        try:
+            stream = self.eye.look(self.stream, adapter).scores
+            view = self.eye.look(self.pictures, adapter)
+        except NotFinite:
+            return self._hopeless()
+        return _assess(view, self.fails, stream, self.offset, self.bound)
 
     def evidence(
         self, before: Assessment, after: Assessment, distance: float, finite: bool = True
@@ -141,7 +147,14 @@ class Trial:
             share_frozen=float((self.frozen.stream >= self.frozen.point.offset).mean()),
             distance=distance,
             explained=self.explained,
-            finite=finite,
+            finite=finite and before.finite and after.finite,
+        )
+
+    def _hopeless(self) -> Assessment:
+        """Return what is said of an adapter that gives no numbers: no other is worse."""
+        ones = np.ones(len(self.pictures), np.float32)
+        return replace(
+            self.frozen, errors=ones, error=1.0, missed=1.0, rejected=1.0, margin=-np.inf, finite=False
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adapters.adapter import Adapter, AdapterError, AdapterFileError, read_adapter, save_adapter
+from adapters.strict_json import loads
 
 SOURCE = 0
 """The number of the model as it was trained; it has no file."""
@@ -131,7 +132,7 @@ def read_version(path: Path, source: Adapter, weights: str) -> Version:
     if _FACTS not in metadata:
         raise AdapterFileError(f"{path}: an adapter without its operating point: not an exported version")
     try:
-        facts = json.loads(metadata[_FACTS])
+        facts = loads(metadata[_FACTS])
         if facts["origin"] not in ("learned", "imported"):
             raise ValueError(f"origin {facts['origin']!r}")
         return Version(

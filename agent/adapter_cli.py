@@ -154,7 +154,7 @@ def _list(arguments: argparse.Namespace) -> int:
             rows.append({**row, "damaged": str(error)})
     if arguments.json:
         for row in rows:
-            _print(json.dumps(row, ensure_ascii=False))
+            _print(json.dumps(row, ensure_ascii=False, allow_nan=False))
         return EXIT_OK
     _print(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
     for row in rows:
@@ -189,7 +189,7 @@ def _show(arguments: argparse.Namespace) -> int:
         "since": active.since if here else None,
         "pinned": arguments.number in store.pinned,
     }
-    _print(json.dumps(facts, indent=2, ensure_ascii=False))
+    _print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
     return EXIT_OK
 
 

@@ -18,9 +18,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+
+from adapters.strict_json import loads
 
 GENESIS = "0" * 64
 """The hash before the first line."""
@@ -231,7 +233,7 @@ def _read(line: bytes) -> dict[str, Any]:
     """Return a line's entry; ValueError unless it is as `Audit` writes, to the last byte."""
     if not line.endswith(b"\n"):
         raise ValueError("no end of line")
-    entry: dict[str, Any] = json.loads(line, parse_constant=_no_constant)
+    entry: dict[str, Any] = loads(line)
     if not isinstance(entry["n"], int) or not isinstance(entry["prev_hash"], str):
         raise ValueError("n or prev_hash is of another kind")
     if not entry.keys() >= {*_FIELDS, "hash"}:
@@ -277,10 +279,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no UTF-8
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from adapters.strict_json import loads
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 
 TRAIL = "audit.jsonl"
@@ -115,7 +116,7 @@ def _rows(name: str, path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                entry = json.loads(line)
+                entry = loads(line)
                 row = {key: entry.get(key) for key in _COLUMNS if key not in ("trail", "line")}
                 row["at"] = str(row["at"])
             except (ValueError, AttributeError) as error:
@@ -132,7 +133,7 @@ def _csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     writer.writerow(_COLUMNS)
     for row in rows:
         plain = {
-            key: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v
+            key: json.dumps(v, ensure_ascii=False, allow_nan=False) if isinstance(v, dict | list) else v
             for key, v in row.items()
         }
         writer.writerow([cell(plain[name]) for name in _COLUMNS])
@@ -144,7 +145,9 @@ def _json(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
     """One object a line."""
     count = 0
     for row in rows:
-        file.write(json.dumps({name: row[name] for name in _COLUMNS}, ensure_ascii=False) + "\n")
+        file.write(
+            json.dumps({name: row[name] for name in _COLUMNS}, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         count += 1
     return count
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.sparkplug_node import NUMBERS
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class BirthNumbers:
         """Return the number of the next connection, 0..255."""
         self._last = (self._last + 1) % NUMBERS
         try:
-            content = json.dumps({**self._kept, "edge_node": self._descriptor, "bdSeq": self._last})
+            kept = {**self._kept, "edge_node": self._descriptor, "bdSeq": self._last}
+            content = json.dumps(kept, allow_nan=False)
             write_durably(self._file, content.encode())
         except OSError as error:  # no reason not to tell
             log.warning("%s: cannot be written: %s", self._file, error.strerror or error)
@@ -44,7 +46,7 @@ class BirthNumbers:
 
     def _read(self) -> int:
         try:
-            found = json.loads(self._file.read_text("utf-8"))
+            found = loads(self._file.read_text("utf-8"))
             last = int(found["bdSeq"]) if found["edge_node"] == self._descriptor else -1
             self._kept = dict(found)
             return last

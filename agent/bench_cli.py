@@ -8,12 +8,14 @@ from pathlib import Path
 
 from adapters.bundle import bundle_path
 from adapters.bundle_engine import BundleModel
+from adapters.engine import Precision
 from adapters.engine_choice import Measured, measure
 from adapters.engine_trial import BATCHES, NEARLY
 from adapters.open import ModelSettings, default_threads
 from agent.configfile import load
 from agent.data_folder import require_owner
 from agent.errors import EXIT_OK, UsageError
+from agent.opening import commissioned_in
 
 
 def bench_engines(config: str, *, as_json: bool) -> int:
@@ -31,9 +33,9 @@ def bench_engines(config: str, *, as_json: bool) -> int:
     folder, threads = bundle_path(settings.bundle), settings.threads or default_threads()
     measured = measure(BundleModel(folder, settings.sha256, settings.device, threads), data)
     if as_json:
-        _print(json.dumps(_facts(measured), ensure_ascii=False))
+        _print(json.dumps(_facts(measured), ensure_ascii=False, allow_nan=False))
     else:
-        for line in _sentences(measured, settings):
+        for line in _sentences(measured, settings, commissioned_in(loaded)):
             _print(line)
     return EXIT_OK
 
@@ -58,7 +60,7 @@ def _facts(measured: Measured) -> dict[str, object]:
     }
 
 
-def _sentences(measured: Measured, settings: ModelSettings) -> Iterator[str]:
+def _sentences(measured: Measured, settings: ModelSettings, stay_in: Precision | None) -> Iterator[str]:
     choice = measured.choice
     here = choice.circumstances
     yield f"{settings.bundle} on {here.processor.rpartition(' ')[0]}, {here.threads} of {here.cores} cores"
@@ -75,8 +77,15 @@ def _sentences(measured: Measured, settings: ModelSettings) -> Iterator[str]:
         f"{choice.kind} is the fastest for one picture, or within {NEARLY - 1:.0%} of it and the most exact;"
         f" {'kept in ' + str(measured.kept) if measured.kept else 'it could not be kept'}"
     )
+    kind = choice.kind_in(stay_in)
+    if kind != choice.kind:
+        yield (
+            f"stations are commissioned in {stay_in}: engine: auto stays with it and takes {kind}; commission"
+            f" them again, one after the other, with engine: {choice.engine}, precision: {choice.precision}"
+            " to change that"
+        )
     if settings.engine != "auto":
-        yield f"the config says engine: {settings.engine}; engine: auto would take {choice.kind}"
+        yield f"the config says engine: {settings.engine}; engine: auto would take {kind}"
 
 
 def _print(line: str) -> None:

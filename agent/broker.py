@@ -7,11 +7,20 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from agent.errors import AgentError, ConfigError
 
 HOST = "127.0.0.1"
 _START_S = 10.0
+
+
+def require_amqtt() -> None:
+    """Raise ConfigError where the broker is not installed."""
+    if find_spec("amqtt") is None:
+        raise ConfigError(
+            ["mqtt.embedded_broker: amqtt is not installed: pip install 'mekiki[demo]', or set it to false"]
+        )
 
 
 @contextmanager
@@ -21,14 +30,11 @@ def embedded_broker(port: int) -> Iterator[None]:
     Raises:
         ConfigError: amqtt is not installed, or the port is taken.
     """
-    try:
-        from amqtt.broker import Broker
-        from amqtt.contexts import BrokerConfig, ListenerConfig
-        from amqtt.errors import BrokerError
-    except ImportError as error:
-        raise ConfigError(
-            ["mqtt.embedded_broker: amqtt is not installed: pip install 'mekiki[demo]', or set it to false"]
-        ) from error
+    require_amqtt()
+    from amqtt.broker import Broker
+    from amqtt.contexts import BrokerConfig, ListenerConfig
+    from amqtt.errors import BrokerError
+
     # amqtt logs a traceback where it raises as well; what it raises is handled below.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("transitions").setLevel(logging.CRITICAL)

@@ -135,7 +135,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from agent.configfile import load, print_config, schema
 
     if arguments.schema:
-        print(json.dumps(schema(), indent=2))  # noqa: T201 - stdout is the product here
+        print(json.dumps(schema(), indent=2, allow_nan=False))  # noqa: T201 - stdout is the product here
         return EXIT_OK
     loaded = load(Path(arguments.config))
     if arguments.print:

@@ -21,6 +21,7 @@ from adapters.commissioning import Commissioning, CommissioningError
 from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from adapters.engine import Engine
 from adapters.eye import Eye
+from adapters.measured_with import MeasuredWith
 from adapters.seen import Seen
 from adapters.version import SOURCE, Version
 from agent import __version__
@@ -92,7 +93,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
     data = Path(loaded.config.agent.data_dir)
     require_owner(data, "commission")
     with lock_folder(data):
-        engine = open_model(loaded.config, owner=True)
+        engine = open_model(loaded.config, owner=True, anew=wish.station)
         check_prompts(loaded, engine)
         try:
             made = _commission(loaded, wish, recipe, engine)
@@ -111,7 +112,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
         label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
     ]
     if as_json:
-        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False))
+        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False, allow_nan=False))
     else:
         for line in _sentences(made.clean, file, without):
             _print(line)
@@ -164,6 +165,7 @@ def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
         false_rejects=wish.false_rejects,
+        measured=MeasuredWith.of(engine.info),
     )
     return _Made(replace(clean, release=__version__), seen)
 

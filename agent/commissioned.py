@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning
 from adapters.engine import Engine
-from adapters.version import SOURCE
+from adapters.eye import Eye
+from adapters.measured_with import MeasuredWith
+from adapters.version import SOURCE, Version
 from agent.adaptation_settings import Adaptation
 from agent.answering import Answering, Ledger
 from agent.audit import Audit
@@ -20,8 +24,12 @@ from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.learner_settings import LearnerSettings, Level
 from agent.payloads import timestamp
+from agent.recipes import prompts
 
 log = logging.getLogger(__name__)
+
+_FEW = 4
+"""Known parts of each kind that a version is tried on before it answers."""
 
 NOT_COMMISSIONED = "not commissioned: run mekiki commission --station {}"
 
@@ -87,7 +95,13 @@ def commissioning_file(config: Config, station: str) -> Path:
 
 
 def open_station(
-    loaded: Loaded, station: str, recipe: Recipe, engine: Engine, *, reading: bool = False
+    loaded: Loaded,
+    station: str,
+    recipe: Recipe,
+    engine: Engine,
+    *,
+    reading: bool = False,
+    inspecting: bool = True,
 ) -> Commissioned | Uncommissioned:
     """Return what is there of a station's learning; nobody else may have the data folder.
 
@@ -99,8 +113,9 @@ def open_station(
         loaded: the config.
         station: its name.
         recipe: of the station.
-        engine: that inspects.
+        engine: of the model.
         reading: change nothing: our own learners may be at work there.
+        inspecting: the engine is the one that inspects; what learns computes in fp32, whatever inspects.
 
     Raises:
         ConfigError: something else is in force than the station's pins say.
@@ -114,9 +129,11 @@ def open_station(
     if there:
         try:
             clean = Commissioning.load(file)
-            clean.require(engine.info.weights, recipe.words)
+            now = MeasuredWith.of(engine.info) if inspecting else None
+            clean.require(engine.info.weights, recipe.words, now)
             offset = clean.offset
-            found = _opened(station, settings, level, clean, engine, file.parent, reading)
+            eye = Eye(engine, prompts(recipe), clean.fails)
+            found = _opened(station, settings, level, clean, eye, file.parent, reading)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
@@ -140,17 +157,31 @@ def level_of(settings: Adaptation) -> Level:
     return "full" if settings.level == "auto" else settings.level
 
 
+def require_finite(eye: Eye, clean: Commissioning, version: Version) -> None:
+    """Make sure that what a version makes of the recipe's words and of known parts are numbers.
+
+    Raises:
+        NotFinite: they are not: it may not answer.
+    """
+    # Of another recipe it does not answer anyway, and nothing is known of its words.
+    if version.recipe == clean.recipe:
+        eye.look(np.concatenate([clean.good[:_FEW], clean.known.pictures[:_FEW]]), version.adapter)
+
+
 def _opened(
     station: str,
     settings: Adaptation,
     level: Level,
     clean: Commissioning,
-    engine: Engine,
+    eye: Eye,
     folder: Path,
     reading: bool,
 ) -> Commissioned:
-    adapters, weights = folder / "adapters", engine.info.weights
-    store = AdapterStore(adapters, engine.source, weights, settings.keep, reading=reading)
+    def fit(version: Version) -> None:
+        require_finite(eye, clean, version)
+
+    source, weights = eye.source, eye.engine.info.weights
+    store = AdapterStore(folder / "adapters", source, weights, settings.keep, reading=reading, fit=fit)
     audit = Audit(station, None if reading else folder / "audit.jsonl")
     for line in () if reading else (*audit.found, *store.found):
         log.error("station %s: %s", station, line)
@@ -159,7 +190,7 @@ def _opened(
         except OSError as error:  # a full disk; what answers is known all the same
             log.error("station %s: audit: %s", station, error)
     # Only asked what answers: the learner has one of its own.
-    ledger = Ledger(clean, engine.source, store, audit, lambda: "", lambda event: None)
+    ledger = Ledger(clean, source, store, audit, lambda: "", lambda event: None)
     answering = ledger.source if settings.mode == "shadow" else ledger.answering
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 

@@ -135,7 +135,7 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         else:
             others.append(problem)
     try:
-        config = Config.model_validate_json(json.dumps(data))
+        config = Config.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
         found = problems_of(error, _ConfigFile, tree) + others
         problems += [problem for problem in found if problem.path not in unresolved]
@@ -194,7 +194,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _digest(effective: Data) -> str:
-    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"))
+    canonical = json.dumps(effective, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from adapters.engine import Engine
+from adapters.strict_json import loads
 from agent.board import Board
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config
@@ -143,7 +143,7 @@ class Control:
         if inbound.retained or not inbound.payload:
             return
         try:
-            said = json.loads(inbound.payload)
+            said = loads(inbound.payload)
             instance = said.get("instance")
         except (ValueError, AttributeError):
             instance = None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adapters.adapter import AdapterError
 from adapters.engine import Engine
+from adapters.open import ModelSettings
 from adapters.runtime import runtime_problem
 from agent import overrides, payloads
 from agent.broker import embedded_broker
@@ -80,6 +81,7 @@ class Daemon:
         engine: for a caller who has one already; otherwise the config's model is opened.
         refused: what is wrong with the config file, where `loaded` is the one that was good last.
         proven: this very config was in force before.
+        unusable: the model that it names, where that is what is wrong.
     """
 
     def __init__(
@@ -90,11 +92,12 @@ class Daemon:
         engine: Engine | None = None,
         refused: Sequence[str] = (),
         proven: bool = False,
+        unusable: ModelSettings | None = None,
     ) -> None:
         self._loaded = loaded
         self._frames = frames
         self._engine = engine
-        self._refused, self._proven = refused, proven
+        self._refused, self._proven, self._unusable = refused, proven, unusable
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reason = "nothing more to inspect"
@@ -184,6 +187,7 @@ class Daemon:
             engine,
             store,
             refused=self._refused,
+            unusable=self._unusable,
             last=last,
             proven=self._proven,
             frames=self._frames,

@@ -40,6 +40,18 @@ def lock_folder(folder: Path) -> TextIO:
     return handle
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process has the data folder; nothing is made, and what cannot be asked counts as free."""
+    try:
+        with (folder / "lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def require_owner(data: Path, command: str) -> None:
     """Keep root from leaving files that the service's user can neither change nor take away.
 

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from adapters.open import ModelSettings, open_engine
+from adapters.strict_json import loads
 from agent import demo_story
 from agent.broker import embedded_broker
 from agent.commissioned import station_folder
@@ -114,7 +115,7 @@ class Watch:
 
     def receive(self, topic: str, payload: bytes) -> None:
         """Take one result, or one event of the learner, as it came over MQTT."""
-        message: JSON = json.loads(payload)
+        message: JSON = loads(payload)
         if topic.endswith("/adapter/event"):
             self._operator.hears(message)
             self._say(_event(message), {"event": message["event"], "why": message["why"], **_after(message)})
@@ -172,7 +173,7 @@ class Watch:
         if len(chapters) > 1:
             summary["chapters"] = chapters
         if self._json:
-            print(json.dumps(summary), flush=True)  # noqa: T201 - stdout is the product here
+            print(json.dumps(summary, allow_nan=False), flush=True)  # noqa: T201 - stdout is the product here
             return
         if len(chapters) > 1:
             Console().print(demo_story.table(chapters))
@@ -195,14 +196,18 @@ class Watch:
             "score": result["score"],
             "latency_ms": result["latency_ms"]["total"],
         }
-        self._write(json.dumps(line) if self._json else "  ".join(str(value) for value in line.values()))
+        self._write(
+            json.dumps(line, allow_nan=False)
+            if self._json
+            else "  ".join(str(value) for value in line.values())
+        )
 
     def _say(self, text: str, facts: JSON) -> None:
         """Tell what happened: above the live table, or as a line of its own."""
         if self._view is not None:
             self._view.console.print(text, highlight=False, markup=False)
         else:
-            self._write(json.dumps(facts) if self._json else f"-- {text}")
+            self._write(json.dumps(facts, allow_nan=False) if self._json else f"-- {text}")
 
     def _write(self, text: str) -> None:
         if self._gone:

@@ -23,7 +23,7 @@ def demo_config(folder: Path, fps: float | None) -> Loaded:
     """
     text = (resources.files("agent") / "demo.yaml").read_text(encoding="utf-8")
     values = {
-        "data_dir": json.dumps(str(folder / "data")),
+        "data_dir": json.dumps(str(folder / "data"), allow_nan=False),
         "port": str(_free_port()),
         "fps": "null" if fps is None else str(float(fps)),
     }

@@ -14,6 +14,7 @@ from adapters.commission import commission
 from adapters.commissioning import Commissioning
 from adapters.engine import Engine
 from adapters.eye import Eye
+from adapters.measured_with import MeasuredWith
 from adapters.version import SOURCE
 from agent.answering import Answering
 from agent.clean_line import watch
@@ -65,6 +66,7 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
+        measured=MeasuredWith.of(engine.info),
     )
     file = commissioning_file(loaded.config, station)
     file.parent.mkdir(parents=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent import payloads
 from agent.board import Board
 from agent.config import Config
@@ -66,7 +67,7 @@ class Discovery:
 
     def _read(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self._file.read_text("utf-8"))
+            kept = loads(self._file.read_text("utf-8"))
             # What a newer release keeps there besides stays.
             topics = [str(topic) for topic in kept["topics"]]
             return {**kept, "topics": topics, "components": dict(kept["components"])}
@@ -78,7 +79,7 @@ class Discovery:
 
     def _write(self, kept: dict[str, Any]) -> None:
         try:
-            write_durably(self._file, json.dumps(kept).encode())
+            write_durably(self._file, json.dumps(kept, allow_nan=False).encode())
         except OSError as error:
             log.error(
                 "%s: cannot be written, what Home Assistant knows may stay there: %s", self._file, error

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.adapter import AdapterError
-from adapters.commissioning import Commissioning
 from adapters.engine import Engine
 from adapters.runtime import installed_runtimes, openvino_version, runtime_problem
-from agent.commissioned import NOT_COMMISSIONED, commissioning_file
-from agent.config import Config
+from agent import overrides
+from agent.broker import embedded_broker
+from agent.commissioned import Uncommissioned, open_station
+from agent.config import Config, Station
 from agent.configfile import Loaded
-from agent.errors import ConfigError, StoreError
+from agent.data_folder import in_use
+from agent.database import disk_free
+from agent.errors import AgentError, ConfigError, StoreError
+from agent.health import LearnerStats, of_learner
+from agent.metrics import metrics_server
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.opening import open_model
-from agent.plans import check_prompts
-from agent.recipes import find_recipe
+from agent.plans import check_prompts, predictors, used_recipes
 from agent.sparkplug_payload import require_protobuf
+from agent.startable import nearest, unwritable
 from agent.store import peek
-from camera.frame import CameraError
-from camera.settings import CameraSettings
+from camera.frame import CameraError, Image
+from camera.quality import assess
+from camera.region import Mask, Region
+from camera.settings import QualityLimits
 from camera.source import open_source
 
 _SLACK_S = 2.0
@@ -43,18 +48,32 @@ class Finding:
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:
-    """Ask one question after the other; a bad answer does not keep the next from being asked."""
-    config = loaded.config
+    """Ask one question after the other; a bad answer does not keep the next from being asked.
+
+    Every answer is that of the function which the agent itself asks at its start, about the same config: what
+    was set over the file counts.
+    """
+    data = Path(loaded.config.agent.data_dir)
+    now, _ = overrides.applied(loaded, overrides.read(data))
+    config, runs = now.config, in_use(data)
     yield _runtime(config)
-    yield from _model(loaded)
+    engine = None
+    try:
+        engine = open_model(config)
+        check_prompts(now, engine)
+        yield from _model(config, engine)
+    except (AdapterError, ConfigError) as error:
+        yield Finding(False, "model", str(error))
     for name, station in config.stations.items():
         if station.enabled:
-            yield _camera(name, station.camera)
-            yield _commissioning(config, name)
-    if config.mqtt.enabled and not config.mqtt.embedded_broker:
-        yield _broker(config)
+            yield _camera(name, station)
+            yield from _learning(now, name, engine)
+    if config.mqtt.enabled:
+        yield _embedded(config, runs) if config.mqtt.embedded_broker else _broker(config)
     if config.sparkplug.enabled:
         yield _sparkplug()
+    if config.metrics.enabled:
+        yield _metrics(config, runs)
     yield _disk(config)
 
 
@@ -76,17 +95,9 @@ def _sparkplug() -> Finding:
     return Finding(True, "sparkplug", "protobuf is installed")
 
 
-def _model(loaded: Loaded) -> Iterator[Finding]:
-    config = loaded.config
-    try:
-        engine = open_model(config)
-        check_prompts(loaded, engine)
-    except (AdapterError, ConfigError) as error:
-        yield Finding(False, "model", str(error))
-        return
-    yield Finding(
-        True, "model", f"{engine.info.name}, weights {engine.info.weights[:19]}..., every file verified"
-    )
+def _model(config: Config, engine: Engine) -> Iterator[Finding]:
+    weights = f"weights {engine.info.weights[:19]}..."
+    yield Finding(True, "model", f"{engine.info.name}, {weights}, every file verified")
     yield _device(config, engine)
 
 
@@ -99,8 +110,8 @@ def _device(config: Config, engine: Engine) -> Finding:
     )
 
 
-def _camera(name: str, settings: CameraSettings) -> Finding:
-    subject = f"camera {name}"
+def _camera(name: str, station: Station) -> Finding:
+    subject, settings = f"camera {name}", station.camera
     stop = threading.Event()
 
     def grab() -> Finding:
@@ -113,6 +124,9 @@ def _camera(name: str, settings: CameraSettings) -> Finding:
         if capture.image is None:
             return Finding(False, subject, f"{capture.fault}: {capture.detail}")
         height, width = capture.image.shape[:2]
+        fault = assess(*_cut(station, capture.image)).fault
+        if fault is not None:
+            return Finding(False, subject, f"a picture of {width} x {height} that is {fault}: not inspected")
         return Finding(True, subject, f"a picture of {width} x {height}")
 
     limit_s = _SLACK_S + getattr(settings, "open_timeout_s", 5.0) + getattr(settings, "read_timeout_s", 5.0)
@@ -121,21 +135,34 @@ def _camera(name: str, settings: CameraSettings) -> Finding:
     return finding or Finding(False, subject, f"no picture within {limit_s:.0f} s")
 
 
-def _commissioning(config: Config, name: str) -> Finding:
-    subject, file = f"learning {name}", commissioning_file(config, name)
-    if not file.exists():
-        return Finding(True, subject, NOT_COMMISSIONED.format(name))
+def _cut(station: Station, image: Image) -> tuple[Image, QualityLimits, Mask | None]:
+    """Return what is looked at of a picture, as `assess` takes it."""
+    cut, seen = Region(station.roi).cut(image)
+    return cut, station.quality, seen
+
+
+def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Finding]:
+    """Say of a station's learning what health would."""
+    subject = f"learning {name}"
+    if engine is None:
+        yield Finding(False, subject, "not known without the model")
+        return
+    recipe = used_recipes(loaded.config)[loaded.config.stations[name].recipe]
     try:
-        clean = Commissioning.load(file)
-        station = config.stations[name]
-        # Of the model nothing is known here where it could not be opened; its digest is the agent's to check.
-        clean.require(clean.weights, find_recipe(station.recipe, config.recipes).digest)
-    except AdapterError as error:
-        return Finding(False, subject, str(error))
-    mode = station.adaptation.mode
+        found = open_station(loaded, name, recipe, engine, reading=True)
+        predictors(engine, recipe, found)
+    except AgentError as error:
+        yield from (Finding(False, subject, line) for line in error.problems)
+        return
+    if isinstance(found, Uncommissioned):
+        wrong = of_learner(LearnerStats(name, unusable=found.why if found.unusable else None))
+        yield Finding(not wrong, subject, wrong[0].message if wrong else found.why)
+        return
+    yield from (Finding(False, subject, line) for line in found.store.found)
+    clean, answering, mode = found.clean, found.answering, found.settings.mode
     off = clean.missing or ("" if mode == "adaptive" else f"mode {mode}")
-    made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..."
-    return Finding(True, subject, f"{made}; {off}" if off else made)
+    made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..., version {answering.number} answers"
+    yield Finding(True, subject, f"{made}; {off}" if off else made)
 
 
 def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:
@@ -181,16 +208,33 @@ def _broker(config: Config) -> Finding:
     return Finding(False, "broker", f"{where}: {reason}")
 
 
+def _embedded(config: Config, runs: bool) -> Finding:
+    if runs:
+        return Finding(True, "broker", "embedded in the agent that runs")
+    try:
+        with embedded_broker(config.mqtt.port):
+            return Finding(True, "broker", f"embedded, port {config.mqtt.port} is free")
+    except AgentError as error:
+        return Finding(False, "broker", str(error))
+
+
+def _metrics(config: Config, runs: bool) -> Finding:
+    where = f"{config.metrics.host}:{config.metrics.port}"
+    if runs:
+        return Finding(True, "metrics", f"{where} is the affair of the agent that runs")
+    try:
+        with metrics_server(config.metrics, dict):
+            return Finding(True, "metrics", f"{where} is free")
+    except ConfigError as error:
+        return Finding(False, "metrics", str(error))
+
+
 def _disk(config: Config) -> Finding:
     folder = Path(config.agent.data_dir)
     # Only looked at: a folder made by whoever runs the doctor would not belong to the service's user.
-    try:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-    except OSError as error:
-        return Finding(False, "disk", f"{folder}: {error.strerror}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(False, "disk", f"{folder}: {existing} cannot be written by this user")
-    free_mb = shutil.disk_usage(existing).free // 1_000_000
+    if (problem := unwritable(folder)) is not None:
+        return Finding(False, "disk", problem)
+    free_mb = disk_free(nearest(folder) / "mekiki.db") // 1_000_000
     floor_mb = config.storage.min_free_mb
     if free_mb < floor_mb:
         return Finding(False, "disk", f"{folder}: {free_mb} MB free, storage.min_free_mb asks for {floor_mb}")

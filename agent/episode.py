@@ -211,6 +211,8 @@ class Episode:
     def _does_harm(self, trial: Trial, now: Assessment, answering: Answering) -> bool:
         if answering.adapter.digest == self.shop.eye.source.digest:
             return False
+        if not now.finite:
+            return True
         evidence = trial.evidence(trial.frozen, now, 0.0)
         # What is not a number proves nothing, and answers nothing.
         finite = math.isfinite(evidence.gain) and math.isfinite(evidence.gain_error)

@@ -140,6 +140,7 @@ def _json(judged: Judged) -> str:
             "scores": scores,
         },
         ensure_ascii=False,
+        allow_nan=False,
     )
 
 

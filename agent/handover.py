@@ -84,7 +84,7 @@ def as_seen(
     """Return what the model as it was trained says about a picture.
 
     Args:
-        feature: ``(D,)`` as it was encoded.
+        feature: ``(D,)`` as it was encoded; of those for which `adapters.engine.directions` is true.
         class_features: ``(C, D)`` unit-length.
         fails: ``(C,)``; at least one class fails and one does not.
         info: of the model.
@@ -92,7 +92,7 @@ def as_seen(
         number: of the frame.
         at_s: when it was captured.
     """
-    unit = feature / np.float32(max(float(np.linalg.norm(feature)), 1e-12))
+    unit = feature / np.float32(np.linalg.norm(feature))
     logits = (info.logit_scale * class_features @ unit).astype(np.float32)  # (C,)
     chances = np.exp(logits.astype(np.float64) - logits.max())
     chances /= chances.sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,18 +11,20 @@ from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]
 
+_BLIND = ("camera_offline", "picture_unusable", "model_not_finite")
+"""Conditions under which a station inspects nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong.
 
     Attributes:
-        code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``broker``, ``store``,
-            ``results_lost``,
-            ``same_id``, ``commissioning_unusable``, ``operating_point_at_bound``, ``learning_tripped``,
-            ``too_many_rejects``, ``learning_disk``, ``learning_away``, ``learning_failed``,
-            ``config_refused``, ``config_unwatched``, ``audit``, ``sparkplug``, ``metrics``,
-            ``embedded_broker``.
+        code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``model_not_finite``,
+            ``broker``, ``store``, ``results_lost``, ``same_id``, ``commissioning_unusable``,
+            ``operating_point_at_bound``, ``learning_tripped``, ``too_many_rejects``, ``learning_disk``,
+            ``learning_away``, ``learning_failed``, ``config_refused``, ``config_unwatched``, ``audit``,
+            ``sparkplug``, ``metrics``, ``embedded_broker``.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
@@ -89,20 +91,30 @@ def conditions(
         # Numbers that grow stand in the stats; here they would make every message a new condition.
         found.append(Condition("results_lost", "store", "results were lost or not delivered since the start"))
     for learner in learners:
-        found += _of_learner(learner)
+        found += of_learner(learner)
     return tuple(found)
+
+
+def not_finite(stations: Iterable[str]) -> list[Condition]:
+    """Return what is wrong where the model could say nothing of the newest picture."""
+    message = (
+        "what the model computes of the pictures is no finite number: parts are not inspected;"
+        " roll the station's adapter back, or fetch or build the model again"
+    )
+    return [Condition("model_not_finite", station, message) for station in stations]
 
 
 def level(found: Sequence[Condition], feeds: Sequence[FeedStats]) -> Level:
     """``down`` when no station can inspect, ``degraded`` while anything is wrong."""
-    blind = {c.subject for c in found if c.code in ("camera_offline", "picture_unusable")}
+    blind = {c.subject for c in found if c.code in _BLIND}
     watched = [feed.station for feed in feeds if not feed.ended]
     if watched and blind.issuperset(watched):
         return "down"
     return "degraded" if found else "ok"
 
 
-def _of_learner(learner: LearnerStats) -> list[Condition]:
+def of_learner(learner: LearnerStats) -> list[Condition]:
+    """Return what is wrong with one learner."""
     told = (
         (bool(learner.unusable), "commissioning_unusable", f"{learner.unusable}; nothing is learned"),
         (

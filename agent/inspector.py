@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from adapters.engine import Engine, Floats
+from adapters.engine import Engine, Floats, directions
 from adapters.seen import as_bytes
 from agent.ballot import Ballot
 from agent.handover import Witnessed, as_seen
@@ -216,6 +216,8 @@ class Inspector:
         plan = self._plans[frame.station]
         if plan.witness is None or frame.pixels is None or judged.source is None or judged.feature is None:
             return
+        if not (np.isfinite(judged.scores).all() and directions(judged.feature)):
+            return  # nobody can learn from what is no number
         info, fails, limit = self._engine.info, plan.frozen.fails, plan.recipe.threshold
         seen = as_seen(
             judged.feature,

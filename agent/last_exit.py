@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.payloads import timestamp
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class RunRecord:
 
     def _last(self) -> LastExit | None:
         try:
-            found = json.loads(self._file.read_text("utf-8"))
+            found = loads(self._file.read_text("utf-8"))
             if found["ended_at"] is None:
                 why = "killed, or the machine went down, in a run that had begun then"
                 return LastExit(str(found["began_at"]), why, orderly=False)
@@ -68,7 +69,7 @@ class RunRecord:
 
     def _write(self, fields: dict[str, object]) -> None:
         try:
-            write_durably(self._file, json.dumps(fields).encode())
+            write_durably(self._file, json.dumps(fields, allow_nan=False).encode())
         except OSError as error:  # no reason not to inspect
             log.warning("%s: cannot be written: %s", self._file, error.strerror or error)
 

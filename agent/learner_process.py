@@ -106,7 +106,7 @@ def _open(begin: Begin, link: Link) -> dict[str, Learning]:
     learners = {}
     for station in begin.stations:
         recipe = recipes[loaded.config.stations[station].recipe]
-        found = open_station(loaded, station, recipe, engine)
+        found = open_station(loaded, station, recipe, engine, inspecting=False)
         if not isinstance(found, Commissioned):  # damaged since the agent has read it; the others can learn
             link.send(Doing(LearnerStats(station, unusable=found.why)))
             continue

@@ -7,10 +7,12 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
-from adapters.engine import Engine, Preprocess
+from adapters.commissioning import measured_with
+from adapters.engine import Engine, Precision, Preprocess
 from adapters.open import open_engine
-from agent.commissioned import Commissioned, Uncommissioned, open_station
+from agent.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.config import Config, Station
 from agent.configfile import Loaded
 from agent.errors import ConfigError
@@ -31,20 +33,34 @@ _NOTHING = Past()
 log = logging.getLogger(__name__)
 
 
-def open_model(config: Config, *, owner: bool = False) -> Engine:
+def open_model(config: Config, *, owner: bool = False, anew: str | None = None) -> Engine:
     """Open the model to inspect with.
 
-    What ``engine: auto`` finds out is kept in the data folder.
+    What ``engine: auto`` finds out is kept in the data folder. It stays with the precision that the stations
+    were commissioned in: scores, operating points and what was learned are of that one.
 
     Args:
         config: names the model.
         owner: the data folder is ours, to be made where it is not there yet.
+        anew: a station that is about to be commissioned: what it was commissioned in counts no more.
 
     Raises:
         AdapterError: the model cannot be used; the message names the file or the engine and the remedy.
     """
     data = Path(config.agent.data_dir)
-    return open_engine(config.model, data if owner or data.is_dir() else None)
+    stay_in = commissioned_in(config, anew) if config.model.engine == "auto" else None
+    return open_engine(config.model, data if owner or data.is_dir() else None, stay_in)
+
+
+def commissioned_in(config: Config, anew: str | None = None) -> Precision | None:
+    """Return the most exact precision in which an enabled station was commissioned; None where none was.
+
+    Files of releases that did not say it count as fp32, which is every engine's default.
+    """
+    enabled = [name for name, station in config.stations.items() if station.enabled and name != anew]
+    files = [file for name in enabled if (file := commissioning_file(config, name)).exists()]
+    found = {"fp32" if (made := measured_with(file)) is None else made.precision for file in files}
+    return next((precision for precision in get_args(Precision) if precision in found), None)
 
 
 def open_sources(

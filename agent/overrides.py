@@ -89,7 +89,7 @@ def write(data: Path, overrides: Overrides) -> None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # `read` has told
         before, foreign = {}, []
     content = {**before, "version": _VERSION, "overrides": [*map(asdict, overrides), *foreign]}
-    write_durably(file, json.dumps(content).encode())
+    write_durably(file, json.dumps(content, allow_nan=False).encode())
 
 
 def with_set(file: Loaded, overrides: Overrides, station: str, name: Name, value: Value) -> Overrides:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from adapters.engine import Engine
+from adapters.open import ModelSettings
 from agent import logs, payloads
 from agent.board import Board
 from agent.changes import Change
@@ -55,6 +56,7 @@ class Parts:
         engine: that inspects.
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
+        unusable: see `Reloader`.
         last: how the last run ended.
         proven: this very config was in force before: what it names and is missing now may come back.
         frames: end after so many; None for ever.
@@ -77,6 +79,7 @@ class Parts:
         store: Store,
         *,
         refused: Sequence[str],
+        unusable: ModelSettings | None,
         last: LastExit | None,
         proven: bool,
         frames: int | None,
@@ -128,7 +131,7 @@ class Parts:
             keep=self.evidence.offer,
             limit=frames,
         )
-        self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake)
+        self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake, unusable)
         self.watch = ConfigWatch(now.path, file.text, lambda: self.reloader.ask("file"))
         self.control.begin(
             self.board,

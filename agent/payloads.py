@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from adapters.engine import ModelInfo
+from adapters.strict_json import loads
 from adapters.version import strict
 from agent.verdict import Outcome, Verdict
 from camera.feed_stats import FeedStats
@@ -363,7 +364,7 @@ def _feed(feed: FeedStats) -> JSON:
 
 def replayed(payload: str) -> str:
     """Mark a stored result as sent again."""
-    return dumps({**json.loads(payload), "replayed": True})
+    return dumps({**loads(payload), "replayed": True})
 
 
 def _rounded(score: float | None) -> float | None:

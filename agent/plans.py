@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.adapter import NotFinite
 from adapters.engine import Engine, PromptError
-from adapters.prompts import Prompts, TextCache
+from adapters.prompts import TextCache
 from adapters.version import SOURCE
 from agent import __version__
 from agent.commissioned import Commissioned, Uncommissioned
@@ -18,15 +19,11 @@ from agent.errors import ConfigError
 from agent.learners import Pupil
 from agent.predictor import Predictor
 from agent.recipes import find_recipe
+from agent.recipes import prompts as prompts
 from agent.station_plan import StationPlan
 from agent.verdict import Provenance
 from camera.settings import QualityLimits
 from camera.source import Source
-
-
-def prompts(recipe: Recipe) -> Prompts:
-    """Return the words of a recipe as the adapters know them."""
-    return Prompts(tuple((label, c.phrases) for label, c in recipe.classes.items()), recipe.templates)
 
 
 def check_prompts(loaded: Loaded, engine: Engine) -> None:
@@ -90,14 +87,22 @@ def station_plan(
 def predictors(
     engine: Engine, recipe: Recipe, found: Commissioned | Uncommissioned
 ) -> tuple[Predictor, Predictor]:
-    """Return the model as it was trained at the commissioned operating point, and what answers first."""
+    """Return the model as it was trained at the commissioned operating point, and what answers first.
+
+    Raises:
+        ConfigError: the model makes nothing that is a finite number of the recipe's words.
+    """
     words, fails, texts = prompts(recipe), failing(recipe), TextCache(engine, capacity=2)
     offset = found.clean.offset if isinstance(found, Commissioned) else 0.0
-    frozen = Predictor(SOURCE, engine.source, texts.features(words, engine.source), fails, offset)
     now = found.answering
-    if now.number == SOURCE:
-        return frozen, frozen
-    return frozen, Predictor(now.number, now.adapter, texts.features(words, now.adapter), fails, now.offset)
+    try:
+        frozen = Predictor(SOURCE, engine.source, texts.features(words, engine.source), fails, offset)
+        if now.number == SOURCE:
+            return frozen, frozen
+        first = Predictor(now.number, now.adapter, texts.features(words, now.adapter), fails, now.offset)
+    except NotFinite as error:
+        raise ConfigError([f"{error}; use other words, or fetch or build the model again"]) from error
+    return frozen, first
 
 
 def failing(recipe: Recipe) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
+from adapters.prompts import Prompts
 from agent.config import Recipe
 from agent.errors import UsageError
 from agent.problems import did_you_mean
@@ -26,12 +27,17 @@ def shipped_names() -> tuple[str, ...]:
 def shipped(name: str) -> Recipe:
     """Return the shipped recipe `name`, one of `shipped_names`."""
     tree, _ = parse((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Recipe.model_validate_json(json.dumps(tree.plain()))
+    return Recipe.model_validate_json(json.dumps(tree.plain(), allow_nan=False))
 
 
 def recipe_names(recipes: Mapping[str, object]) -> list[str]:
     """Return every name that a station may give for its recipe, sorted."""
     return sorted({*recipes, *shipped_names()})
+
+
+def prompts(recipe: Recipe) -> Prompts:
+    """Return the words of a recipe as the adapters know them."""
+    return Prompts(tuple((label, c.phrases) for label, c in recipe.classes.items()), recipe.templates)
 
 
 def find_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from adapters.open import ModelSettings
 from agent import last_good, overrides
 from agent.changes import Change, changes, in_force
 from agent.configfile import Loaded, load, load_text
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.health import Condition
 from agent.overrides import Name, Value
 from agent.payloads import JSON, timestamp
+from agent.startable import require_startable
 from agent.trail import Trail
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class Reloader:
         trail: of the agent.
         refused: what is wrong with the file, where `file` is the one that was good last.
         wake: called when there is something to serve.
+        unusable: the model that the start could not open, where that is why the file was refused: it is
+            refused as long as the file names it. Only a start can tell whether it has become good.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Reloader:
         trail: Trail,
         refused: Sequence[str] = (),
         wake: Callable[[], None] = lambda: None,
+        unusable: ModelSettings | None = None,
     ) -> None:
         self.now = now
         self._file = file
@@ -77,6 +82,7 @@ class Reloader:
         self._again_at = 0.0
         self._fallback = bool(refused)
         self._refused = tuple(refused)
+        self._unusable, self._why_unusable = unusable, tuple(refused)
         self._pending: tuple[Change, ...] = ()
         self._since = datetime.now(UTC)
         self._asked: deque[str] = deque(maxlen=MAX_REQUESTS)
@@ -101,6 +107,7 @@ class Reloader:
         try:
             file = load(self._file.path, self._file.unchanged)
             wanted, kept = overrides.applied(file, self._overrides)
+            self._require_startable(wanted)
             outcome = self._bring(wanted, actor)
         except AgentError as error:
             return self._refuse(actor, error)
@@ -163,7 +170,8 @@ class Reloader:
         if not self._refused:
             return []
         more = f", and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
-        kept = "the last good one is in force"
+        again = "" if self._unusable is None else "; the next start tries it again"
+        kept = f"the last good one is in force{again}"
         return [Condition("config_refused", "config", f"{self._refused[0]}{more}; {kept}")]
 
     def shown(self) -> JSON:
@@ -180,6 +188,12 @@ class Reloader:
                 for one in self._overrides
             ],
         }
+
+    def _require_startable(self, wanted: Loaded) -> None:
+        """Raise ConfigError where a restart would refuse what is wanted."""
+        if self._unusable is not None and wanted.config.model == self._unusable:
+            raise ConfigError(self._why_unusable)
+        require_startable(self.now, wanted)
 
     def _bring(self, wanted: Loaded, actor: str) -> Outcome:
         found = changes(self.now, wanted)

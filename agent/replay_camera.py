@@ -8,7 +8,7 @@ from itertools import islice
 from threading import Event
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from adapters.engine import Preprocess
 from agent.config import Station
@@ -121,8 +121,8 @@ def _was_live(recording: Recording) -> bool:
 
 def _camera(recording: Recording) -> CameraSettings | None:
     """Return what was recorded; None where this version does not know such a camera."""
-    written = json.dumps(recording.manifest.camera)
     try:
+        written = json.dumps(recording.manifest.camera, allow_nan=False)
         return TypeAdapter[CameraSettings](CameraSettings).validate_json(written)
-    except ValidationError:
+    except ValueError:  # ValidationError is one, and so is a number that is not finite
         return None

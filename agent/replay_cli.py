@@ -84,7 +84,7 @@ def replay(config: str, wish: Wish, *, as_json: bool) -> int:
                         _print(text)
         audit = found.audit if isinstance(found, Commissioned) else None
         if as_json:
-            _print(json.dumps(count.summary(run.course, audit, why_off)))
+            _print(json.dumps(count.summary(run.course, audit, why_off), allow_nan=False))
         else:
             for text in sentences(count, run.course, audit, why_off):
                 _print(text)

@@ -10,6 +10,7 @@ from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning
 from adapters.engine import Engine
+from adapters.measured_with import MeasuredWith
 from adapters.version import SOURCE, Version, save_version
 from agent.answering import Answering
 from agent.audit import Audit
@@ -48,7 +49,7 @@ def open_replayed(
     if file.exists():
         try:
             clean = Commissioning.load(file)
-            clean.require(engine.info.weights, recipe.words)
+            clean.require(engine.info.weights, recipe.words, MeasuredWith.of(engine.info))
             return _fresh(
                 station, loaded, clean, engine, _active(file.parent, engine, start), folder, timestamp(at)
             )

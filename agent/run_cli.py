@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from adapters.adapter import AdapterError
+from adapters.open import ModelSettings
 from agent import last_good, logs
 from agent.absent import whatever_is_spared
 from agent.configfile import Loaded, load
@@ -50,21 +51,29 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
             raise NotNow(problems) from error
         if strict or good is None:
             raise
+        unusable = loaded.config.model if loaded is not None and isinstance(error, AdapterError) else None
     logs.set_up(good.config.log.level, good.config.log.format)
     for line in problems:
         log.error("config refused: %s", line)
     log.error("config: starting with the one that was in force last")
     try:
-        return _run(good, frames, problems, proven=True)
+        return _run(good, frames, problems, proven=True, unusable=unusable)
     except (ConfigError, AdapterError) as error:
         raise NotNow((*problems, f"the config that was in force last: {error}")) from error
 
 
-def _run(loaded: Loaded, frames: int | None, refused: tuple[str, ...], *, proven: bool) -> Summary:
+def _run(
+    loaded: Loaded,
+    frames: int | None,
+    refused: tuple[str, ...],
+    *,
+    proven: bool,
+    unusable: ModelSettings | None = None,
+) -> Summary:
     logs.set_up(loaded.config.log.level, loaded.config.log.format)
     for one in loaded.absent:
         log.error("%s; what needs it waits, it is looked for again", one.what)
-    daemon = Daemon(loaded, frames=frames, refused=refused, proven=proven)
+    daemon = Daemon(loaded, frames=frames, refused=refused, proven=proven, unusable=unusable)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: daemon.stop(f"stopped by {signal.Signals(got).name}"))
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload("SIGHUP"))

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from adapters.strict_json import loads
 from agent.database import NAME, open_database, open_to_read, ours
 from agent.evidence_files import EvidenceFiles
 from agent.payloads import RESULT_SCHEMA
@@ -178,7 +179,7 @@ def _read_bytes(path: Path, haul: _Haul) -> None:
 def _result(haul: _Haul, row: _Row) -> None:
     """Keep a result where it is one: what a broken page says may be anything."""
     station, seq, event_id, decided_at, verdict, payload = row
-    said = json.loads(payload)
+    said = loads(payload)
     if (said["station"], said["seq"], said["event_id"]) != (station, seq, event_id):
         raise ValueError(f"{station} {seq} says something else")
     haul.results.setdefault((station, seq), (station, seq, event_id, decided_at, verdict, payload))

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adapters.adapter import AdapterError
+from adapters.eye import Eye
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import payloads
 from agent.answering import Answering, Ledger
-from agent.commissioned import Commissioned
+from agent.commissioned import Commissioned, require_finite
 from agent.execute import execute, require_allowed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
@@ -165,7 +166,9 @@ class StationDesk:
         recipe_of = None if version is None else version.recipe
         require_allowed(request, self._found.settings.mode, self._found.clean.recipe, recipe_of)
         if version is not None and request.kind in ("rollback", "activate"):
-            self._texts().features(self._prompts, version.adapter)
+            texts = self._texts()
+            eye = Eye(texts.engine, self._prompts, self._found.clean.fails, texts)
+            require_finite(eye, self._found.clean, version)
 
     def _answering(self) -> Answering:
         return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering

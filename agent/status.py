@@ -13,7 +13,7 @@ from adapters.engine import ModelInfo
 from agent import __version__, payloads
 from agent.commissioned import Uncommissioned
 from agent.config import Config
-from agent.health import Condition, LearnerStats, conditions, level
+from agent.health import Condition, LearnerStats, conditions, level, not_finite
 from agent.ids import ulid
 from agent.last_exit import LastExit
 from agent.message import Message
@@ -206,7 +206,8 @@ class Status:
         return self._for_hosts
 
     def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
-        found = (*conditions(publisher, feeds, self._learners()), *self._more())
+        blind = [feed.station for feed in feeds if self._tally.not_finite(feed.station)]
+        found = (*conditions(publisher, feeds, self._learners()), *not_finite(blind), *self._more())
         self._level = level(found, feeds)
         there = [condition for condition in found if condition.code != "sparkplug"]
         self._for_hosts = level(there, feeds), len(there)

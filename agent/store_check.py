@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.strict_json import loads
 from agent.database import NAME, open_to_read, ours, used_bytes
 from agent.evidence_files import EvidenceFiles
 
@@ -86,7 +86,7 @@ def _payloads(db: sqlite3.Connection) -> Iterator[str]:
             "SELECT station, seq, event_id, verdict, payload FROM verdict"
         ):
             try:
-                said = json.loads(payload)
+                said = loads(payload)
                 same = (said["station"], said["seq"], said["event_id"], said["verdict"])
             except (ValueError, KeyError, TypeError) as error:
                 yield f"{station} {seq}: its payload cannot be read: {error!r}"

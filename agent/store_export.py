@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from adapters.strict_json import loads
 from agent.database import NAME, open_to_read, ours
 from agent.errors import ConfigError, UsageError
 from agent.payloads import timestamp
@@ -101,7 +102,7 @@ def _rows(db: sqlite3.Connection, wish: Wish) -> Iterator[dict[str, Any]]:
                 db.execute("SELECT user, label FROM label WHERE event_id = ? ORDER BY user", (event_id,))
             )
             image = None if day is None else f"evidence/{station}/{day}/{event_id}.jpg"
-            yield _flat(json.loads(payload), labels, image)
+            yield _flat(loads(payload), labels, image)
         after = (found[-1][0], found[-1][1])
 
 
@@ -127,7 +128,7 @@ def _flat(said: dict[str, Any], labels: dict[str, str], image: str | None) -> di
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _csv(path: Path, rows: Iterator[dict[str, Any]]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.payloads import JSON
-from agent.verdict import Verdict
+from agent.verdict import NOT_FINITE, Verdict
 
 BOUNDS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 """Upper ends of the steps in which latency is counted; what took longer is in `count` alone."""
@@ -37,6 +37,7 @@ class _OfStation:
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     wait: _Latency = field(default_factory=_Latency)
     infer: _Latency = field(default_factory=_Latency)
+    not_finite: bool = False
 
 
 class Tally:
@@ -54,6 +55,13 @@ class Tally:
                 station.verdicts[verdict.recipe, verdict.decision.verdict.value] += 1
                 station.wait.add(verdict.wait_ms)
                 station.infer.add(verdict.infer_ms)
+                if verdict.quality.luma is not None:  # there was a picture
+                    station.not_finite = verdict.decision.reason == NOT_FINITE
+
+    def not_finite(self, station: str) -> bool:
+        """Whether the model could say nothing of a station's newest picture."""
+        with self._lock:
+            return self._stations[station].not_finite
 
     def shown(self, station: str) -> JSON:
         """Return what the stats say of a station."""

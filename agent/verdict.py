@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,11 @@ class Outcome(StrEnum):
 CLASS = "class"
 LOW_MARGIN = "low_margin"
 VOTES = "votes"
+NOT_FINITE = "not_finite"
 """Reasons besides the faults of a picture (`camera.frame.Fault`); together they are a closed set."""
+
+_ONE = 1 + 1e-6
+"""The largest probability, with what rounding may add in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Decision:
     """What one picture says about a part.
 
     Attributes:
-        reason: ``class``, ``low_margin``, ``votes`` or a `camera.frame.Fault`.
+        reason: ``class``, ``low_margin``, ``votes``, ``not_finite`` or a `camera.frame.Fault`.
         label: the class that stands for the verdict; None when not inspected.
         severity: of a failing class, else None.
         score: probability of `label`, 0..1.
@@ -106,14 +111,20 @@ def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> 
     unsure when that sum is within `abstain_margin` of it. The sum is the operating point of ok against
     defect: two kinds of defect that share the probability do not hide each other.
 
+    What is no probability says nothing about a part, and every comparison with NaN is false: such a picture
+    is not inspected.
+
     Args:
         scores: probability per class in the recipe's order, or None where `quality.fault` is set.
         quality: a picture with a fault is not inspected, whatever its scores.
         recipe: classes, threshold and margin.
     """
     if quality.fault is not None or scores is None:
-        return Decision(Outcome.NOT_INSPECTED, str(quality.fault))
+        return Decision(Outcome.NOT_INSPECTED, str(quality.fault or NOT_FINITE))
     by_label = dict(zip(recipe.classes, (float(score) for score in scores), strict=True))
+    limits = recipe.threshold, recipe.abstain_margin
+    if not all(0 <= score <= _ONE for score in by_label.values()) or not all(map(math.isfinite, limits)):
+        return Decision(Outcome.NOT_INSPECTED, NOT_FINITE)
     failing = {label: score for label, score in by_label.items() if recipe.classes[label].verdict == "fail"}
     passing = {label: score for label, score in by_label.items() if label not in failing}
     p_fail = min(sum(failing.values()), 1.0)

@@ -14,10 +14,12 @@ Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 
 
 class Settings(BaseModel):
-    """A strict, frozen piece of config.yaml: unknown keys and wrong types are errors."""
+    """A strict, frozen piece of config.yaml: unknown keys, wrong types, NaN and infinity are errors."""
 
     # pydantic would show what it was given, which may be a secret, in the text of its errors.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Reconnect(Settings):

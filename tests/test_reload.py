@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,15 +24,18 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from test_daemon import at, running, write_config, write_pictures
 from test_learners import children, conditions
 
+from adapters.bundle import SHIPPED
 from agent import last_good
 from agent.audit import verify
 from agent.configfile import load
 from agent.daemon import Daemon
-from agent.errors import EXIT_CONFIG
+from agent.errors import EXIT_CONFIG, ConfigError
 from agent.overrides import Overrides, read
 from agent.reload import Outcome
+from agent.startable import require_startable
 
 PATIENCE_S = 60.0
+LINE_BUNDLE = SHIPPED / "mekiki-line"
 LINE = {"camera": {"kind": "simulated", "seed": 5, "fps": 25}}
 
 
@@ -337,6 +341,98 @@ def test_a_config_whose_model_is_no_good_falls_back_as_well(tiny_bundle: Path, t
     assert code.returncode == 0, code.stderr
     assert "starting with the one that was in force last" in code.stderr
     assert stored(tmp_path) == 6
+
+
+REFUSED_MODELS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "int8": (lambda model: model.update(precision="int8"), "build it with --int8, or set another precision"),
+    "openvino": (lambda model: model.update(engine="openvino"), "pip install 'mekiki[openvino]'"),
+    "pin": (lambda model: model.update(sha256=64 * "0"), "another bundle, or an altered one"),
+    "name": (lambda model: model.update(bundle="mekiki-lime"), "no such model bundle; shipped: mekiki-line"),
+    "torch": (
+        lambda model: (model.pop("bundle"), model.update(engine="torch", name="tiny", pretrained="openai")),
+        "pip install 'mekiki[torch]'",
+    ),
+}
+
+
+@pytest.mark.broker
+def test_a_model_that_a_restart_would_refuse_is_refused_at_once_until_the_file_is_mended(
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of such a file is in force, health says it as long as it is so, and the last good one stays."""
+    monkeypatch.setattr("adapters.open.find_spec", lambda name: None if name in ("openvino", "torch") else 1)
+    path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE}, mqtt=at(broker))
+    good = path.read_text()
+    with running(load(path)) as (daemon, _):
+        wait_until(lambda: subscriber.results("line"), PATIENCE_S)
+        digest = newest(subscriber, "line")["provenance"]["config"]
+        for change, told in REFUSED_MODELS.values():
+            config = yaml.safe_load(good)
+            change(config["model"])
+            config["recipes"]["tiny"]["threshold"] = 0.25
+            path.write_text(yaml.safe_dump(config))
+            wait_until(lambda told=told: any(told in line for line in refused(subscriber)), PATIENCE_S)
+            assert f"{path}:" in refused(subscriber)[0]
+            daemon.reload("once more")
+            count = len(subscriber.results("line"))
+            wait_until(lambda count=count: len(subscriber.results("line")) > count + 5, PATIENCE_S)
+            assert conditions(subscriber) == ["config_refused"]
+        assert newest(subscriber, "line")["provenance"]["config"] == digest
+        kept = last_good.find(path)
+        assert kept is not None
+        assert kept[0].text == good
+        path.write_text(good)
+        wait_until(lambda: conditions(subscriber) == [], PATIENCE_S)
+
+
+@pytest.mark.broker
+def test_a_model_that_the_start_refused_stays_in_health_until_the_file_names_another(
+    broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    """Also where only opening it can tell: asked to read the same file again, the agent does not forget."""
+    path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE}, mqtt=at(broker))
+    good = path.read_text()
+    Daemon(load(path), frames=3).run()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(LINE_BUNDLE, damaged)
+    weights = damaged / "image.weights"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    path.write_text(good.replace(str(LINE_BUNDLE), str(damaged)))
+    for _ in range(2):  # and so does the next start
+        with agent(path) as one:
+            try:
+                wait_until(lambda: conditions(subscriber) == ["config_refused"], PATIENCE_S)
+                message = subscriber.last("health")["conditions"][0]["message"]
+                assert "image.weights: altered since the bundle was built" in message
+                one.send_signal(signal.SIGHUP)
+                count = len(subscriber.results("line"))
+                wait_until(lambda count=count: len(subscriber.results("line")) > count + 5, PATIENCE_S)
+                assert conditions(subscriber) == ["config_refused"]
+                assert subscriber.last("info")["config"]["source"] == "last_good"
+            finally:
+                one.terminate()
+        assert one.returncode == 0
+        subscriber.messages.clear()
+    with agent(path) as one:
+        try:
+            wait_until(lambda: conditions(subscriber) == ["config_refused"], PATIENCE_S)
+            path.write_text(good)
+            wait_until(lambda: conditions(subscriber) == [], PATIENCE_S)
+        finally:
+            one.terminate()
+
+
+def test_a_folder_that_a_restart_could_not_have_is_refused(tmp_path: Path) -> None:
+    """Something that waits for a restart is looked at as far as it can be seen from here."""
+    path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE})
+    (tmp_path / "file").write_text("")
+    now = load(path)
+    edit(path, lambda config: config["agent"].update(data_dir=str(tmp_path / "file" / "data")))
+    with pytest.raises(ConfigError, match=r"agent\.data_dir: .* is no folder"):
+        require_startable(now, load(path))
 
 
 def test_another_file_is_not_fallen_back_to(tiny_bundle: Path, tmp_path: Path) -> None:
