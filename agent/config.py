@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
 from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.names import LOOPBACK, Name, StationName, Template, Text
+from agent.names import LOOPBACK, Host, Name, StationName, Template, Text
 from camera.settings import CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -202,7 +202,7 @@ class MetricsSettings(Settings):
     """The stats over HTTP, for Prometheus."""
 
     enabled: bool = False
-    host: str = Field(
+    host: Host = Field(
         default="127.0.0.1",
         min_length=1,
         description="address to serve on; any but the loopback needs a token",

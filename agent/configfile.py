@@ -27,12 +27,13 @@ from agent.problems import kind_of, problems_of, shown
 from agent.references import UnresolvedError, blanked, resolve, without_references
 from agent.voting import voting_problems
 from agent.yamltree import Data, Node, Problem, YamlError
+from camera.address import MASK
 
 MAX_PROBLEMS = 100
-MASK = "***"
-
 _PYDANTIC_MASK = "**********"
 _PLAIN_KEY = re.compile(r"[\w-]{1,64}")
+# Where the blank behind a colon is missing, the value is a part of the key.
+_VALUE_IN_KEY = re.compile(r"[:=@].*", re.DOTALL)
 # A device, a file, or a URL whose user and password were references. Anything else may hold a password:
 # cameras take it in the path as well as in the query.
 _HARMLESS_SOURCE = re.compile(r"[\w./ -]+|\w+://:?@[\w.-]+(:\d+)?(/[\w./-]*)?")
@@ -269,4 +270,4 @@ def _line(path: Path, problem: Problem) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else shown(key)
+    return key if _PLAIN_KEY.fullmatch(key) else shown(_VALUE_IN_KEY.sub("...", key))

@@ -29,7 +29,7 @@ def keep(loaded: Loaded) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
     content = loaded.text.encode()
     if not file.exists() or file.read_bytes() != content:
-        write_durably(file, content)
+        write_durably(file, content, mode=0o600)
 
 
 def find(path: Path) -> tuple[Loaded, str] | None:

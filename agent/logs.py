@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 
 from agent.payloads import timestamp
+from camera.address import masked
 
 _OURS = ("agent", "camera", "adapters")
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
@@ -48,7 +49,10 @@ def _is_journal() -> bool:
 
 
 class _TextFormatter(logging.Formatter):
-    """One fact is one line, whatever a file name, a broker or a camera's driver put into it."""
+    """One fact is one line without a password, whatever a file name, a broker or a driver put into it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         record.message = "".join(map(_visible, record.message))
@@ -73,8 +77,8 @@ class _JSONFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "thread": record.threadName,
             "module": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = masked(self.formatException(record.exc_info))
         return json.dumps(fields, ensure_ascii=False, allow_nan=False)

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from agent.names import LOOPBACK, SparkplugId, Text, TopicFilter, TopicPrefix
+from agent.names import LOOPBACK, Host, SparkplugId, Text, TopicFilter, TopicPrefix
 from camera.settings import Reconnect, Settings
 
 
@@ -49,7 +49,7 @@ class MqttSettings(Settings):
     """The broker, and the manners towards it."""
 
     enabled: bool = Field(default=True, description="false: verdicts stay in the store")
-    host: str = Field(default="localhost", min_length=1)
+    host: Host = Field(default="localhost", min_length=1)
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal[5, 311] = Field(default=5, description="311 is MQTT 3.1.1, to which 5 falls back")
     username: str | None = Field(default=None, min_length=1, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated
 
@@ -65,6 +66,18 @@ def _template(template: str) -> str:
     return visible(template)
 
 
+def _host(host: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", host):
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            what = "should be the name or the address of a host alone"
+            raise ValueError(f"{what}: scheme, port, user and password have no place here") from None
+    return host
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""A machine; not shown where it is none, as people put addresses with passwords there."""
 Name = Annotated[str, AfterValidator(_name)]
 """A name that is safe in an MQTT topic and as a file name."""
 StationName = Annotated[str, AfterValidator(_station_name)]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent.yamltree import Node, Path, Problem
+from camera import address
 
 MAX_ERRORS = 10_000  # a hint for each takes 70 us, and nobody reads the last of them
 
@@ -39,7 +40,11 @@ _SENTENCES: dict[str, _Sentence] = {
     "string_type": lambda _ctx, value, seen: (
         f"should be text, is {seen}{': put it in quotes' if isinstance(value, int | float) else ''}"
     ),
-    "string_too_short": lambda _ctx, _value, _seen: "should not be empty",
+    "string_too_short": lambda ctx, _value, _seen: (
+        "should not be empty"
+        if ctx["min_length"] == 1
+        else f"should have at least {ctx['min_length']} letters"
+    ),
     "model_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "model_attributes_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "dict_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
@@ -70,7 +75,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a written value for a message: short, on one line, without the credentials of a URL."""
+    """Return a written value for a message: short, on one line, without what may be a password."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -79,8 +84,7 @@ def shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = re.sub(r"://[^/@\s]*@", "://***@", value) if isinstance(value, str) else value
-    short = repr(text)
+    short = repr(address.shown(value) if isinstance(value, str) else value)
     return short if len(short) <= 60 else f"{short[:56]}...'"
 
 
@@ -115,7 +119,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], tree: Node) -> Proble
         value = _value(tree, path)
         if kind == "too_short" and isinstance(value, Sized) and len(value) >= ctx["min_length"]:
             return None  # only because wrong entries do not count, and those have their own problem
-        seen = kind_of(value) if _bare(place.annotation) is SecretStr else shown(value)
+        secret = _bare(place.annotation) is SecretStr or path[-1:] == ("username",)
+        seen = kind_of(value) if secret else shown(value)
         sentence = _SENTENCES.get(kind)
         what = sentence(ctx, value, seen) if sentence else detail["msg"]
     return Problem(*tree.place(path), what)

@@ -10,7 +10,7 @@ from importlib import resources
 from adapters.prompts import Prompts
 from agent.config import Recipe
 from agent.errors import UsageError
-from agent.problems import did_you_mean
+from agent.problems import did_you_mean, shown
 from agent.yamltree import parse
 
 _FOLDER = resources.files("agent") / "recipes"
@@ -55,4 +55,4 @@ def find_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
 
 def unknown_recipe(name: str, recipes: Mapping[str, object]) -> str:
     """Return what to say about a name that no recipe has."""
-    return f"no recipe is called {name!r}: {did_you_mean(name, [*recipes, *shipped_names()])}"
+    return f"no recipe is called {shown(name)}: {did_you_mean(name, [*recipes, *shipped_names()])}"

@@ -1,7 +1,7 @@
 """`${env:NAME}` and `${file:path}` in config.yaml: values that are kept elsewhere, secrets above all.
 
 A reference may stand anywhere inside a text. What it stands for is put in its place as late as possible,
-and is never part of a message: messages name the reference.
+and is never part of a message: messages name the reference. How it is written there: `agent.encoding`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import os
 import re
 from pathlib import Path
 
+from agent.encoding import UnfitError, fitted
 from agent.errors import AgentError
 
 MAX_FILE_BYTES = 4096
 
 _BLANK = "x" * 32
 _REFERENCE = re.compile(r"\$\{(?:(env|file):([^{}]+))?[^}]*\}?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class UnresolvedError(AgentError):
@@ -43,9 +45,22 @@ def resolve(text: str, folder: Path) -> str:
     A relative ``${file:path}`` starts at `folder`.
 
     Raises:
-        UnresolvedError: the variable is not set, the file cannot be read, or it is no reference.
+        UnresolvedError: the variable is not set, the file cannot be read, or it is no reference; or what it
+            stands for cannot be written there.
     """
-    return _REFERENCE.sub(lambda match: _value(match, folder), text)
+    if not has_reference(text):
+        return text
+    # A reference may hold what a text around it is taken apart by, such as the / of its file's path.
+    outline = _REFERENCE.sub(lambda match: "x" * len(match.group()), text)
+
+    def written(match: re.Match[str]) -> str:
+        value = _value(match, folder)
+        try:
+            return fitted(value, outline[: match.start()], outline[match.end() :])
+        except UnfitError as error:
+            raise UnresolvedError(f"{match.group()}: {error}") from None
+
+    return _REFERENCE.sub(written, text)
 
 
 def _value(match: re.Match[str], folder: Path) -> str:
@@ -55,6 +70,8 @@ def _value(match: re.Match[str], folder: Path) -> str:
         raise UnresolvedError("${ starts no reference here: write ${env:NAME} or ${file:path}")
     if kind == "file":
         return _file(name, folder)
+    if not _VARIABLE.fullmatch(name):  # perhaps the password itself
+        raise UnresolvedError("${env:...} holds no name of an environment variable: write ${env:NAME}")
     if name not in os.environ:
         raise UnresolvedError(f"{match.group()}: no such environment variable: set {name} for the agent")
     return _clean(os.environ[name], match.group())

@@ -140,7 +140,7 @@ def parse(text: str) -> tuple[Node, list[Problem]]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         tab = any(re.match(r" *\t", wrong) for wrong in text.split("\n")[line - 1 : line])
-        what = "a tab: indent with spaces" if tab else f"{error.problem or error.context}"
+        what = "a tab: indent with spaces" if tab else _unquoted(f"{error.problem or error.context}")
         raise YamlError(Problem(line, (), f"not valid YAML: {what}")) from error
 
 
@@ -184,7 +184,9 @@ class _Composer:
         before = self._cost
         self._spend(_NODE_COST, line)
         if event.tag is not None and event.tag != "!":
-            self.problems.append(Problem(line, path, f"tag {event.tag!r}: tags are not used here: remove it"))
+            # Not shown: a password may begin with an exclamation mark, and so with an asterisk.
+            what = "a tag: tags are not used here: remove it; text that begins with ! stands in quotes"
+            self.problems.append(Problem(line, path, what))
         if isinstance(event, yaml.ScalarEvent):
             self._spend(len(event.value), line)
             node = Node(self._scalar(event, path, line), line, path)
@@ -198,8 +200,10 @@ class _Composer:
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> Node:
         if event.anchor not in self._anchors:
-            what = f"not valid YAML: *{event.anchor} stands before the end of its anchor, or has none"
-            raise YamlError(Problem(line, (), what))
+            what = "an alias stands before the end of its anchor, or has none"
+            raise YamlError(
+                Problem(line, (), f"not valid YAML: {what}; text that begins with * stands in quotes")
+            )
         node, cost = self._anchors[event.anchor]
         self._spend(cost, line)
         return node
@@ -249,6 +253,11 @@ class _Composer:
         self._cost += cost
         if self._cost > MAX_COST:
             raise YamlError(Problem(line, (), "too much in it, aliases counted each time: make it smaller"))
+
+
+def _unquoted(problem: str) -> str:
+    """Return what PyYAML says without what it quotes of the file, but for single characters and its terms."""
+    return re.sub(r"(['\"])(?!<)(?!.\1).*\1", "text", problem)
 
 
 def _line_of(event: yaml.Event) -> int:

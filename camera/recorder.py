@@ -204,7 +204,10 @@ class Recorder:
 
 def _png(image: Image) -> bytes:
     """Return `image`, RGB, as a PNG."""
-    done, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
+    try:
+        done, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _PNG)
+    except (cv2.error, MemoryError) as error:
+        raise RecordingError(f"a picture of {image.shape} cannot be written as PNG: {error}") from error
     if not done:
         raise RecordingError(f"a picture of {image.shape} cannot be written as PNG: check the camera")
     return np.asarray(content, dtype=np.uint8).tobytes()

@@ -117,7 +117,7 @@ stations:
         ("station_default: {}", "station_default: unknown key: did you mean station_defaults?"),
         (
             "log: !!python/name:os.system x",
-            "log: tag 'tag:yaml.org,2002:python/name:os.system': tags are not",
+            "log: a tag: tags are not used here: remove it; text that begins with ! stands in quotes",
         ),
         ("storage: {min_free_mb: .inf}", "storage.min_free_mb: should be a number of usual size"),
         (
@@ -128,8 +128,14 @@ stations:
         ("agent: [", "not valid YAML"),
         ("agent:\n\tid: x", "not valid YAML: a tab: indent with spaces"),
         ("---\nversion: 1", "a second document starts here"),
-        ("agent: *nobody", "not valid YAML: *nobody stands before the end of its anchor, or has none"),
-        ("agent: &me {id: *me}", "not valid YAML: *me stands before the end of its anchor, or has none"),
+        (
+            "agent: *nobody",
+            "not valid YAML: an alias stands before the end of its anchor, or has none",
+        ),
+        (
+            "agent: &me {id: *me}",
+            "not valid YAML: an alias stands before the end of its anchor, or has none",
+        ),
         ("? [a]\n: b", "a key should be text"),
         ("agent: {id: \x07}", "not valid YAML: a control character: remove it"),
     ],
