@@ -1,8 +1,7 @@
 """Other releases, as copies of the package, and what they leave in a data folder.
 
-`python tests/releases.py CONFIG VERB...` in the environment of a release does there what takes a line hours:
-``commission`` writes a baseline of its station, ``rewrite`` writes it once more, as that release writes it,
-and ``promote`` lets a version answer as a learner does.
+`at_line` does at once what takes a line hours; as a program this module does it, and runs commands, with the
+code of the release that comes first on the path.
 """
 
 from __future__ import annotations
@@ -132,19 +131,23 @@ def archived(folder: Path, commit: str = FIRST) -> Path | None:
 
 
 def mekiki(release: Path, site: Path, *commands: Sequence[str]) -> tuple[list[int], str]:
-    """Run commands of a release in the folder of a config.yaml; return their exit codes and what they say."""
-    code = (
-        "import json, sys; from agent.cli import main; print([main(one) for one in json.loads(sys.argv[1])])"
-    )
-    done = _python(release, site, "-c", code, json.dumps(commands))
+    """Run commands of a release in the folder of a config.yaml, one after the other in one process.
+
+    Args:
+        commands: of `mekiki`; or ``line``, a config and what `at_line` is to do.
+
+    Returns:
+        Their exit codes, and what they say.
+    """
+    # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
+    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(commands)],
+        cwd=site, capture_output=True, text=True, timeout=1200, check=False,
+        env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
-
-
-def at_site(release: Path, site: Path, *verbs: str) -> None:
-    """Do what takes a line hours, with the code of a release."""
-    done = _python(release, site, str(Path(__file__)), "config.yaml", *verbs)
-    assert done.returncode == 0, done.stderr
 
 
 def results(site: Path) -> list[dict]:
@@ -153,22 +156,19 @@ def results(site: Path) -> list[dict]:
         return [json.loads(row[0]) for row in db.execute("SELECT payload FROM verdict ORDER BY seq")]
 
 
-def _python(release: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
-    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=site, capture_output=True, text=True, timeout=600, check=False,
-        env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
-
-
 def _exchange(file: Path, before: str, after: str) -> None:
     text = file.read_text()
     assert text.count(before) == 1, f"{file}: {before!r} stands there {text.count(before)} times"
     file.write_text(text.replace(before, after))
 
 
-def _main(config: Path, *verbs: str) -> None:
+def at_line(config: Path, *verbs: str) -> None:
+    """Do at once what takes a line hours.
+
+    Args:
+        verbs: ``commission``: write a baseline; ``rewrite``: write it once more, as this release writes it;
+            ``promote``: let one more version answer, as a learner does.
+    """
     import agent
     from adapters.adapter import Adapter
     from adapters.adapter_store import AdapterStore
@@ -220,5 +220,14 @@ def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
     )  # fmt: skip
 
 
+def _command(command: Sequence[str]) -> int:
+    from agent.cli import main
+
+    if command[0] == "line":
+        at_line(Path(command[1]), *command[2:])
+        return 0
+    return main(command)
+
+
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), *sys.argv[2:])
+    print([_command(command) for command in json.loads(sys.argv[1])])  # noqa: T201 - for `mekiki`

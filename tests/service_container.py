@@ -317,7 +317,8 @@ def _at_site(machine: Machine, *verbs: str) -> tuple:
     machine.must("systemctl stop mekiki")
     user = "setpriv --reuid mekiki --regid mekiki --clear-groups --no-new-privs"
     python = "/opt/mekiki/current/bin/python /opt/releases.py"
-    machine.must(f"cd /var/lib/mekiki && {user} {python} /etc/mekiki/config.yaml {' '.join(verbs)}")
+    commands = json.dumps([["line", "/etc/mekiki/config.yaml", *verbs]])
+    machine.must(f"cd /var/lib/mekiki && {user} {python} '{commands}'")
     machine.must("systemctl start mekiki")
     _more_verdicts(machine)
     return _answers(machine)
