@@ -120,7 +120,7 @@ class TimeBook:
             opened = None if opened is None else _numbers(opened)
             closed = [
                 Doubt(str(station), int(first), int(last), _moment(at))
-                for station, first, last, at in said["doubts"]
+                for station, first, last, at, *_ in said["doubts"]  # a newer release may say more
             ]
         except FileNotFoundError:
             return

@@ -1,8 +1,7 @@
 """Other releases, as copies of the package, and what they leave in a data folder.
 
-`python tests/releases.py VERB CONFIG` in the environment of a release does there what takes a line hours:
-``commission`` fixes the baseline of station `line`, ``promote`` lets a version answer as a learner does, and
-``rewrite`` writes the baseline once more, as that release writes it.
+`at_line` does at once what takes a line hours; as a program this module does it, and runs commands, with the
+code of the release that comes first on the path.
 """
 
 from __future__ import annotations
@@ -19,6 +18,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from adapters.commissioning import Commissioning
+    from adapters.engine import ModelInfo
+    from agent.config import Recipe
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("agent", "camera", "adapters")
@@ -123,22 +130,24 @@ def archived(folder: Path, commit: str = FIRST) -> Path | None:
     return folder
 
 
-def mekiki(release: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of a release in the folder of a config.yaml."""
-    return _python(release, site, "-m", "agent", *arguments)
+def mekiki(release: Path, site: Path, *commands: Sequence[str]) -> tuple[list[int], str]:
+    """Run commands of a release in the folder of a config.yaml, one after the other in one process.
 
+    Args:
+        commands: of `mekiki`; or ``line``, a config and what `at_line` is to do.
 
-def mekiki_well(release: Path, site: Path, *commands: Sequence[str]) -> None:
-    """Run commands of a release that are to succeed, in one process."""
-    code = "import sys, json; from agent.cli import main; sys.exit(sum(map(main, json.loads(sys.argv[1]))))"
-    done = _python(release, site, "-c", code, json.dumps(commands))
-    assert done.returncode == 0, (done.stdout, done.stderr)
-
-
-def at_site(release: Path, site: Path, verb: str) -> None:
-    """Do what takes a line hours, with the code of a release."""
-    done = _python(release, site, str(Path(__file__)), verb, "config.yaml")
+    Returns:
+        Their exit codes, and what they say.
+    """
+    # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
+    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(commands)],
+        cwd=site, capture_output=True, text=True, timeout=1200, check=False,
+        env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
 
 
 def results(site: Path) -> list[dict]:
@@ -147,56 +156,78 @@ def results(site: Path) -> list[dict]:
         return [json.loads(row[0]) for row in db.execute("SELECT payload FROM verdict ORDER BY seq")]
 
 
-def _python(release: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
-    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=site, capture_output=True, text=True, timeout=600, check=False,
-        env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
-
-
 def _exchange(file: Path, before: str, after: str) -> None:
     text = file.read_text()
     assert text.count(before) == 1, f"{file}: {before!r} stands there {text.count(before)} times"
     file.write_text(text.replace(before, after))
 
 
-def _main(verb: str, config: Path) -> None:
-    from learning_site import clean, engine
+def at_line(config: Path, *verbs: str) -> None:
+    """Do at once what takes a line hours.
 
+    Args:
+        verbs: ``commission``: write a baseline; ``rewrite``: write it once more, as this release writes it;
+            ``promote``: let one more version answer, as a learner does.
+    """
     import agent
     from adapters.adapter import Adapter
     from adapters.adapter_store import AdapterStore
     from adapters.commissioning import Commissioning
+    from adapters.open import open_plain
     from adapters.version import Version, Window
     from agent.configfile import load
-    from agent.recipes import shipped
+    from agent.recipes import find_recipe
 
-    folder = Path(load(config).config.agent.data_dir) / "stations" / "line"
+    loaded = load(config).config
+    (station,) = loaded.stations
+    recipe = find_recipe(loaded.stations[station].recipe, loaded.recipes)
+    engine = open_plain(loaded.model)
+    folder = Path(loaded.agent.data_dir) / "stations" / station
     file = folder / "commissioning.safetensors"
-    if verb == "commission":
+    if "commission" in verbs:
         folder.mkdir(parents=True, exist_ok=True)
-        clean().save(file)
-    elif verb == "rewrite":
-        made = Commissioning.load(file)
-        replace(made, release=agent.__version__).save(file)
-    elif verb == "promote":
-        store = AdapterStore(folder / "adapters", engine().source, engine().info.weights)
-        tensors = {
-            name: tensor + 0.001 * (store.last + 1) for name, tensor in engine().source.tensors.items()
-        }
+        _baseline(station, recipe, engine.info).save(file)
+    if "rewrite" in verbs:
+        replace(Commissioning.load(file), release=agent.__version__).save(file)
+    if "promote" in verbs:
+        store = AdapterStore(folder / "adapters", engine.source, engine.info.weights)
+        tensors = {name: tensor + 0.001 * (store.last + 1) for name, tensor in engine.source.tensors.items()}
+        at = "2026-01-02T00:00:00.000Z"
         learned = Version(
-            Adapter(tensors), store.active().number, "learned", "2026-01-02T00:00:00.000Z", Window(1, 50, 50),
-            0.5 + store.last, shipped("line").words, {}, {},
+            Adapter(tensors), store.active().number, "learned", at, Window(1, 50, 50), 0.5 + store.last,
+            recipe.words, {}, {},
         )  # fmt: skip
         release = {"release": agent.__version__} if hasattr(learned, "release") else {}
-        store.promote(
-            replace(learned, **release), "2026-01-02T00:00:00.000Z", {"frozen_by": None, "frame": 500}
-        )
-    else:
-        raise SystemExit(f"what is {verb}?")
+        store.promote(replace(learned, **release), at, {"frozen_by": None, "frame": 500})
+
+
+def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
+    """Return what a line is like that nobody has looked at: it is written and read, and not learned from."""
+    from adapters.commissioning import Commissioning, Known
+    from adapters.condition_fit import PictureStatistics
+    from adapters.drift_block import SCALARS
+    from adapters.drift_reference import DriftReference
+    from agent.plans import failing
+
+    rng = np.random.default_rng(0)
+    classes, side = len(recipe.classes), info.preprocess.size
+    pictures = rng.integers(60, 180, (6 * classes, side, side, 3), dtype=np.uint8)
+    rows = rng.standard_normal((1000, len(SCALARS) + info.embed_dim))
+    return Commissioning(
+        station, info.weights, recipe.words, tuple(recipe.classes), failing(recipe),
+        "2026-01-01T00:00:00.000Z", "golden", Known(pictures, np.repeat(np.arange(classes), 6)), pictures[:5],
+        PictureStatistics.of(pictures), DriftReference.from_rows(rows), 1.25, {"parts": 1000.0},
+    )  # fmt: skip
+
+
+def _command(command: Sequence[str]) -> int:
+    from agent.cli import main
+
+    if command[0] == "line":
+        at_line(Path(command[1]), *command[2:])
+        return 0
+    return main(command)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]))
+    print([_command(command) for command in json.loads(sys.argv[1])])  # noqa: T201 - for `mekiki`

@@ -1,13 +1,18 @@
 """The service under a real systemd: ``python -m tests.service_container``, as root, with systemd-nspawn.
 
 A Debian that debootstrap makes boots in a container; `deploy/install.sh` installs there what is in this
-checkout, and then the service is started, hung, killed, given a bad config, upgraded, given a version that
-does not come up, and rolled back. Takes some minutes and 1.5 GB; not a part of `make test`.
+checkout, and then the service is started, hung, killed, given a bad config, a baseline and a learned version,
+upgraded to a release that adds to everything that is stored, rolled back, and given versions that do not come
+up or whose data the older one cannot use. Takes some minutes and 1.5 GB; not a part of `make test`.
+
+`--from COMMIT` upgrades from the release of that commit to this checkout and returns; `--only WORDS` takes
+the steps whose names hold one of the words.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -18,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests import releases
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = "systemd,systemd-sysv,dbus,udev,python3,python3-venv,ca-certificates"
@@ -60,7 +67,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--base", type=Path, default=Path("/var/tmp/mekiki-debian"), help="made if absent")
     parser.add_argument("--bind", nargs="*", default=[], help="folders that pip needs there, read-only")
+    parser.add_argument("--from", dest="commit", help="upgrade from the release of this commit, and return")
+    parser.add_argument("--only", nargs="*", default=[""], help="steps whose names hold one of these words")
     arguments = parser.parse_args()
+    steps: list[Step] = list(STEPS)
+    if arguments.commit:
+        steps = [
+            lambda machine: _installs_a_commit(machine, arguments.commit),
+            _learns,
+            _upgrades_to_this_checkout_and_goes_back,
+        ]
+        steps[0].__name__ = f"_installs_{arguments.commit}"
+    steps = [step for step in steps if any(word in step.__name__ for word in arguments.only)]
     if not (arguments.base / "bin").exists():
         command = [
             "debootstrap",
@@ -71,7 +89,7 @@ def main() -> None:
         ]
         subprocess.run(command, check=True)
     with _booted(arguments.base, arguments.bind) as machine:
-        for step in STEPS:
+        for step in steps:
             began = time.monotonic()
             said = step(machine)
             seconds = time.monotonic() - began
@@ -164,16 +182,74 @@ def _a_bad_config_is_not_tried_again(machine: Machine) -> str:
     return said
 
 
-def _upgrades_and_goes_back(machine: Machine) -> str:
-    first = machine.must("readlink /opt/mekiki/current")
-    _release(machine, "1.1.0")
+def _installs_a_commit(machine: Machine, commit: str) -> str:
+    checkout = machine.folder / "root" / "checkout"
+    shutil.rmtree(checkout, ignore_errors=True)
+    assert releases.archived(checkout, commit) is not None, f"there is no commit {commit} here"
     machine.must("/root/checkout/deploy/install.sh")
-    assert machine.must("readlink /opt/mekiki/current").startswith("1.1.0-")
     _more_verdicts(machine)
-    machine.must("/root/checkout/deploy/install.sh --rollback")
-    assert machine.must("readlink /opt/mekiki/current") == first
+    return machine.must("readlink /opt/mekiki/current")
+
+
+def _learns(machine: Machine) -> str:
+    """Give the station a baseline and a version that answers, as hours of a line would."""
+    machine.must("sed -i 's/mode: adaptive /mode: frozen /' /etc/mekiki/config.yaml")
+    return f"version {_at_site(machine, 'commission', 'promote')[0]} answers"
+
+
+def _upgrades_and_goes_back(machine: Machine) -> str:
+    return _there_and_back(machine, lambda: _release(machine, "1.1.0", releases.additive))
+
+
+def _upgrades_to_this_checkout_and_goes_back(machine: Machine) -> str:
+    return _there_and_back(machine, lambda: _release(machine, "1.1.0"))
+
+
+def _there_and_back(machine: Machine, newer: Callable[[], object]) -> str:
+    """Upgrade, learn, return and go forth again: numbers, versions, baseline and config stay."""
+    first, before = machine.must("readlink /opt/mekiki/current"), _answers(machine)
+    config = machine.must("sha256sum /etc/mekiki/config.yaml")
+    newer()
+    machine.must("/root/checkout/deploy/install.sh")
+    second = machine.must("readlink /opt/mekiki/current")
+    assert second.startswith("1.1.0-")
     _more_verdicts(machine)
-    return "both inspect"
+    assert _answers(machine) == before
+    learned = _at_site(machine, "rewrite", "promote")
+    assert learned[0] == before[0] + 1
+    assert learned[3] == before[3]
+    _require_whole(machine)
+    for version in (first, second, first):
+        machine.must("/root/checkout/deploy/install.sh --rollback")
+        assert machine.must("readlink /opt/mekiki/current") == version
+        _more_verdicts(machine)
+        assert _answers(machine) == learned
+        _require_whole(machine)
+    assert machine.must("sha256sum /etc/mekiki/config.yaml") == config
+    return (
+        f"back, forth and back again: {_stored(machine)} results without a gap, version {learned[0]} answers"
+    )
+
+
+def _data_of_a_release_that_cannot_be_read_is_no_way_back(machine: Machine) -> str:
+    first = machine.must("readlink /opt/mekiki/current")
+    _release(machine, "1.3.0", releases.breaking)
+    machine.must("/root/checkout/deploy/install.sh")
+    newer = machine.must("readlink /opt/mekiki/current")
+    assert newer.startswith("1.3.0-")
+    _more_verdicts(machine)
+    before = _answers(machine)
+    done = machine.run("/root/checkout/deploy/install.sh --rollback")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert machine.must("readlink /opt/mekiki/current") == newer
+    assert machine.must("readlink /opt/mekiki/previous") == first
+    _more_verdicts(machine)
+    assert _answers(machine) == before
+    _require_whole(machine)
+    assert "mekiki.db: written by a newer version of the agent (release 1.3.0, schema 4)" in machine.must(
+        "journalctl -u mekiki -o cat"
+    )
+    return done.stderr.strip().splitlines()[-1]
 
 
 def _a_version_that_does_not_come_up_is_left(machine: Machine) -> str:
@@ -190,7 +266,8 @@ def _a_version_that_does_not_come_up_is_left(machine: Machine) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-STEPS: tuple[Callable[[Machine], str], ...] = (
+Step = Callable[[Machine], str]
+STEPS: tuple[Step, ...] = (
     _installs,
     _writes_only_its_data,
     _a_stop_is_orderly,
@@ -199,24 +276,72 @@ STEPS: tuple[Callable[[Machine], str], ...] = (
     _a_config_is_reloaded,
     _a_bad_config_starts_with_the_last_good_one,
     _a_bad_config_is_not_tried_again,
+    _learns,
     _upgrades_and_goes_back,
     _a_version_that_does_not_come_up_is_left,
+    _data_of_a_release_that_cannot_be_read_is_no_way_back,
 )
 
 
 def _more_verdicts(machine: Machine) -> None:
     """Wait until more is stored than now."""
-    code = "import sqlite3; print(sqlite3.connect('/var/lib/mekiki/mekiki.db').execute('SELECT max(seq) FROM verdict').fetchone()[0] or 0)"  # noqa: E501
-
-    def stored() -> int:
-        return int(machine.must(f'/opt/mekiki/current/bin/python -c "{code}"'))
-
-    before = stored()
-    _until(lambda: stored() > before)
+    before = _stored(machine)
+    _until(lambda: _stored(machine) > before)
 
 
-def _release(machine: Machine, version: str) -> None:
-    """Put a checkout of that version into the container."""
+def _stored(machine: Machine) -> int:
+    return int(_asked(machine, "SELECT IFNULL(MAX(seq), 0) FROM verdict"))
+
+
+def _asked(machine: Machine, query: str) -> str:
+    """Ask the database, while the agent writes."""
+    place = machine.folder / "root" / "ask.py"
+    place.write_text(
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect('file:/var/lib/mekiki/mekiki.db?mode=ro', uri=True, timeout=30)\n"
+        "print(db.execute(sys.argv[1]).fetchone()[0])\n"
+    )
+    return machine.must(f'/opt/mekiki/current/bin/python /root/ask.py "{query}"')
+
+
+def _answers(machine: Machine) -> tuple:
+    """Return what the newest result was decided with: version, its digest, operating point, baseline."""
+    payload = _asked(machine, "SELECT payload FROM verdict ORDER BY seq DESC LIMIT 1")
+    provenance = json.loads(payload)["provenance"]
+    return tuple(provenance[name] for name in ("adapter", "adapter_digest", "offset", "commissioning"))
+
+
+def _at_site(machine: Machine, *verbs: str) -> tuple:
+    """Do what takes a line hours, as the service's user, while the service is stopped."""
+    shutil.copy(ROOT / "tests" / "releases.py", machine.folder / "opt" / "releases.py")
+    machine.must("systemctl stop mekiki")
+    user = "setpriv --reuid mekiki --regid mekiki --clear-groups --no-new-privs"
+    python = "/opt/mekiki/current/bin/python /opt/releases.py"
+    commands = json.dumps([["line", "/etc/mekiki/config.yaml", *verbs]])
+    machine.must(f"cd /var/lib/mekiki && {user} {python} '{commands}'")
+    machine.must("systemctl start mekiki")
+    _more_verdicts(machine)
+    return _answers(machine)
+
+
+def _require_whole(machine: Machine) -> None:
+    """Let the version that runs look at everything that is stored."""
+    user = "setpriv --reuid mekiki --regid mekiki --clear-groups"
+    for command in ("store check", "adapter verify", "audit verify"):
+        machine.must(f"{user} /opt/mekiki/current/bin/mekiki {command} --config /etc/mekiki/config.yaml")
+    count, last = _asked(machine, "SELECT COUNT(*) || ' ' || MAX(seq) FROM verdict").split()
+    assert count == last, f"{count} results, the last is number {last}"
+    assert machine.run("ls /var/lib/mekiki/mekiki.db.damaged-*").returncode != 0
+
+
+def _release(
+    machine: Machine, version: str, change: Callable[[Path], object] = lambda checkout: None
+) -> None:
+    """Put a checkout of that version into the container.
+
+    Args:
+        change: makes another release of it.
+    """
     checkout = machine.folder / "root" / "checkout"
     shutil.rmtree(checkout, ignore_errors=True)
     for name in KEPT:
@@ -228,6 +353,7 @@ def _release(machine: Machine, version: str) -> None:
     module.write_text(
         re.sub('^__version__ = ".*"', f'__version__ = "{version}"', module.read_text(), flags=re.M)
     )
+    change(checkout)
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -130,14 +130,34 @@ def test_install_upgrade_and_roll_back(tmp_path: Path) -> None:
     assert site.install("--rollback").returncode == 1
     first = site.current()
     site.release("1.1.0")
+    shipped = site.checkout / "deploy" / "mekiki.service"
+    shipped.write_text(shipped.read_text().replace("WatchdogSec=30", "WatchdogSec=31"))
     found = site.install()
     assert found.returncode == 0, found.stderr
     second = site.current()
     assert second.startswith("1.1.0-")
     assert "id: press-7" in config.read_text()
+    unit = etc / "systemd/system/mekiki.service"
+    assert "WatchdogSec=31" in unit.read_text()
+
+    # What the first one does not know stops the return before it begins, and what it ran with is there.
+    left_with = config.read_text()
+    config.write_text(left_with.replace("stations:", "statoins:"))
+    found = site.install("--rollback")
+    assert found.returncode == 78
+    assert "statoins" in found.stderr
+    kept = site.opt / first / "kept"
+    assert f"sudo cp {kept}/config.yaml {config}" in found.stderr
+    assert (site.current(), kept.stat().st_mode & 0o777) == (second, 0o700)
+    assert "WatchdogSec=31" in unit.read_text()
+    shutil.copy(kept / "config.yaml", config)
+    assert config.read_text() == left_with
+
     assert site.install("--rollback").returncode == 0
     assert site.current() == first
     assert str((site.opt / "previous").readlink()) == second
+    assert "WatchdogSec=30" in unit.read_text()
+    assert (etc / "systemd/system/mekiki.service.d/10-without-torch.conf").is_file()
 
     config.write_text(config.read_text().replace("stations:", "statoins:"))
     site.release("1.2.0")

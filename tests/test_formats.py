@@ -8,14 +8,17 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import releases
 import safetensors
 import safetensors.numpy
 import yaml
 from kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
+from learning_site import engine, site
 from line_site import commissioned, frames
 from test_recording import noise, recorder
 from test_store import a_store, a_verdict
@@ -30,12 +33,18 @@ from adapters.version import read_version, save_version
 from agent import __version__, overrides
 from agent.audit import Audit, verify
 from agent.bdseq import BirthNumbers
+from agent.board import Board
+from agent.commissioned import Uncommissioned, open_station
 from agent.configfile import load
 from agent.database import NAME, open_database, open_to_read
+from agent.discovery import Discovery
 from agent.errors import ConfigError, StoreError
+from agent.known_time import Reading
 from agent.last_exit import RunRecord
+from agent.recipes import shipped
 from agent.schema import STEPS, Step, lift, require_usable
 from agent.store_check import check
+from agent.time_book import TimeBook
 from camera.recording import Recording, RecordingError
 from camera.source import stamp
 
@@ -180,6 +189,23 @@ def test_active_json_in_a_newer_format_is_not_written_over(tmp_path: Path) -> No
             AdapterStore(tmp_path, an_adapter(), WEIGHTS, reading=reading)
 
     assert (tmp_path / "active.json").read_bytes() == before
+
+
+def test_a_station_inspects_on_where_a_newer_release_has_written_what_answers(tmp_path: Path) -> None:
+    """With the model as it was trained, at the commissioned operating point; nothing there is changed."""
+    loaded = site(tmp_path, commissioned=False)
+    releases.at_line(tmp_path / "config.yaml", "commission", "promote")
+    folder = tmp_path / "data" / "stations" / "line"
+    rewrite_pointer(folder / "adapters", format="mekiki.active.v2", release="9.2.0")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    found = open_station(loaded, "line", shipped("line"), engine())
+
+    assert isinstance(found, Uncommissioned)
+    assert (found.unusable, found.answering.number, found.answering.offset) == (True, 0, 1.25)
+    assert "active.json" in found.why
+    assert "(release 9.2.0): install that version again" in found.why
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def rewrite_pointer(folder: Path, **fields: Any) -> None:
@@ -348,6 +374,33 @@ def test_small_memories_take_what_a_newer_release_has_added(
     assert BirthNumbers(tmp_path, "group/node").next() == first + 1
     assert json.loads((tmp_path / "sparkplug.json").read_text())["host"] == "scada"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_what_home_assistant_was_told_stays_with_what_a_newer_release_remembers(tmp_path: Path) -> None:
+    path = a_config(tmp_path)
+    path.write_text(f"{path.read_text()}homeassistant: {{enabled: true}}\n")
+    loaded = load(path)
+    Discovery(tmp_path, Board(lambda station: station), "model").show(loaded.config)
+    told = json.loads((tmp_path / "homeassistant.json").read_text())
+    (tmp_path / "homeassistant.json").write_text(json.dumps({**told, "components": {}, "icons": ["lamp"]}))
+
+    Discovery(tmp_path, Board(lambda station: station), "model").show(loaded.config)
+
+    assert json.loads((tmp_path / "homeassistant.json").read_text()) == {**told, "icons": ["lamp"]}
+
+
+def test_a_clock_is_known_whatever_a_newer_release_has_added(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    clocks = Reading(now, 100.0, synchronised=True)
+    TimeBook(tmp_path, {"top": 5}, now, lambda: clocks).write()
+    add_to(tmp_path / "clock.json", by="ptp", doubts=[["top", 1, 3, "2026-10-01T00:00:00.000Z", "lamp"]])
+
+    (doubt,) = TimeBook(tmp_path, {"top": 5}, now, lambda: clocks).doubts("top")
+
+    assert (doubt.first, doubt.last) == (1, 3)
+    assert caplog.text == ""
 
 
 def add_to(file: Path, **fields: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import releases
 import yaml
-from releases import at_site, mekiki, mekiki_well, results
+from releases import mekiki, results
 
 FRAMES = 8
 
@@ -21,11 +21,12 @@ def site(tmp_path: Path) -> Path:
     """Return a folder with the config of a station that nobody has commissioned yet."""
     folder = tmp_path / "site"
     folder.mkdir()
-    station = {"recipe": "line", "camera": {"kind": "simulated", "seed": 5}}
+    camera = {"kind": "simulated", "seed": 5}
+    station = {"recipe": "line", "camera": camera, "adaptation": {"mode": "frozen"}}
     config = {
         "version": 1,
         "agent": {"id": "agent", "data_dir": "data"},
-        "model": {"threads": 1},
+        "model": {"engine": "onnx", "threads": 1},
         "mqtt": {"enabled": False},
         "stations": {"line": station},
         "storage": {"min_free_mb": 0},
@@ -34,57 +35,44 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def inspect(release: Path, site: Path) -> list[dict]:
-    """Let a release inspect, and return what it has added."""
-    before = len(results(site)) if (site / "data" / "mekiki.db").exists() else 0
-    done = mekiki(release, site, "run", "--frames", str(FRAMES), "--strict")
-    assert done.returncode == 0, done.stderr
-    found = results(site)
-    assert len(found) == before + FRAMES, done.stderr
-    return found[before:]
+RUN = ["run", "--frames", str(FRAMES), "--strict"]
+LOOK = (["store", "check"], ["adapter", "verify"], ["audit", "verify"])
 
 
-def answers(found: list[dict]) -> set[tuple]:
-    """Return what the results of a run were decided with: there must be one such thing."""
+def inspect(release: Path, site: Path, *commands: list[str]) -> list[tuple]:
+    """Let a release run commands, inspect and look at what is stored; return what decided each result."""
     names = ("adapter", "adapter_digest", "offset", "commissioning", "recipe_digest")
-    return {tuple(result["provenance"].get(name) for name in names) for result in found}
-
-
-def require_whole(release: Path, site: Path) -> None:
-    """Let a release look at everything that is stored."""
-    mekiki_well(release, site, ["check"], ["store", "check"], ["adapter", "verify"], ["audit", "verify"])
-    assert [result["seq"] for result in results(site)] == list(range(1, len(results(site)) + 1))
+    codes, said = mekiki(release, site, *commands, RUN, *LOOK)
+    assert set(codes) == {0}, said
+    found = results(site)
+    assert [result["seq"] for result in found] == list(range(1, len(found) + 1))
     assert list((site / "data").glob("mekiki.db.damaged-*")) == []
+    return [tuple(result["provenance"].get(name) for name in names) for result in found]
+
+
+def line(*verbs: str) -> list[str]:
+    return ["line", "config.yaml", *verbs]
 
 
 def upgrade_and_return(old: Path, new: Path, site: Path) -> None:
-    """Inspect with the old one, the new one and the old one again, on one data folder."""
-    at_site(old, site, "commission")
-    at_site(old, site, "promote")
-    first = answers(inspect(old, site))
-    assert len(first) == 1
+    """Inspect with the old one, the new one, the old one and the new one again, on one data folder."""
+    found = inspect(old, site, line("commission", "promote"))
+    first = found[0]
+    assert first[0] == 1
+    assert found == [first] * FRAMES
 
-    assert answers(inspect(new, site)) == first
-    at_site(new, site, "rewrite")
-    at_site(new, site, "promote")
-    second = answers(inspect(new, site))
-    assert len(second) == 1
-    assert second != first
-    require_whole(new, site)
+    found = inspect(new, site, RUN, line("rewrite", "promote"))
+    second = found[-1]
+    assert second[0] == 2
+    assert second[3] == first[3]  # the baseline
+    assert found == [first] * 2 * FRAMES + [second] * FRAMES
 
-    back = inspect(old, site)
-    assert answers(back) == second
-    require_whole(old, site)
-    at_site(old, site, "promote")
-    third = answers(inspect(old, site))
-    assert third != second
-
-    assert answers(inspect(new, site)) == third
-    require_whole(new, site)
+    assert inspect(old, site) == [*found, *[second] * FRAMES]
+    assert inspect(new, site) == [*found, *[second] * 2 * FRAMES]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_an_older_release_goes_on_with_what_a_newer_one_has_added(tmp_path: Path, site: Path) -> None:
     """Results are numbered on, version and baseline answer, nothing that was added is lost."""
     old = releases.present(tmp_path / "9.0.0")
@@ -102,7 +90,7 @@ def test_an_older_release_goes_on_with_what_a_newer_one_has_added(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_one_can_return_to_release_0_1_0(tmp_path: Path, site: Path) -> None:
     """It knows nothing of all this, and does with what is in this checkout."""
     old = releases.archived(tmp_path / "0.1.0")
@@ -113,32 +101,26 @@ def test_one_can_return_to_release_0_1_0(tmp_path: Path, site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_data_that_an_older_release_cannot_use_is_refused_and_left_as_it_is(
     tmp_path: Path, site: Path
 ) -> None:
     """It says which file, who wrote it and what to do; the newer release then goes on with all of it."""
     old = releases.present(tmp_path / "9.0.0")
     new = releases.breaking(releases.present(tmp_path / "9.2.0", "9.2.0"))
-    at_site(new, site, "commission")
-    at_site(new, site, "promote")
-    first = answers(inspect(new, site))
+    found = inspect(new, site, line("commission", "promote"))
     before = contents(site / "data")
 
-    done = mekiki(old, site, "run", "--frames", str(FRAMES))
+    codes, said = mekiki(old, site, ["run", "--frames", "1"], ["store", "check"], ["adapter", "list"])
 
-    assert done.returncode not in (0, 78)  # the config is good
-    assert "mekiki.db: written by a newer version of the agent (release 9.2.0, schema 4)" in done.stderr
-    assert "install that version again" in done.stderr
-    assert "Traceback" not in done.stderr
-    done = mekiki(old, site, "store", "check")
-    assert "written by a newer version of the agent (release 9.2.0" in done.stderr
-    done = mekiki(old, site, "adapter", "list")
-    assert "active.json: format 'mekiki.active.v2'" in done.stderr
-    assert "(release 9.2.0): install that version again" in done.stderr
+    assert 0 not in codes
+    database = "mekiki.db: written by a newer version of the agent (release 9.2.0, schema 4)"
+    assert said.count(database) == 2
+    assert "active.json: format 'mekiki.active.v2', this version reads mekiki.active.v1" in said
+    assert "newer version of the agent (release 9.2.0): install that version again" in said
+    assert "Traceback" not in said
     assert contents(site / "data") == before
-    assert answers(inspect(new, site)) == first
-    require_whole(new, site)
+    assert inspect(new, site) == found * 2
 
 
 def contents(folder: Path) -> dict[str, str]:
