@@ -1,10 +1,11 @@
 """The time by which what is stored grows old: that of a clock which was known to be right.
 
-A line PC may boot without a battery in 1970 or in a past year, and be set right a minute later; its clock may
-leap into a far future and come back. Nothing may be deleted early by that. So beside the clock of the machine,
-which can be set, goes a line of time that was right once and runs on with the seconds that really pass. The
-machine's clock is believed while it agrees with that line; where it does not, once NTP or PTP keeps it, or once
-it has gone on for a day. Until then the earlier of both counts, and the times of new results are in doubt.
+A line PC may boot without a battery in 1970 or in a past year, and be set right a minute later; its clock
+may leap into a far future and come back. Nothing may be deleted early by that. So beside the clock of the
+machine, which can be set, goes a line of time that was right once and runs on with the seconds that really
+pass. The machine's clock is believed while it agrees with that line; where it does not, once NTP or PTP
+keeps it, or once it has gone on for a day. Until then the earlier of both counts, and the times of new
+results are in doubt.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 SLACK = timedelta(hours=1)
 """By which a clock may be set without a question: what is kept for days is kept an hour less at most."""
 _BELIEVED_S = 86_400.0
-_MOST_S = 60.0
+_MOST_S = 3_600.0
 """That count between two looks: while the agent was away nobody looked at the clock."""
 
 _TIMESYNCD = Path("/run/systemd/timesync/synchronized")

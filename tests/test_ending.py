@@ -1,0 +1,146 @@
+"""The end of a run: nothing that was decided is lost without a word."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from evidence_site import ALL, a_frame
+from mqtt_peers import wait_until
+from test_daemon import write_config
+from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
+
+from agent import daemon as daemon_module
+from agent.cli import main
+from agent.commands import Answer, refused
+from agent.errands import Errands
+from agent.errors import EXIT_OK, EXIT_UNEXPECTED
+from agent.evidence import Evidence
+from agent.inspector import Inspector
+from agent.last_exit import RunRecord
+
+LINE = {"line": {"camera": {"kind": "simulated"}}}
+
+
+def test_results_that_a_locked_database_does_not_take_are_counted_and_told(
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not `0 lost`, not exit code 0, and the next start hears of it."""
+    path = write_config(tmp_path, tiny_bundle, LINE)
+    assert main(["run", "-c", str(path), "--frames", "5"]) == EXIT_OK
+    with closing(sqlite3.connect(tmp_path / "data" / "mekiki.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert main(["run", "-c", str(path), "--frames", "40"]) == EXIT_UNEXPECTED
+    said = capfd.readouterr().err
+    assert "40 frames inspected, 0 verdicts stored, 0 published, 0 wait for the broker, 40 lost" in said
+    assert "40 results were decided and are not stored, they are lost" in said
+    assert "database is locked" in said
+    last = RunRecord(tmp_path / "data").begin()
+    assert last is not None
+    assert not last.orderly
+    assert "40 results were decided and are not stored" in last.reason
+    trail = [json.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_text().splitlines()]
+    assert "40 results" in trail[-1]["why"]
+
+
+def test_a_database_that_is_free_again_in_time_takes_everything(tmp_path: Path) -> None:
+    """It is tried for as long as there is time, also beyond the time for delivery."""
+    store = a_store(tmp_path)
+    publisher = a_publisher(store, None)
+    thread = threading.Thread(target=publisher.run)
+    other = sqlite3.connect(tmp_path / "mekiki.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        thread.start()
+        publisher.put([a_verdict() for _ in range(7)])
+        wait_until(lambda: publisher.stats().store_problem is not None, 60)
+        publisher.stop(60.0, availability("stopped"))
+        other.execute("ROLLBACK")
+        thread.join(60)
+        assert not thread.is_alive()
+        assert publisher.stats().stored == 7
+        assert publisher.unsaved().results == publisher.stats().lost == 0
+    finally:
+        other.close()
+        close_stores()
+
+
+def test_pictures_of_lost_results_are_counted_with_them(tmp_path: Path) -> None:
+    """Written or not; those of stored results are recorded at the next start."""
+    store = a_store(tmp_path)
+    publisher = a_publisher(store, None)
+    evidence = Evidence(store.files, ALL)
+    publisher._evidence = evidence
+    writer, thread = threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)
+    with closing(sqlite3.connect(tmp_path / "mekiki.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread.start()
+        parts = [a_verdict() for _ in range(3)]
+        publisher.put(parts)
+        for part in parts:
+            evidence.offer(a_frame(part), part)
+        assert evidence.unwritten == 3
+        writer.start()
+        wait_until(lambda: evidence.unwritten == 0, 60)
+        assert (publisher.unsaved().results, publisher.unsaved().pictures) == (3, 3)
+        evidence.end()
+        publisher.stop(0.1, availability("stopped"))
+        thread.join(60)
+        writer.join(60)
+        found = publisher.unsaved()
+    assert (found.results, found.pictures, publisher.stats().lost) == (3, 3, 3)
+    assert "database is locked" in str(found.problem)
+
+
+def test_a_thread_that_is_left_behind_is_no_orderly_end(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An inspector that hangs in its model: what it has in hand gets no result."""
+    freed, hung = threading.Event(), threading.Event()
+
+    def hang(self: Inspector, frames: object) -> object:
+        hung.set()
+        freed.wait(60)
+        return judge(self, frames)  # type: ignore[arg-type]
+
+    judge = Inspector.judge
+    monkeypatch.setattr(Inspector, "judge", hang)
+    monkeypatch.setattr(daemon_module, "_INSPECTOR_S", 0.1)
+    path = write_config(tmp_path, tiny_bundle, LINE)
+    started: list[daemon_module.Daemon] = []
+    watch = daemon_module.Daemon._watch
+
+    def stop_soon(self: daemon_module.Daemon, parts: object) -> None:
+        started.append(self)
+        threading.Thread(target=lambda: (hung.wait(60), self.stop())).start()
+        watch(self, parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon_module.Daemon, "_watch", stop_soon)
+    try:
+        assert main(["run", "-c", str(path)]) == EXIT_UNEXPECTED
+    finally:
+        freed.set()
+    assert "left behind: inspector" in capfd.readouterr().err
+
+
+def test_what_others_ask_for_keeps_nobody_waiting() -> None:
+    """The rest comes with the next turn; at the end it is refused."""
+    errands: Errands[Answer] = Errands(refused("later"), lambda: None)
+    done: list[int] = []
+
+    def act(number: int) -> Answer:
+        done.append(number)
+        time.sleep(0.01)
+        return Answer("done")
+
+    futures = [errands.leave(lambda number=number: act(number)) for number in range(5)]  # type: ignore[misc]
+    errands.run(limit_s=0.005)
+    assert done == [0]
+    errands.close(limit_s=0.005)
+    assert done == [0, 1]
+    assert [future.result(0).status for future in futures] == ["done"] * 2 + ["refused"] * 3
