@@ -105,6 +105,7 @@ class Daemon:
         self._threads: list[threading.Thread] = []
         self._reloader: Reloader | None = None
         self._unsaved: list[str] = []
+        self._heaps = Heaps()
 
     @property
     def started(self) -> bool:
@@ -137,7 +138,6 @@ class Daemon:
         Raises:
             ConfigError, StoreError, AdapterError: the agent cannot start; nothing was started.
         """
-        self._heaps = Heaps()
         data = Path(self._loaded.config.agent.data_dir)
         now, kept = overrides.applied(self._loaded, overrides.read(data))
         config = now.config
@@ -214,6 +214,7 @@ class Daemon:
         notify(READY)
         parts.reloader.keep_last_good()
         self._start("config-watch", parts.watch.run, SERVING)
+        self._heaps.settle()
         try:
             self._watch(parts)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from agent import payloads
+from agent.answered import Answered
 from agent.board import Board
 from agent.commands import Answer, Command, Refusal, Reply, one_line, read, refused
 from agent.inbox import Inbox
@@ -25,8 +25,6 @@ from agent.payloads import JSON
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 1000
-"""Commands whose answers are kept, so that one that comes twice is obeyed once."""
 ANSWER_EXPIRY_S = 60
 """An answer is of no use to a client who comes back later than this."""
 _REFUSALS_A_TURN = 64
@@ -87,7 +85,7 @@ class Dispatcher:
         self._record = record
         self._inbox = Inbox()
         self._pace = Pace(self._settings.per_s)
-        self._answers: OrderedDict[str, Answer | None] = OrderedDict()
+        self._answers = Answered()
         self._waiting: list[tuple[Future[Answer], Command, float]] = []
         self._told_at = float("-inf")
         self._told_retained = False
@@ -204,12 +202,8 @@ class Dispatcher:
             self._again(command.station, command.verb.removeprefix("set/"))
 
     def _keep(self, command: Command, answer: Answer | None) -> None:
-        key = _key(command)
-        if key is None:
-            return
-        self._answers[key] = answer
-        while len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
+        if (key := _key(command)) is not None:
+            self._answers.keep(key, answer)
 
     def _refuse(self, refusal: Refusal) -> None:
         self.stats.refused += 1

@@ -53,6 +53,7 @@ def main() -> None:
         log.error("learners: %s", error)
         link.send(Ends(str(error)))
         sys.exit(EXIT_UNEXPECTED)
+    heaps.settle()
     threads = [_start(learning) for learning in learners.values()]
     try:
         while (message := link.receive()) is not None:

@@ -8,6 +8,7 @@ is a process that grows by tens of MB an hour under faults, although nothing is 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from typing import Final
@@ -15,26 +16,37 @@ from typing import Final
 _M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
 """One for the main thread, one for all others: most of them hold Python's lock when they allocate anyway."""
-_TRIM_EVERY_S: Final = 60.0
+_EVERY_S: Final = 60.0
 
 
 class Heaps:
-    """The heaps of this process; used by one thread, its main one, and made before there are others.
+    """The heaps of this process and what Python's collector does with them; made before there are threads.
 
-    Does nothing where the C library is not glibc.
+    Used by one thread. With another C library than glibc only the collector is left.
     """
 
     def __init__(self) -> None:
         self._glibc = _glibc()
-        self._trim_at = 0.0
+        self._turn_at = 0.0
         if self._glibc is not None:
             self._glibc.mallopt(_M_ARENA_MAX, _ARENAS)
 
+    def settle(self) -> None:
+        """Take all there is for what stays: the collector looks at it no more, and is quick from now on.
+
+        Otherwise what is left behind in circles waits until it is a quarter of everything.
+        """
+        gc.collect()
+        gc.freeze()
+
     def turn(self) -> None:
-        """Return what is free in them to the system, once a minute: milliseconds, without Python's lock."""
+        """Free what is left in circles and return what is free to the system, once a minute: milliseconds."""
         now = time.monotonic()
-        if self._glibc is not None and now >= self._trim_at:
-            self._trim_at = now + _TRIM_EVERY_S
+        if now < self._turn_at:
+            return
+        self._turn_at = now + _EVERY_S
+        gc.collect()
+        if self._glibc is not None:
             self._glibc.malloc_trim(ctypes.c_size_t(0))
 
 

@@ -176,7 +176,7 @@ class Link:
         """
         reason = _WITH_WILL if with_will and self.protocol == 5 else None
         self._client.disconnect(reason)
-        closer = threading.Thread(target=self._client.loop_stop, name="mqtt-close", daemon=True)
+        closer = threading.Thread(target=_let_go, args=(self._client,), name="mqtt-close", daemon=True)
         closer.start()
         closer.join(wait_s)
 
@@ -320,6 +320,17 @@ def _client(
     if tls is not None:
         client.tls_set_context(tls)
     return client
+
+
+def _let_go(client: paho.Client) -> None:
+    """Wait for paho's thread, and untie the client from its connection.
+
+    They hold each other, and paho closes its pair of sockets when the client is freed: what waited for the
+    garbage collector was hundreds of files and all that was on its way, one night without a broker.
+    """
+    client.loop_stop()
+    client.on_connect = client.on_connect_fail = client.on_disconnect = None
+    client.on_publish = client.on_subscribe = client.on_message = None
 
 
 def _properties(message: Message) -> Properties:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import SCHEMAS
 
+from agent.answered import MAX_ANSWERS, Answered
 from agent.board import Board
 from agent.commands import BODIES, Answer, Command, Refusal, matches, may_answer, read
-from agent.dispatcher import REMEMBERED, Dispatcher
+from agent.dispatcher import Dispatcher
 from agent.inbox import CAPACITY, REFUSALS, Inbox
 from agent.message import Inbound, Message
 from agent.mqtt_settings import CommandSettings, MqttSettings
@@ -227,12 +228,27 @@ def test_a_command_that_comes_again_is_known_however_it_is_written() -> None:
 
 def test_answers_are_remembered_for_a_thousand_transactions() -> None:
     site = Site()
-    for number in range(REMEMBERED + 1):
+    for number in range(MAX_ANSWERS + 1):
         site.dispatcher._pace = Pace(1e9)
         site.hear(heard("cmd/request/ping", {"transaction": str(number)}))
-    assert len(site.dispatcher._answers) == REMEMBERED
+    assert len(site.dispatcher._answers) == MAX_ANSWERS
     site.hear(heard("cmd/request/ping", {"transaction": "0"}))
-    assert len(site.obeyed) == REMEMBERED + 2
+    assert len(site.obeyed) == MAX_ANSWERS + 2
+
+
+def test_answers_that_are_remembered_do_not_fill_the_memory() -> None:
+    """A thousand times the numbers of fifty stations would be hundreds of megabytes."""
+    answered, large = Answered(max_answers=1000, max_bytes=100_000), Answer("done", data={"a": "x" * 10_000})
+    for number in range(50):
+        answered.keep(str(number), None)
+        answered.keep(str(number), large)
+    assert [number for number in range(50) if str(number) in answered] == list(range(41, 50))
+    answered.keep("one", Answer("done", data={"a": "x" * 1_000_000}))
+    assert "one" in answered
+    assert len(answered) == 1
+    answered.keep("two", Answer("done"))
+    assert len(answered) == 1
+    assert answered["two"] == Answer("done")
 
 
 def test_retained_commands_are_ignored_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from agent.memory import Heaps
 
 PROGRAM = """
 import ctypes, json, re, sys, threading
@@ -64,3 +68,21 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     assert ours["kept_mb"] < 8
     assert plain["heaps"] > 2
     assert plain["kept_mb"] > 40
+
+
+def test_what_is_left_behind_in_circles_is_freed_though_most_of_the_memory_is_in_use() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    heaps = Heaps()
+    gc.disable()
+    try:
+        heaps.settle()
+        assert gc.get_freeze_count() > 10_000
+        gone = weakref.ref(Circle())
+        heaps.turn()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+        gc.enable()

@@ -11,7 +11,7 @@ import psutil
 
 LIMITS_PER_H = {"rss_mb": 1.0, "private_mb": 1.0, "threads": 1.0, "files": 1.0, "learner_mb": 1.0}
 """What may come to stay within an hour."""
-LONG_MINUTES = 40
+LONG_MINUTES = 35
 """From here on the slope itself has to be below its limit; of less time, only what is certain counts."""
 _FEWEST_MINUTES = 6
 _GROWN_UP_S = 180.0

@@ -4,7 +4,7 @@ Writes ``benchmarks/results/soak.md``. At the end each result that was stored mu
 where a broker forgot it, under one number and one event id, nothing may have been given up, and neither the
 agent nor the process of its learners may have grown. Exit code 1 where that does not hold.
 
-The time is divided: 45 % with every fault but the agent's death, 45 % without the learners' death either, so
+The time is divided: 40 % with every fault but the agent's death, 50 % without the learners' death either, so
 that their process too grows old enough to be judged, 10 % with all. With ``--only`` one kind of fault is
 repeated, which shows what it leaves behind, and nothing is killed besides.
 """
@@ -127,9 +127,9 @@ def main() -> int:
         else:
             # Nothing can be said about the growth of what does not live for long.
             surviving = [name for name in names if name != "agent_killed"]
-            soak.run(0.45 * arguments.minutes, surviving)
+            soak.run(0.4 * arguments.minutes, surviving)
             half = time.monotonic()
-            soak.run(0.45 * arguments.minutes, [name for name in surviving if name != "learner_killed"])
+            soak.run(0.5 * arguments.minutes, [name for name in surviving if name != "learner_killed"])
             soak.judged += [((began + half) / 2, half), (half, time.monotonic())]
             soak.run(0.1 * arguments.minutes, names)
         for _ in range(arguments.kills):

@@ -1,0 +1,68 @@
+"""A connection that is over leaves nothing behind, however many there were."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+from mqtt_peers import free_port, mosquitto, wait_until
+
+from agent.message import Inlet, Message
+from agent.mqtt import Link, LinkState
+from agent.mqtt_settings import MqttSettings
+
+
+def _settings(port: int) -> MqttSettings:
+    return MqttSettings.model_validate({"host": "127.0.0.1", "port": port, "connect_timeout_s": 5.0})
+
+
+def _link(port: int, number: int) -> Link:
+    inlet = Inlet(("a/#",), lambda inbound: None, 10_000)
+    will = Message("a/will", b"gone", 1, True)
+    return Link(_settings(port), f"link-{number}", 5, will, lambda: None, None, inlet)
+
+
+def _held() -> tuple[int, int]:
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+
+@pytest.mark.broker
+def test_a_connection_that_is_over_is_freed_at_once(tmp_path: Path) -> None:
+    """Its sockets, its thread and all that was on its way, without waiting for the garbage collector."""
+    with mosquitto(tmp_path) as broker:
+        before, gone = _held(), []
+        gc.disable()
+        try:
+            for number in range(5):
+                link = _link(broker.port, number)
+                link.open()
+                wait_until(lambda link=link: link.check() is LinkState.UP)
+                link.publish(Message("b", bytes(100_000), 1, False))
+                gone += [weakref.ref(link), weakref.ref(link._client)]
+                link.close()
+                del link
+            wait_until(lambda: not any(one() for one in gone))
+            wait_until(lambda: _held() == before)
+        finally:
+            gc.enable()
+
+
+def test_a_connection_that_never_was_is_freed_at_once() -> None:
+    """A broker that is away for a night is tried thousands of times."""
+    port, before, gone = free_port(), _held(), []
+    gc.disable()
+    try:
+        for number in range(5):
+            link = _link(port, number)
+            link.open()
+            wait_until(lambda link=link: link.check() is LinkState.DOWN)
+            gone += [weakref.ref(link), weakref.ref(link._client)]
+            link.close()
+            del link
+        wait_until(lambda: not any(one() for one in gone))
+        wait_until(lambda: _held() == before)
+    finally:
+        gc.enable()
