@@ -53,8 +53,11 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     Every answer is that of the function which the agent itself asks at its start, about the same config: what
     was set over the file counts.
     """
-    data = Path(loaded.config.agent.data_dir)
-    now, _ = overrides.applied(loaded, overrides.read(data))
+    data, now = Path(loaded.config.agent.data_dir), loaded
+    try:
+        now, _ = overrides.applied(loaded, overrides.read(data))
+    except StoreError as error:
+        yield Finding(False, "settings", str(error))
     config, runs = now.config, in_use(data)
     yield _runtime(config)
     engine = None
@@ -151,8 +154,9 @@ def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Find
     try:
         found = open_station(loaded, name, recipe, engine, reading=True)
         predictors(engine, recipe, found)
-    except AgentError as error:
-        yield from (Finding(False, subject, line) for line in error.problems)
+    except (AgentError, AdapterError) as error:
+        lines = error.problems if isinstance(error, AgentError) else (str(error),)
+        yield from (Finding(False, subject, line) for line in lines)
         return
     if isinstance(found, Uncommissioned):
         wrong = of_learner(LearnerStats(name, unusable=found.why if found.unusable else None))
@@ -234,13 +238,12 @@ def _disk(config: Config) -> Finding:
     # Only looked at: a folder made by whoever runs the doctor would not belong to the service's user.
     if (problem := unwritable(folder)) is not None:
         return Finding(False, "disk", problem)
-    free_mb = disk_free(nearest(folder) / "mekiki.db") // 1_000_000
-    floor_mb = config.storage.min_free_mb
+    store, floor_mb = folder / "mekiki.db", config.storage.min_free_mb
+    try:
+        free_mb = disk_free(nearest(folder) / store.name) // 1_000_000
+        waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
+    except (StoreError, OSError) as error:  # names the file
+        return Finding(False, "disk", str(error))
     if free_mb < floor_mb:
         return Finding(False, "disk", f"{folder}: {free_mb} MB free, storage.min_free_mb asks for {floor_mb}")
-    store = folder / "mekiki.db"
-    try:
-        waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
-    except StoreError as error:  # names the file
-        return Finding(False, "disk", str(error))
     return Finding(True, "disk", f"{folder}: {free_mb} MB free{waiting}")

@@ -170,7 +170,8 @@ class Reloader:
         if not self._refused:
             return []
         more = f", and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
-        again = "" if self._unusable is None else "; the next start tries it again"
+        model = self._unusable is not None and self._refused == self._why_unusable
+        again = "; the next start tries it again" if model else ""
         kept = f"the last good one is in force{again}"
         return [Condition("config_refused", "config", f"{self._refused[0]}{more}; {kept}")]
 

@@ -140,6 +140,15 @@ def test_a_port_for_the_metrics_that_is_taken_is_found_unless_the_agent_has_it(t
     assert findings(loaded)["metrics"].ok
 
 
+def test_words_that_do_not_fit_the_model_are_found_once_for_each_who_needs_them(tmp_path: Path) -> None:
+    """A sentence, no traceback; what needs no words is still asked."""
+    loaded = edited(site(tmp_path, commissioned=False), recipes={"line": mine(0.5, "long " * 200)})
+    found = findings(loaded)
+    assert "recipes.line.classes.ok.phrases" in found["model"].text
+    assert not found["learning line"].ok
+    assert found["disk"].ok
+
+
 def test_without_the_model_what_needs_it_is_not_claimed(tmp_path: Path) -> None:
     """Nothing is well that could not be asked."""
     loaded = edited(site(tmp_path), model={"precision": "int8"})

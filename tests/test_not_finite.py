@@ -244,13 +244,13 @@ DAMAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_bundle_that_is_not_finite_is_refused_by_name(
-    damage: Callable[[Path], dict[str, Any]], kind: Any, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [*((damage, "onnx") for damage in DAMAGES), ("scale inf", "openvino"), ("pictures", "openvino")],
+)
+def test_a_bundle_that_is_not_finite_is_refused_by_name(damage: str, kind: Any, tmp_path: Path) -> None:
     """Scale, preparation, weights of either tower, and what it expects of itself; hashes are right."""
-    bundle = altered(tmp_path, damage)
+    bundle = altered(tmp_path, DAMAGES[damage])
     with pytest.raises(ModelError) as caught:
         open_engine(ModelSettings(engine=kind, bundle=str(bundle), threads=1, device="cpu"))
     assert str(caught.value).startswith(str(bundle))
