@@ -101,18 +101,7 @@ def load(path: Path, excuse: Excuse = absent.nothing) -> Loaded:
 def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     """Check and resolve what stands, or stood, in the config file at `path`; see `load`."""
     folder = path.absolute().parent
-    try:
-        tree, problems = yamltree.parse(text)
-    except YamlError as error:
-        raise ConfigError([_line(path, error.problem)]) from None
-    if not isinstance(tree.value, dict):
-        what = f"should be a mapping of settings, is {kind_of(tree.value)}"
-        raise ConfigError([_line(path, Problem(tree.line, (), what))])
-    tree, migrated = migrations.up_to_date(tree)
-    problems += migrated
-    tree, found = _with_station_defaults(tree)
-    problems += found
-
+    tree, problems = _tree(text, path)
     gone: dict[yamltree.Path, tuple[Problem, bool]] = {}  # what is excused, and whether it has no value
 
     def resolved(node: Node, at: yamltree.Path) -> str:
@@ -151,6 +140,20 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     effective = _as_written(config.model_dump(mode="json"), tree, ())
     absences = tuple(Absent(at, _line(path, problem), valueless) for at, (problem, valueless) in gone.items())
     return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree, absences)
+
+
+def _tree(text: str, path: Path) -> tuple[Node, list[Problem]]:
+    """Return the settings as they are written, defaults of stations within, and what is wrong with them."""
+    try:
+        tree, problems = yamltree.parse(text)
+    except YamlError as error:
+        raise ConfigError([_line(path, error.problem)]) from None
+    if not isinstance(tree.value, dict):
+        what = f"should be a mapping of settings, is {kind_of(tree.value)}"
+        raise ConfigError([_line(path, Problem(tree.line, (), what))])
+    tree, migrated = migrations.up_to_date(tree)
+    tree, found = _with_station_defaults(tree)
+    return tree, [*problems, *migrated, *found]
 
 
 def print_config(loaded: Loaded) -> str:

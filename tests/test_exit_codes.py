@@ -149,7 +149,7 @@ def test_a_model_that_was_good_and_is_gone_is_tried_again(
 def test_a_disk_that_refuses_is_one_line_wherever_it_shows(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What no command expects of a file: named, with a remedy; what may be our own bug keeps its traceback."""
+    """What no command expects of a file is named, with a remedy; what may be a bug keeps its traceback."""
     errors = [
         PermissionError(13, "Permission denied", "/data/x"),
         OSError(5, "Input/output error", "/data/x"),
