@@ -270,9 +270,8 @@ class AdapterStore:
             return Pointer.load(path)
         except PointerDamaged as error:
             kept = path if reading else path.replace(path.with_name(f"{ACTIVE}.damaged"))
-            self.found += (
-                f"{error}; nothing says which version answered: the source does; it is kept as {kept}",
-            )
+            what = "nothing says which version answered: the source does"
+            self.found += (f"{error}; {what}; it is kept as {kept}",)
         except FileNotFoundError:
             if numbers := self.numbers():
                 self.found += (f"{path}: missing, {_listed(numbers)}: the source answers",)

@@ -42,7 +42,7 @@ class SmallEngine:
     """An `Engine`: a picture is four by four means of its grey, and a scratch is a bright row."""
 
     info = ModelInfo("small", WEIGHTS, 16, 20.0, 8, SPEC, "numpy")
-    source = Adapter({"shift": np.zeros(16, np.float32)})
+    source = Adapter({"shift": np.zeros(16, np.float32), "scale": np.ones(1, np.float32)})
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         return np.array([[LABELS.index(text)] for text in texts])
@@ -226,7 +226,7 @@ class Site:
             assert crashes == []
 
 
-def hand_over(one: Learning, parts: Sequence[Seen], *, rejected: bool = False) -> None:
-    """Show parts to a learner, as the inspector does; the frozen model rejects none of them."""
+def hand_over(one: Learning, parts: Sequence[Seen], *, missed: bool = False) -> None:
+    """Show parts to a learner, as the inspector does; `missed`: only the frozen model rejects them."""
     for part in parts:
-        one.handover.put(Witnessed(part, rejected, rejected_frozen=False))
+        one.handover.put(Witnessed(part, rejected=False, rejected_frozen=missed))

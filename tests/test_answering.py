@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kill_store import kill_before
-from small_line import WORDS, Site, clean, stream
+from small_line import WORDS, Site, SmallEngine, clean, stream
 
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
@@ -26,9 +26,14 @@ from agent.learner_memory import Memory
 from agent.requests import Request
 
 
+def moved(shift: float, number: int = 0) -> Adapter:
+    """Return an adapter of the small model."""
+    return Adapter({**SmallEngine.source.tensors, "shift": np.full(16, shift, np.float32)}, number)
+
+
 def a_version(shift: float, offset: float = 0.5) -> Version:
     return Version(
-        Adapter({"shift": np.full(16, shift, np.float32)}), 0, "learned", "2026-01-01T00:00:00.000Z",
+        moved(shift), 0, "learned", "2026-01-01T00:00:00.000Z",
         Window(1, 50, 50), offset, WORDS.digest, {}, {},
     )  # fmt: skip
 

@@ -22,6 +22,8 @@ from agent.learning import Learning
 from agent.requests import Kind, Request, ask
 
 PATIENCE_S = 150.0
+DIM = 100.0
+"""Light under which the pictures are none of the commissioned ones: at home the source would answer."""
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 def proposing(site: Site) -> Iterator[Learning]:
     """Run the learner, and hold it in the middle of a proposal."""
     with site.learning() as one:
-        hand_over(one, stream(80))
+        hand_over(one, stream(80, light=DIM))
         assert site.model.entered.wait(PATIENCE_S)
         yield one
 
@@ -108,9 +110,9 @@ def test_to_freeze_and_resume_does_not_bring_a_discarded_proposal_back(site: Sit
 def test_labels_prove_harm_while_a_proposal_is_computed_and_what_answers_is_left(site: Site) -> None:
     """Every label is on record as it comes, and the last one that it takes leaves the version."""
     with proposing(site) as one:
-        hand_over(one, stream(60, first=101, defects=0), rejected=True)
-        for number in range(101, 161):
-            one.label(Label("line", number, defect=False, actor="eve"))
+        hand_over(one, stream(15, first=81, light=DIM), missed=True)
+        for number in range(81, 96):
+            one.label(Label("line", number, defect=True, actor="eve"))
         wait_until(lambda: one.answering().number == 0, PATIENCE_S)
         wait_until(lambda: "discarded" in site.events(), PATIENCE_S)
         assert site.model.proposals == 0
@@ -123,17 +125,21 @@ def test_labels_prove_harm_while_a_proposal_is_computed_and_what_answers_is_left
 
 
 def test_what_was_proven_before_a_restart_counts(site: Site) -> None:
-    """Half of the labels before it, half behind it."""
-    with proposing(site) as one:
-        hand_over(one, stream(20, first=101, defects=0), rejected=True)
-        for number in range(101, 116):
-            one.label(Label("line", number, defect=False, actor="eve"))
-        wait_until(lambda: site.events().count("label") == 15, PATIENCE_S)
-        assert one.answering().number == 1
-        before = site.ledger  # opened anew below
-    assert before().test.labels == 15
-    harm, _ = before().test.evidence
-    assert harm > 1
+    """Six labels are no proof, and neither are the next six; together they are."""
+    for first in (81, 91):
+        site.model.entered.clear()
+        with site.learning() as one:
+            hand_over(one, stream(10, first=first, light=DIM), missed=True)
+            for number in range(first, first + 6):
+                one.label(Label("line", number, defect=True, actor="eve"))
+            wait_until(lambda: site.events().count("label") >= 6, PATIENCE_S)
+            if first == 81:
+                assert one.answering().number == 1
+            else:
+                wait_until(lambda one=one: one.answering().number == 0, PATIENCE_S)
+        if first == 81:
+            assert site.ledger().test.labels == 6
+    assert "learn->tripped" in site.events()
 
 
 def test_a_learner_that_ends_discards_what_it_computes_and_says_so(site: Site) -> None:

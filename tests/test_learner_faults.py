@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from line_site import FEW
 from mqtt_peers import wait_until
 from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
-from test_answering import a_version
+from test_answering import a_version, moved
 
 from adapters.adapter import Adapter
 from adapters.alike import most_alike
@@ -96,7 +96,7 @@ def test_a_learner_prints_no_warning_whatever_is_known(station: str, tmp_path: P
             learner = one._learner
             assert learner is not None
             trial = learner._shop.hold(learner._buffer.recent(60))
-            now = trial.assess(Adapter({"shift": np.full(16, 0.01, np.float32)}))
+            now = trial.assess(moved(0.01))
             judge(trial.evidence(trial.frozen, now, 0.1), Limits())
             assert one.stats() == LearnerStats("line")
 
@@ -124,7 +124,7 @@ def test_what_is_not_a_number_is_refused_and_is_no_reason_to_stop(monkeypatch: p
     monkeypatch.setattr(SmallEngine, "encode_image", broken)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        now = trial.assess(Adapter({"shift": np.full(16, 0.5, np.float32)}, 9))
+        now = trial.assess(moved(0.5, 9))
         assert judge(trial.evidence(trial.frozen, now, 0.1), Limits()).rule == "not_finite"
 
 
