@@ -152,7 +152,7 @@ def test_probabilities_are_a_softmax_of_cosines() -> None:
     npst.arrays(np.float32, (4, 8), elements=st.floats(-1, 1, width=32)),
 )
 def test_a_pictures_answer_does_not_depend_on_its_batch(features: np.ndarray, classes: np.ndarray) -> None:
-    """To the last bit, whatever it is made of; every row sums to one, but for features without a direction."""
+    """To the last bit, whatever it is made of; every row sums to one where a feature has a direction."""
     together = probabilities(features, classes, 50.0)
     sound = np.linalg.norm(features.astype(np.float64), axis=1) > LEAST_LENGTH
     np.testing.assert_allclose(together[sound].sum(axis=1), 1, atol=1e-6)
