@@ -82,6 +82,6 @@ class Eye:
                 f"model {info.name}, weights {info.weights[:19]}, adapter {adapter.number}: the features of a"
                 " picture are not finite numbers"
             )
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
         logits = self.engine.info.logit_scale * unit @ self._texts.features(self.prompts, adapter).T
         return View(unit, logits, log_odds(logits, self.fails))
