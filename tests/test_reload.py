@@ -425,14 +425,21 @@ def test_a_model_that_the_start_refused_stays_in_health_until_the_file_names_ano
             one.terminate()
 
 
-def test_a_folder_that_a_restart_could_not_have_is_refused(tmp_path: Path) -> None:
-    """Something that waits for a restart is looked at as far as it can be seen from here."""
+def test_a_package_that_a_restart_would_lack_is_told_at_the_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not the model's: the embedded broker; with the model's, both are told."""
     path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE})
-    (tmp_path / "file").write_text("")
     now = load(path)
-    edit(path, lambda config: config["agent"].update(data_dir=str(tmp_path / "file" / "data")))
-    with pytest.raises(ConfigError, match=r"agent\.data_dir: .* is no folder"):
+    edit(path, lambda config: config["mqtt"].update(enabled=True, embedded_broker=True))
+    require_startable(now, load(path))
+    monkeypatch.setattr("agent.broker.find_spec", lambda name: None)
+    edit(path, lambda config: config["model"].update(precision="int8"))
+    with pytest.raises(ConfigError, match="amqtt is not installed") as caught:
         require_startable(now, load(path))
+    assert ["build it with --int8" in line for line in caught.value.problems] == [True, False]
+    # What is in force already is no news.
+    require_startable(load(path), load(path))
 
 
 def test_another_file_is_not_fallen_back_to(tiny_bundle: Path, tmp_path: Path) -> None:
