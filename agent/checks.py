@@ -18,6 +18,7 @@ from agent.problems import shown
 from agent.recipes import shipped_names, unknown_recipe
 from agent.references import has_reference
 from agent.yamltree import Data, Node, Problem
+from camera.address import AddressError, check_source, shown_name
 from camera.settings import OpenCVCamera
 
 _Named = Literal["file", "folder", "new folder", "bundle"]
@@ -67,7 +68,7 @@ def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yamltree.Pat
         what = _missing(folder / value, named)
         if what:
             node = tree.get(path)
-            written = shown(node.value) if node else ""
+            written = _written(node, path)
             absolute = Path(value).is_absolute()
             hint = "name another" if absolute else f"relative paths start at {str(folder)!r}"
             yield path, Problem(*tree.place(path), f"{what} {written}: {hint}")
@@ -82,8 +83,25 @@ def _named_files(data: Data) -> Iterator[tuple[yamltree.Path, str, _Named]]:
         source = camera.get("source") if isinstance(camera, dict) else None
         if isinstance(camera, dict) and isinstance(source, str):
             written: dict[str, Any] = {"source": SecretStr(source), "backend": camera.get("backend", "auto")}
-            if OpenCVCamera.model_construct(**written).medium == "clip":
+            if OpenCVCamera.model_construct(**written).medium == "clip" and _is_name(source):
                 yield (*path, "source"), source, "file"
+
+
+def _is_name(source: str) -> bool:
+    """Whether a source may be a file; what is meant as an address has its problem already."""
+    try:
+        check_source(source)
+    except AddressError:
+        return False
+    return True
+
+
+def _written(node: Node | None, path: yamltree.Path) -> str:
+    if node is None:
+        return ""
+    # It may be an address without its beginning.
+    named = isinstance(node.value, str) and path[-1:] == ("source",)
+    return shown(shown_name(str(node.value)) if named else node.value)
 
 
 def _missing(path: Path, named: _Named) -> str | None:

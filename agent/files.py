@@ -111,7 +111,7 @@ def _read(path: Path) -> Iterator[tuple[str, Capture]]:
     name = file_id(path)
     try:
         if _is_clip(path):
-            clip = open_source(OpenCVCamera(source=SecretStr(str(path)), pace="full"))
+            clip = open_source(OpenCVCamera(source=SecretStr(str(path.absolute())), pace="full"))
             for number, capture in enumerate(clip.captures(Event())):
                 yield f"{name}#{number}", capture
         else:
