@@ -210,7 +210,8 @@ def test_nothing_of_the_agent_holds_a_live_setting_of_before(tiny_bundle: Path, 
     store = Store(tmp_path / "data", Retention.of(before.config.storage))
     parts = Parts(
         before, before, (), engine, store,
-        refused=(), last=None, frames=None, on_crash=lambda error: None, wake=lambda: None,
+        refused=(), unusable=None, last=None, proven=False, frames=None,
+        on_crash=lambda error: None, wake=lambda: None,
     )  # fmt: skip
     try:
         parts.stations.use(parts.prepared)

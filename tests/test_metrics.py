@@ -59,7 +59,8 @@ STATION: JSON = {
     "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0, "fault": None,
     "luma": 1.0, "sharpness": None, **Tally().shown("line"),
 }  # fmt: skip
-LARGE = NOW | {"stations": {f"station-{number}": STATION for number in range(2000)}}
+LARGE = NOW | {"stations": {"line": STATION | {"verdicts": {"long" * 2_000_000: {"pass": 1}}}}}
+"""More than the buffers of a connection take."""
 
 
 def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
@@ -256,7 +257,7 @@ def test_a_client_that_does_not_read_its_answer_keeps_nobody_out() -> None:
         try:
             for _ in range(3):
                 status, text = get(port)
-                assert (status, text.count("mekiki_camera_fps")) == (200, 2002)
+                assert (status, len(text) > 8_000_000) == (200, True)
         finally:
             for one in deaf:
                 one.close()
