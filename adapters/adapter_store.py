@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -102,10 +103,8 @@ class AdapterStore:
         """Return every version that can be read, ascending."""
         readable = []
         for number in self.numbers():
-            try:
+            with suppress(AdapterFileError, UnknownVersion):  # damaged, or pruned by the agent a moment ago
                 readable.append(self.load(number))
-            except (AdapterFileError, UnknownVersion):  # damaged, or pruned by the agent a moment ago
-                continue
         return readable
 
     def load(self, number: int) -> Version:
@@ -154,17 +153,12 @@ class AdapterStore:
 
     def answer(self, version: Version | None, at: str, learner: Mapping[str, Any] | None = None) -> None:
         """Let a version answer that was written or loaded here, or None, the source."""
-        blob = self._memory(learner)
         adapter = self._source if version is None else version.adapter
-        active = Active(version, adapter, at, blob)
-        self._save(self._pointer_to(active))
-        self._active = active
+        self._let(Active(version, adapter, at, self._memory(learner)))
 
     def remember(self, learner: Mapping[str, Any]) -> None:
         """Keep what the learner wants to know after a restart; what answers stays."""
-        active = replace(self._active, learner=MappingProxyType(strict(learner)))
-        self._save(self._pointer_to(active))
-        self._active = active
+        self._let(replace(self._active, learner=self._memory(learner)))
 
     def add(self, path: Path, recipe: str, *, any_recipe: bool = False) -> Version:
         """Import a version from a file of another station or machine. It does not answer before `activate`.
@@ -198,11 +192,11 @@ class AdapterStore:
     def pin(self, number: int, learner: Mapping[str, Any] | None = None) -> None:
         """Keep a version whatever its age; what the learner wants to know goes into the same write."""
         self.load(number)
-        self._pin({*self.pinned, number}, learner)
+        self._let(replace(self._active, learner=self._memory(learner)), {*self.pinned, number})
 
     def unpin(self, number: int, learner: Mapping[str, Any] | None = None) -> None:
         """Let a version go when its time comes."""
-        self._pin({*self.pinned} - {number}, learner)
+        self._let(replace(self._active, learner=self._memory(learner)), {*self.pinned} - {number})
 
     def prune(self) -> list[int]:
         """Remove all but the newest, the pinned and the active version; return the numbers that went."""
@@ -228,10 +222,9 @@ class AdapterStore:
             save_version(numbered, self._path(number), self._weights)
         return numbered
 
-    def _pin(self, numbers: set[int], learner: Mapping[str, Any] | None) -> None:
-        blob = self._memory(learner)
-        active = replace(self._active, learner=blob)
-        self._save(replace(self._pointer_to(active), pinned=tuple(sorted(numbers))))
+    def _let(self, active: Active, pinned: set[int] | None = None) -> None:
+        pointer = self._pointer_to(active)
+        self._save(pointer if pinned is None else replace(pointer, pinned=tuple(sorted(pinned))))
         self._active = active
 
     def _memory(self, learner: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -240,7 +240,7 @@ def duplicate_cosine(features: Floats, share: float = 0.01, seed: int = 0) -> fl
         seed: of the pairs that are looked at.
     """
     if len(features) < 2:
-        return BufferPolicy.duplicate
+        return BufferPolicy().duplicate
     rng = np.random.default_rng(seed)
     first = rng.integers(len(features), size=_PAIRS)
     second = (first + rng.integers(1, len(features), size=_PAIRS)) % len(features)

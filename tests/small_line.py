@@ -219,9 +219,9 @@ class Site:
         try:
             yield one
         finally:
-            self.model.ending.set()
             one.stop()
             thread.join(60)
+            self.model.ending.set()
             assert not thread.is_alive()
             assert crashes == []
 

@@ -121,7 +121,8 @@ def test_labels_prove_harm_while_a_proposal_is_computed_and_what_answers_is_left
     events = site.events()
     assert events.index("label") < events.index("reset") < events.index("learn->tripped")
     assert "promoted" not in events
-    assert "labels prove harm" in trail(site)[events.index("reset")]["why"]
+    (reset,) = [entry for entry in trail(site) if entry["event"] == "reset"]
+    assert "labels prove harm" in reset["why"]
 
 
 def test_what_was_proven_before_a_restart_counts(site: Site) -> None:

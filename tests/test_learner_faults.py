@@ -199,7 +199,9 @@ def test_health_names_the_error_its_place_and_what_goes_on() -> None:
     for _ in range(40):
         again = fault(ValueError("elsewhere"), again)
     assert again.pause_s == 900
-    (condition,) = conditions(PublisherStats(), (), [LearnerStats("line", failed=first.why)])
+    (condition,) = conditions(
+        PublisherStats(0, 0, 0, 0, 0, None, None), (), [LearnerStats("line", failed=first.why)]
+    )
     assert condition.code == "learning_failed"
     assert "ValueError at adapters/buffer.py" in condition.message
     assert "what answered last goes on" in condition.message
