@@ -14,7 +14,6 @@ from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState
 from agent.mqtt_settings import MqttSettings
 
-
 PATIENCE_S = 120.0
 """A busy machine takes its time for a handshake."""
 
