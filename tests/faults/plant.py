@@ -165,8 +165,8 @@ class Plant:
         return sum(map(len, missing.values()))
 
     def watch(self) -> None:
-        """Sample what the agent holds, every second until the end; a thread of its own."""
-        while not self._over.wait(1.0):
+        """Sample what the agent holds, every two seconds until the end; a thread of its own."""
+        while not self._over.wait(2.0):
             with contextlib.suppress(psutil.Error, OSError, AssertionError):
                 self.lives[-1].append(sample(self.pid, time.monotonic()))
 

@@ -81,7 +81,7 @@ class Soak:
     def by_minute(self) -> list[dict[str, float]]:
         """Return one sample for each minute."""
         samples = [each for life in self.one.lives for each in life]
-        return [asdict(each) for each in samples[::60]]
+        return [asdict(each) for each in samples[::30]]
 
     def _private_mb(self) -> float:
         life = self.one.lives[-1]
