@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ KEPT_REQUESTS = 50
 
 Record = Mapping[str, Any]
 """What `Audit.append` takes, by name."""
+_RECORD = ("at", "event", "actor", "why", "before", "after", "numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Memory:
 
     @classmethod
     def read(cls, blob: Mapping[str, Any]) -> Memory:
-        """Return what `blob` was made of; of an older release's what there is."""
+        """Return what `blob` was made of; of another release's what there is and what is known here."""
         stored = blob.get("count")
         count = FrameCount(base=int(blob.get("frame", 0))) if stored is None else _count(stored)
         requests = blob.get("requests") or [one for one in [blob.get("request")] if one is not None]
@@ -112,8 +113,8 @@ class Memory:
             test=_test(blob.get("test")),
             requests=tuple(requests),
             trail=int(blob.get("trail", 0)),
-            records=tuple(blob.get("records", ())),
-            staged=None if staged is None else Staged(staged["commissioning"], tuple(staged["records"])),
+            records=_records(blob.get("records", ())),
+            staged=None if staged is None else Staged(staged["commissioning"], _records(staged["records"])),
         )
 
 
@@ -138,8 +139,14 @@ def _count(facts: Mapping[str, Any]) -> FrameCount:
     return FrameCount(**_of(FrameCount, facts))
 
 
+def _records(stored: Iterable[Mapping[str, Any]]) -> tuple[Record, ...]:
+    return tuple({name: one[name] for name in _RECORD if name in one} for one in stored)
+
+
 def _state(facts: Mapping[str, Any] | None) -> State | None:
-    return None if facts is None else State(**{**_of(State, facts), "phase": Phase(facts["phase"])})
+    if facts is None or facts["phase"] not in list(Phase):  # a phase of a newer release
+        return None
+    return State(**{**_of(State, facts), "phase": Phase(facts["phase"])})
 
 
 def _test(facts: Mapping[str, Any] | None) -> LabelTest | None:

@@ -175,6 +175,7 @@ def at_line(config: Path, *verbs: str) -> None:
     from adapters.commissioning import Commissioning
     from adapters.open import open_plain
     from adapters.version import Version, Window
+    from agent.audit import Audit
     from agent.configfile import load
     from agent.recipes import find_recipe
 
@@ -199,6 +200,7 @@ def at_line(config: Path, *verbs: str) -> None:
         )  # fmt: skip
         release = {"release": agent.__version__} if hasattr(learned, "release") else {}
         store.promote(replace(learned, **release), at, {"frozen_by": None, "frame": 500})
+        Audit(station, folder / "audit.jsonl").append(at, "promoted", actor="guard", why="it is better")
 
 
 def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:

@@ -29,6 +29,7 @@ from adapters.adapter_store import AdapterStore
 from adapters.commissioning import Commissioning, CommissioningError
 from adapters.engine_choice import Choice, Circumstances, _stored
 from adapters.formats import is_newer, mismatch
+from adapters.lifecycle import Phase, State
 from adapters.version import read_version, save_version
 from agent import __version__, overrides
 from agent.audit import Audit, verify
@@ -39,8 +40,10 @@ from agent.configfile import load
 from agent.database import NAME, open_database, open_to_read
 from agent.discovery import Discovery
 from agent.errors import ConfigError, StoreError
+from agent.frame_count import FrameCount
 from agent.known_time import Reading
 from agent.last_exit import RunRecord
+from agent.learner_memory import Memory, record
 from agent.recipes import shipped
 from agent.schema import STEPS, Step, lift, require_usable
 from agent.store_check import check
@@ -401,6 +404,19 @@ def test_a_clock_is_known_whatever_a_newer_release_has_added(
 
     assert (doubt.first, doubt.last) == (1, 3)
     assert caplog.text == ""
+
+
+def test_a_learner_goes_on_with_the_memory_of_a_newer_release() -> None:
+    """What it does not know there, it does without; a line for the trail is written as it can be."""
+    said = record(AT, "promoted", "guard", "better")
+    ours = Memory("sha256:1", FrameCount("run", 40, 2, 9.0), state=State(Phase.HOLD, 3), records=(said,))
+    newer = ours.blob()
+    newer |= {"lamp_hours": 7, "count": {**newer["count"], "lost": 1}, "state": {**newer["state"], "mood": 1}}
+    newer["records"] = [{**said, "shift": "early"}]
+
+    assert Memory.read(newer) == ours
+    unknown = Memory.read({**newer, "state": {**newer["state"], "phase": "dream"}})
+    assert unknown == replace(ours, state=State(since=42))
 
 
 def add_to(file: Path, **fields: Any) -> None:
