@@ -23,7 +23,7 @@ def _settings(port: int) -> MqttSettings:
 
 
 def _link(port: int, number: int) -> Link:
-    inlet = Inlet(("a/#",), lambda inbound: None, 10_000)
+    inlet = Inlet(("a/#",), lambda inbound: None)
     will = Message("a/will", b"gone", 1, True)
     return Link(_settings(port), f"link-{number}", 5, will, lambda: None, None, inlet)
 
