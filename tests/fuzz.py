@@ -204,7 +204,7 @@ def _write(
         f"\n\n{files} pictures with sound pixels and odd metadata, built by structure"
         " (`tests/fuzz_metadata.py`): directories, segments and chunks with wrong types, counts and offsets."
         " A fault is a picture that is refused, or is not its pixels turned as its orientation says,"
-        " or any other exception.\n\n" + table(["format", "files", "slowest, ms", "faults"], metadata)
+        " or any other exception.\n\n" + table(["format", "files", "slowest, ms of CPU", "faults"], metadata)
     )
     if guided:
         text += "\n\nBy the code that is reached (atheris):\n\n" + table(
