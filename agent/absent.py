@@ -7,10 +7,12 @@ without it, and looked for again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent import yamltree
+from agent.references import UnresolvedError, blanked, resolve
 
 _SPARED = (
     ("stations", "*", "camera"),
@@ -59,6 +61,52 @@ def unchanged(before: yamltree.Node) -> Excuse:
         return same and whatever_is_spared(path, node)
 
     return excuse
+
+
+class Search:
+    """Sorts what cannot be had now into what is wrong and what is excused; for one reading of a file.
+
+    Args:
+        excuse: says which is which.
+        folder: where relative paths start.
+
+    Attributes:
+        unresolved: references that lead nowhere and are not excused.
+        excused: path of the setting -> what is missing, and whether it is a reference.
+    """
+
+    def __init__(self, excuse: Excuse, folder: Path) -> None:
+        self.unresolved: list[yamltree.Problem] = []
+        self.excused: dict[yamltree.Path, tuple[yamltree.Problem, bool]] = {}
+        self._excuse, self._folder = excuse, folder
+
+    def resolved(self, node: yamltree.Node, at: yamltree.Path) -> str:
+        """Return a text with its references resolved, or what can stand there without them."""
+        text = str(node.value)
+        try:
+            return resolve(text, self._folder)
+        except UnresolvedError as error:
+            problem = yamltree.Problem(node.line, node.path, str(error))
+        if self._excuse(at, node):
+            self.excused[at] = problem, True
+            return blanked(text)
+        self.unresolved.append(problem)
+        return text
+
+    def missing(
+        self, tree: yamltree.Node, found: Iterable[tuple[yamltree.Path, yamltree.Problem]]
+    ) -> Iterator[yamltree.Problem]:
+        """Yield what is named in the file system, is not there, and is not excused."""
+        for at, problem in found:
+            node = tree.get(at)
+            if node is not None and self._excuse(at, node):
+                self.excused.setdefault(at, (problem, False))
+            else:
+                yield problem
+
+    def without_a_value(self) -> list[yamltree.Problem]:
+        """Return the excused references."""
+        return [problem for problem, reference in self.excused.values() if reference]
 
 
 def _below(path: yamltree.Path, pattern: tuple[str, ...]) -> bool:

@@ -24,7 +24,7 @@ from agent.absent import Absent, Excuse
 from agent.config import Config
 from agent.errors import ConfigError
 from agent.problems import kind_of, problems_of, shown
-from agent.references import UnresolvedError, blanked, resolve, without_references
+from agent.references import without_references
 from agent.voting import voting_problems
 from agent.yamltree import Data, Node, Problem, YamlError
 from camera.address import MASK
@@ -102,35 +102,19 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     """Check and resolve what stands, or stood, in the config file at `path`; see `load`."""
     folder = path.absolute().parent
     tree, problems = _tree(text, path)
-    gone: dict[yamltree.Path, tuple[Problem, bool]] = {}  # what is excused, and whether it has no value
-
-    def resolved(node: Node, at: yamltree.Path) -> str:
-        try:
-            return resolve(str(node.value), folder)
-        except UnresolvedError as error:
-            problem = Problem(node.line, node.path, str(error))
-            if excuse(at, node):
-                gone[at] = problem, True
-                return blanked(str(node.value))
-            problems.append(problem)
-            return str(node.value)
-
-    data = tree.plain(resolved)
-    unresolved = {problem.path for problem in (*problems, *(problem for problem, _ in gone.values()))}
-    others = checks.problems(data, tree)
-    for at, problem in checks.missing(data, tree, folder):
-        node = tree.get(at)
-        if node is not None and excuse(at, node):
-            gone.setdefault(at, (problem, False))
-        else:
-            others.append(problem)
+    search = absent.Search(excuse, folder)
+    data = tree.plain(search.resolved)
+    problems += search.unresolved
+    lost = search.without_a_value()
+    unresolved = {problem.path for problem in (*problems, *lost)}
+    others = [*search.missing(tree, checks.missing(data, tree, folder)), *checks.problems(data, tree)]
     try:
         config = Config.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
         found = problems_of(error, _ConfigFile, tree) + others
         problems += [problem for problem in found if problem.path not in unresolved]
         # Of what has no value nothing is excused that the other settings need.
-        problems += [problem for problem, valueless in gone.values() if valueless]
+        problems += lost
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
     if not problems:  # every recipe is there
@@ -138,8 +122,10 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())
-    absences = tuple(Absent(at, _line(path, problem), valueless) for at, (problem, valueless) in gone.items())
-    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree, absences)
+    gone = tuple(
+        Absent(at, _line(path, problem), reference) for at, (problem, reference) in search.excused.items()
+    )
+    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree, gone)
 
 
 def _tree(text: str, path: Path) -> tuple[Node, list[Problem]]:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +24,11 @@ from agent.metrics import metrics_server
 from agent.opening import open_model
 from agent.parts import Parts
 from agent.priority import SERVING, step_back
-from agent.publisher import Unsaved
 from agent.reload import Reloader
 from agent.retention import Retention
 from agent.spared import Spared
 from agent.store import Store
+from agent.summary import Summary, not_kept
 from agent.systemd import READY, STOPPING, notify, watchdog_s
 from agent.watchdog import Watchdog
 from camera.frame import CameraError
@@ -46,25 +45,6 @@ _CAMERAS_S = 1.0
 _TRIGGERS_S = 1.0
 _LEARNER_S = 2.0
 _SPARKPLUG_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run has done, for its last line.
-
-    Attributes:
-        waiting: results on disk that the broker does not have yet.
-        lost: results that never reached the disk.
-        unsaved: why the end was not in order, in one sentence: results or pictures that were decided and are
-            not on disk, or a thread that did not end; None where all was kept.
-    """
-
-    inspected: int
-    stored: int
-    published: int
-    waiting: int
-    lost: int
-    unsaved: str | None = None
 
 
 class Daemon:
@@ -280,7 +260,7 @@ class Daemon:
         parts.stations.join(_CAMERAS_S)
         if parts.sparkplug is not None:
             self._join("sparkplug", _SPARKPLUG_S)
-        facts = _not_kept(parts.publisher.unsaved(), parts.evidence.dropped - dropped, left)
+        facts = not_kept(parts.publisher.unsaved(), parts.evidence.dropped - dropped, left)
         for fact in facts:
             log.error("the end: %s", fact)
         return facts
@@ -319,25 +299,6 @@ def _metrics(now: Loaded, stats: Callable[[], payloads.JSON]) -> AbstractContext
     if (absent := now.lacking("metrics")) is not None:  # nobody is let in by half a token
         raise ConfigError([f"{absent.what}; then start the agent again"])
     return metrics_server(now.config.metrics, stats)
-
-
-def _not_kept(unsaved: Unsaved, dropped: int, left: Sequence[str]) -> list[str]:
-    """Return what an end did not keep, one sentence each.
-
-    Args:
-        unsaved: what is not on disk.
-        dropped: pictures that were given up while the agent ended.
-        left: threads that did not end.
-    """
-    facts = []
-    if unsaved.results:
-        why = "" if unsaved.problem is None else f" ({unsaved.problem})"
-        facts.append(f"{unsaved.results} results were decided and are not stored, they are lost{why}")
-    if pictures := unsaved.pictures + dropped:
-        facts.append(f"{pictures} pictures that were to be kept are lost")
-    if left:
-        facts.append(f"left behind: {', '.join(left)}")
-    return facts
 
 
 def _in_words(error: BaseException) -> str:

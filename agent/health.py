@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.publisher import PublisherStats
+from agent.publisher_stats import PublisherStats
 from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # only their values are composed here
     from agent.answering import Answering
     from agent.commands import Answer
     from agent.health import Condition
-    from agent.publisher import PublisherStats
+    from agent.publisher_stats import PublisherStats
 
 JSON = dict[str, Any]
 

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from agent.board import Board
 from agent.commands import Answer, refused
@@ -20,9 +19,9 @@ from agent.evidence_files import Written
 from agent.message import Inlet, Message
 from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
+from agent.publisher_stats import PublisherStats, Unsaved
 from agent.retention import Retention
 from agent.store import Store
-from agent.tidying import NOTHING_KEPT, Kept
 from agent.time_book import TimeBook
 from agent.verdict import Verdict
 
@@ -40,51 +39,6 @@ _ERRANDS_S = 1.0
 """For what others ask in one turn: each may wait for a busy database."""
 _LAST_WRITES_S = 1.0
 """Beyond the time for delivery, for results that are not on disk yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublisherStats:
-    """What the publisher has done since the start.
-
-    Attributes:
-        lost: verdicts that never reached the disk, because it was full for too long.
-        given_up: verdicts on disk whose delivery was given up, because too many waited.
-        waiting: results not yet delivered.
-        too_large: results on disk that the broker cannot take.
-        same_id: what speaks for another agent with our id; None where nothing does.
-        store_problem, link_problem: one sentence, or None while all is well.
-        kept: how much of the past is kept.
-        damage: what is to be done about a database that was damaged; None where none was.
-        pictures_dropped: that were to be kept and are not.
-        pictures_problem: one sentence, or None while all is well.
-    """
-
-    stored: int
-    published: int
-    waiting: int
-    lost: int
-    given_up: int
-    store_problem: str | None
-    link_problem: str | None
-    kept: Kept = NOTHING_KEPT
-    damage: str | None = None
-    pictures_dropped: int = 0
-    pictures_problem: str | None = None
-    too_large: int = 0
-    same_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unsaved:
-    """What was decided, or was to be kept, and is not on disk.
-
-    Attributes:
-        problem: why, in one sentence; None where the store has none.
-    """
-
-    results: int
-    pictures: int
-    problem: str | None
 
 
 class Publisher:

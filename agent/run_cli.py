@@ -11,8 +11,9 @@ from adapters.open import ModelSettings
 from agent import last_good, logs
 from agent.absent import whatever_is_spared
 from agent.configfile import Loaded, load
-from agent.daemon import Daemon, Summary
+from agent.daemon import Daemon
 from agent.errors import AgentError, ConfigError, NotNow
+from agent.summary import Summary
 
 log = logging.getLogger(__name__)
 

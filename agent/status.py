@@ -17,7 +17,7 @@ from agent.health import Condition, LearnerStats, conditions, level, not_finite
 from agent.ids import ulid
 from agent.last_exit import LastExit
 from agent.message import Message
-from agent.publisher import PublisherStats
+from agent.publisher_stats import PublisherStats
 from agent.tally import Tally
 from camera.feed import Feed
 from camera.feed_stats import FeedStats

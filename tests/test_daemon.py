@@ -21,9 +21,10 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from PIL import Image
 
 from agent.configfile import Loaded, load
-from agent.daemon import Daemon, Summary
+from agent.daemon import Daemon
 from agent.errors import ConfigError, StoreError
 from agent.priority import SERVING
+from agent.summary import Summary
 
 RECIPE = {
     "templates": ["a photo of {}"],

@@ -89,7 +89,7 @@ EVENTS = st.lists(
 
 
 @given(events=EVENTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_history_of_a_clock_deletes_a_result_early(
     events: list[tuple], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -123,7 +123,7 @@ def test_no_history_of_a_clock_deletes_a_result_early(
 
 
 @given(events=EVENTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_whatever_a_clock_did_all_that_is_old_goes_in_the_end(
     events: list[tuple], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -27,7 +27,7 @@ from adapters.guard import Limits, judge
 from adapters.trial import Trial
 from agent.fault import fault
 from agent.health import LearnerStats, conditions
-from agent.publisher import PublisherStats
+from agent.publisher_stats import PublisherStats
 from agent.requests import Request, ask
 
 PATIENCE_S = 150.0

@@ -39,7 +39,7 @@ from agent.http_server import MAX_CLIENTS
 from agent.metrics import metrics_server
 from agent.mqtt_settings import MqttSettings
 from agent.payloads import JSON, stats
-from agent.publisher import PublisherStats
+from agent.publisher_stats import PublisherStats
 from agent.tally import BOUNDS_MS, Tally
 from camera.feed_stats import FeedStats
 
