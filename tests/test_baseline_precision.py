@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors
 import yaml
-from learning_site import clean, engine, site
-from test_engine_choice import config
+from learning_site import engine, site
+from line_site import commissioned, frames
 
 from adapters import engine_choice
 from adapters.bundle_engine import BundleModel, Kind, open_kind
@@ -25,9 +26,20 @@ from agent.config import Config
 from agent.configfile import Loaded, load
 from agent.health import LearnerStats, of_learner
 from agent.opening import commissioned_in, open_model
+from agent.plans import failing
 from agent.recipes import shipped
 
 HERE = MeasuredWith("mekiki-line", "fp32", "onnx:CPUExecutionProvider", "sha256:" + 64 * "a")
+
+
+@cache
+def clean() -> Commissioning:
+    """Return a commissioning of noise that says to be of the simulated line."""
+    recipe = shipped("line")
+    return replace(
+        commissioned(frames(1000)), station="line", weights=engine().info.weights, recipe=recipe.words,
+        labels=tuple(recipe.classes), fails=failing(recipe),
+    )  # fmt: skip
 
 
 def baseline(loaded: Loaded, measured: MeasuredWith | None) -> Path:
@@ -89,7 +101,8 @@ def test_what_answers_otherwise_is_told_apart(before: Any, now: Any, how: str | 
 
 def test_a_baseline_of_another_precision_is_not_used_and_health_says_what_to_do(tmp_path: Path) -> None:
     """Neither its operating point nor what was learned under it; measured anew, or set back, it is."""
-    loaded = site(tmp_path)
+    loaded = site(tmp_path, commissioned=False)
+    baseline(loaded, None)
     fitting = open_station(loaded, "line", shipped("line"), engine())
     assert isinstance(fitting, Commissioned)  # an older file, which does not say
     baseline(loaded, replace(HERE, precision="int8", provider="onnx:CPUExecutionProvider:int8"))
@@ -126,8 +139,12 @@ def int8_is_fastest(monkeypatch: pytest.MonkeyPatch) -> list[BundleModel]:
 
 
 def auto(folder: Path, bundle: Path) -> Config:
-    path = config(folder, engine="auto", bundle=str(bundle), device="cpu", threads=1)
-    return load(Path(path)).config
+    """Write a config that leaves the engine to the agent."""
+    model = {"engine": "auto", "bundle": str(bundle), "device": "cpu", "threads": 1}
+    stations = {"line": {"camera": {"kind": "simulated"}, "recipe": "line"}}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({"version": 1, "model": model, "stations": stations}))
+    return load(path).config
 
 
 def test_auto_stays_with_the_precision_of_the_baseline(
