@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import IO, Any, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class BoundedHandler(WSGIRequestHandler):
         if not self.parse_request():  # it has been told so
             return
         self.server.asked(self.request)
-        answer = _Answer(self.rfile, self.wfile, self.get_stderr(), self.get_environ(), multithread=True)
+        sink = cast(IO[bytes], self.wfile)
+        answer = _Answer(self.rfile, sink, self.get_stderr(), self.get_environ(), multithread=True)
         answer.request_handler = self  # type: ignore[attr-defined]
         answer.run(self.server.get_app())  # type: ignore[arg-type]
 
