@@ -120,7 +120,7 @@ def counted(
     times = [_possible(_said(number, own, doubts), now) for number, own in rows]
     later = following or now
     for place in reversed(range(len(times))):
-        later = times[place] = times[place] or later  # type: ignore[assignment]
+        later = times[place] = times[place] or later
     earlier = FIRST
     found = []
     for one in times:
@@ -152,7 +152,7 @@ def _synchronised() -> bool:
         return True
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # all zero: it is asked, not set
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
+        state = int(ctypes.CDLL(None, use_errno=True).adjtimex(timex))
     except (AttributeError, OSError):  # another C library
         return False
     return 0 <= state < _TIME_ERROR
