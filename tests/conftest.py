@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from adapters.clip import Clip
+
+# No test asserts a time, and a busy machine breaks no promise: neither may hypothesis.
+settings.register_profile("mekiki", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mekiki")
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
