@@ -42,7 +42,7 @@ class View:
         self.freeze = FreezeWatch(limits if live else limits.model_copy(update={"frozen_s": None}))
         self._every_ns = 0 if settings.every_s is None else int(settings.every_s * 1e9)
         same = before is not None and before.settings.every_s == settings.every_s
-        self._due_ns = before._due_ns if before is not None and same else 0
+        self._due_ns: int = before._due_ns if before is not None and same else 0
 
     def due(self, captured_ns: int) -> bool:
         """Whether a picture captured then is let through by the interval; if so, the next one waits."""

@@ -48,11 +48,11 @@ class Waiting:
         for delay_s in backoff(getattr(self._settings, "reconnect", Reconnect())):
             if stop.wait(delay_s):
                 return
-            if (source := self._opened()) is not None:
-                break
-        self._source = source
-        log.info("camera: opened, after %s", self._waiting.problem)
-        yield from source.captures(stop)
+            source = self._source = self._opened()
+            if source is not None:
+                log.info("camera: opened, after %s", self._waiting.problem)
+                yield from source.captures(stop)
+                return
 
     def _opened(self) -> Source | None:
         if not self._again:
