@@ -94,11 +94,14 @@ class Pointer:
         """
         try:
             content = loads(path.read_bytes())
-            found = content.get("format")
+            if content.pop("seal") != _seal(_text(content)):
+                raise ValueError("the seal does not fit")
+            found = content.pop("format")
+            # Only where the seal fits: a flipped bit makes another number too. Later formats keep the seal.
             if is_newer(found, _FORMAT):
                 raise AdapterFileError(f"{path}: {mismatch(found, _FORMAT, content.get('release'), '')}")
-            if content.pop("seal") != _seal(_text(content)) or content.pop("format") != _FORMAT:
-                raise ValueError("the seal does not fit")
+            if found != _FORMAT:
+                raise ValueError(f"format {str(found)[:80]!r}")
             known = {one.name for one in fields(cls)} - {"more"}
             ours = {name: content.pop(name) for name in known & content.keys()}
             return cls(**{**ours, "pinned": tuple(ours["pinned"]), "more": content})
