@@ -76,7 +76,8 @@ def open_sources(
     Raises:
         ConfigError: what some of them name is no source; all of these at once.
     """
-    sources, problems = {}, []
+    sources: dict[str, Source] = {}
+    problems = []
     enabled = {name: station for name, station in loaded.config.stations.items() if station.enabled}
     for name, station in enabled.items():
         if name in running:

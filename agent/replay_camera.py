@@ -61,13 +61,9 @@ class RecordedSource:
 class Unhurried(Mailbox):
     """A mailbox in which no frame pushes another one out: who puts waits, a live camera too."""
 
-    def __init__(self, stop: Event) -> None:
-        super().__init__()
-        self._given_up = stop
-
-    def put(self, frame: Frame) -> None:
-        """Wait until the slot is free and put the frame."""
-        self.put_waiting(frame, self._given_up)
+    def put(self, frame: Frame, stop: Event | None = None) -> None:
+        """Wait until the slot is free and put the frame; nothing where `stop` came first."""
+        self.put_waiting(frame, stop or Event())
 
 
 def replayed_frames(
@@ -84,14 +80,13 @@ def replayed_frames(
         spec: of the model.
         limit: end after so many; None for all.
     """
-    stop, crashes = Event(), list[BaseException]()
-    mailbox = Unhurried(stop)
+    crashes = list[BaseException]()
+    mailbox = Unhurried()
     feed = open_feed(name, station, RecordedSource(recording), mailbox, spec, crashes.append)
     feed.start()
     try:
         yield from islice(_taken(mailbox), limit)
     finally:
-        stop.set()
         feed.stop()
         mailbox.close()
         feed.join(_LEAVE_S)
