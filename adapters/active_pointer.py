@@ -105,7 +105,7 @@ class Pointer:
             known = {one.name for one in fields(cls)} - {"more"}
             ours = {name: content.pop(name) for name in known & content.keys()}
             return cls(**{**ours, "pinned": tuple(ours["pinned"]), "more": content})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise PointerDamaged(f"{path}: damaged: {error}") from error
 
 

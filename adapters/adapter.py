@@ -10,12 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from adapters.durable import write_durably
 from adapters.formats import mismatch
+from adapters.tensors import read_tensors
 
 FORMAT = "mekiki.adapter.v1"
 
@@ -139,11 +139,9 @@ def read_adapter(path: Path, source: Adapter, weights: str) -> tuple[Adapter, di
     if path.is_symlink():
         raise AdapterFileError(f"{path}: a link, not an adapter; copy the file itself")
     try:
-        # safetensors checks lengths and the header only: a flipped bit passes it, the digest below does not.
-        with safetensors.safe_open(path, framework="np") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, safetensors.SafetensorError) as error:
+        # A flipped bit passes this; it does not pass the digest below.
+        facts, tensors = read_tensors(path)
+    except (OSError, ValueError) as error:
         raise AdapterFileError(f"{path}: not a readable adapter file: {error}") from error
 
     if (found := facts.get("format")) != FORMAT:

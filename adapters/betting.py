@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 _STAKES = (0.1, 0.25, 0.5, 0.75, 0.95)
 """Shares of the wealth that are bet; the average over gamblers needs no choice and stays a fair game."""
 
@@ -74,4 +76,6 @@ class LabelTest:
 
 def _after(wealth: tuple[float, ...], won: float) -> tuple[float, ...]:
     """Return the wealth per stake after one more bet."""
-    return tuple(min(_MOST, one * (1 + stake * won)) for one, stake in zip(wealth, _STAKES, strict=True))
+    return tuple(
+        np.minimum(_MOST, one * (1 + stake * won)) for one, stake in zip(wealth, _STAKES, strict=True)
+    )

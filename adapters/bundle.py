@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 
 from adapters.adapter import Adapter, NotFinite
 from adapters.engine import NO_INT8, Engine, Floats, ModelError, ModelInfo, place
@@ -30,6 +29,7 @@ from adapters.norm_vector import NormVector
 from adapters.onnx_engine import OnnxEngine
 from adapters.onnx_session import open_session
 from adapters.onnx_towers import OnnxTower, OnnxTowers
+from adapters.tensors import read_tensors
 from adapters.tokenizer import ClipTokenizer
 from adapters.towers import Towers
 
@@ -161,8 +161,8 @@ def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
     manifest, digest = read_manifest(folder, sha256)
     verify(folder, manifest, {*GRAPHS, NORMS, TOKENIZER, VECTORS})
     try:
-        source = Adapter(safetensors.numpy.load_file(folder / NORMS))
-    except NotFinite as error:
+        source = Adapter(read_tensors(folder / NORMS)[1])
+    except (NotFinite, ValueError) as error:
         raise ModelError(f"{folder / NORMS}: {error}; {REMEDY}") from error
     if source.shapes != manifest.image_norms | manifest.text_norms:
         raise ModelError(f"{folder / NORMS}: not what {MANIFEST} lists; {REMEDY}")

@@ -31,6 +31,7 @@ from adapters.formats import mismatch
 from adapters.measured_with import MeasuredWith
 from adapters.seen import Bytes
 from adapters.strict_json import loads
+from adapters.tensors import read_tensors
 
 FORMAT = "mekiki.commissioning.v1"
 
@@ -153,7 +154,7 @@ class Commissioning:
             "facts": json.dumps(self._facts(), sort_keys=True, allow_nan=False),
             "digest": self.digest,
             "more": more,
-            "more_digest": _sealed(more, self.digest),
+            "more_digest": _sealed(more, self.digest, self.release),
         }
         arrays = {name: np.asarray(array, order="C") for name, array in self._arrays().items()}
         write_durably(path, safetensors.numpy.save(arrays, facts))
@@ -167,17 +168,15 @@ class Commissioning:
         """
         again = "commission the station again"
         try:
-            with safetensors.safe_open(path, framework="np") as file:
-                head = dict(file.metadata() or {})
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (OSError, safetensors.SafetensorError) as error:
+            head, arrays = read_tensors(path)
+        except (OSError, ValueError) as error:
             raise CommissioningError(f"{path}: not readable: {error}; {again}") from error
         if (found := head.get("format")) != FORMAT:
             raise CommissioningError(f"{path}: {mismatch(found, FORMAT, head.get('release'), again)}")
         try:
             made = cls._from(loads(head["facts"]), arrays)
             measured, more = _more(head)
-        except (KeyError, ValueError, TypeError, AttributeError, AdapterError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")
@@ -282,15 +281,15 @@ def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
 
 def _more(head: Mapping[str, str]) -> tuple[MeasuredWith | None, dict[str, Any]]:
     """Return what a file's head says besides: with what it was measured, and what is not known here."""
-    if "more" not in head:
-        return None, {}
-    if head.get("more_digest") != _sealed(head["more"], head.get("digest", "")):
-        raise CommissioningError("what it was measured with was altered")
+    if not head.keys() & {"release", "more", "more_digest"}:
+        return None, {}  # release 0.1.0
+    if head.get("more_digest") != _sealed(head["more"], head.get("digest", ""), head["release"]):
+        raise CommissioningError("altered since it was written: what is said of it besides")
     facts = dict(loads(head["more"]))
     measured = facts.pop("measured", None)
     return None if measured is None else MeasuredWith.read(measured), facts
 
 
-def _sealed(more: str, digest: str) -> str:
+def _sealed(more: str, digest: str, release: str) -> str:
     """Hash what the digest leaves out, with the digest: it belongs to this commissioning alone."""
-    return f"sha256:{hashlib.sha256(f'{digest}{more}'.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(f'{digest}{release}{more}'.encode()).hexdigest()}"

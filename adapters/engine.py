@@ -23,9 +23,9 @@ _LOWERED: tuple[Precision, ...] = ("bf16", "fp16", "int8")
 LEAST_LENGTH = 1e-12
 """Of a feature; below it a direction is noise. It is where torch's `normalize` stops to divide."""
 
-MOST_LOGIT_SCALE = 1e4
+LEAST_LOGIT_SCALE, MOST_LOGIT_SCALE = 1.0, 1e4
 """CLIP is trained with at most 100. Far beyond that, cosines that differ by a rounding make a verdict, and
-products overflow float32."""
+products overflow float32. Below 1, all classes are about as likely as each other."""
 
 NO_INT8 = "{}: has no {}: build it with --int8, or set another precision"
 GET_AGAIN = "fetch the checkpoint, or fetch or build the bundle, again"
@@ -80,10 +80,10 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         where = f"model {self.name}, weights {self.weights[:19]}"
-        if not 0 < self.logit_scale <= MOST_LOGIT_SCALE:  # NaN is not less than anything
+        if not LEAST_LOGIT_SCALE <= self.logit_scale <= MOST_LOGIT_SCALE:  # NaN is not less than anything
             raise ModelError(
-                f"{where}: its logit scale is {self.logit_scale}, it must be above 0 and at most"
-                f" {MOST_LOGIT_SCALE:.0f}: {GET_AGAIN}"
+                f"{where}: its logit scale is {self.logit_scale}, it must be between"
+                f" {LEAST_LOGIT_SCALE:.0f} and {MOST_LOGIT_SCALE:.0f}: {GET_AGAIN}"
             )
         spec = self.preprocess
         if not all(math.isfinite(number) for number in (*spec.mean, *spec.std)) or min(spec.std) <= 0:

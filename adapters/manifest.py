@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.engine import MOST_LOGIT_SCALE, ModelError, Preprocess
+from adapters.engine import LEAST_LOGIT_SCALE, MOST_LOGIT_SCALE, ModelError, Preprocess
 from adapters.formats import mismatch
 from adapters.strict_json import loads
 from adapters.tokenizer import TokenizerSpec
@@ -42,7 +42,7 @@ class Manifest(BaseModel):
     name: str
     weights: Digest
     embed_dim: int = Field(gt=0)
-    logit_scale: float = Field(gt=0, le=MOST_LOGIT_SCALE)
+    logit_scale: float = Field(ge=LEAST_LOGIT_SCALE, le=MOST_LOGIT_SCALE)
     context_length: int = Field(gt=1)
     causal: bool = Field(description="texts may be encoded at the length they need")
     preprocess: Preprocess
@@ -73,7 +73,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
         if found != FORMAT:
             release = fields.get("release") if isinstance(fields, dict) else None
             raise ModelError(f"{file}: {mismatch(found, FORMAT, release, 'build the bundle again')}")
-        return Manifest.model_validate(fields), f"sha256:{digest}"
+        return Manifest.model_validate_json(content, strict=True), f"sha256:{digest}"
     except (ValueError, RecursionError) as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None
         where = "" if problem is None else ".".join(map(str, problem["loc"]))

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+_GET_CUDA = "install 'mekiki[gpu]', check the driver"
 
 
 def open_session(file: Path, device: str, threads: int | None, *, takes_turns: bool = False) -> Any:
@@ -31,11 +32,7 @@ def open_session(file: Path, device: str, threads: int | None, *, takes_turns: b
     Raises:
         ModelError: ONNX Runtime is missing, cannot run the graph, or finds no card where one was asked for.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise ModelError(runtime_problem() or f"ONNX Runtime cannot be loaded: {error}") from error
-
+    ort = _onnxruntime()
     providers: list[Any] = [CPU]
     if device != "cpu" and CUDA in ort.get_available_providers():
         # The CUDA and cuDNN wheels are not on the loader's path; without them this finds the system's.
@@ -62,12 +59,29 @@ def open_session(file: Path, device: str, threads: int | None, *, takes_turns: b
         raise ModelError(f"{file}: onnxruntime {ort.__version__} cannot run it: {reason}") from error
     running = session.get_providers()[0]
     if device == "cuda" and running != CUDA:
-        raise ModelError(
-            f"device cuda: ONNX Runtime runs on {running}; install 'mekiki[gpu]', check the driver"
-        )
+        raise ModelError(f"device cuda: ONNX Runtime runs on {running}; {_GET_CUDA}")
     if len(providers) > 1 and running != CUDA:
         logger.warning("ONNX Runtime found no usable CUDA card, the model runs on %s", running)
     return session
+
+
+def require_cuda() -> None:
+    """Make sure that the ONNX Runtime that is installed can use a card; whether there is one is not asked.
+
+    Raises:
+        ModelError: it cannot, or none is installed.
+    """
+    ort = _onnxruntime()
+    if CUDA not in ort.get_available_providers():
+        raise ModelError(f"device cuda: onnxruntime {ort.__version__} is built without it; {_GET_CUDA}")
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(runtime_problem() or f"ONNX Runtime cannot be loaded: {error}") from error
+    return onnxruntime
 
 
 @cache

@@ -161,6 +161,10 @@ def require_possible(settings: ModelSettings) -> None:
         _require_installed("openvino")
     elif settings.engine == "onnx" and find_spec("onnxruntime") is None:
         raise ModelError(runtime_problem() or "onnxruntime is not installed here: pip install 'mekiki[cpu]'")
+    elif settings.device == "cuda":
+        from adapters.onnx_session import require_cuda
+
+        require_cuda()
 
 
 def _require_installed(*packages: str) -> None:

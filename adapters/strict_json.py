@@ -15,10 +15,10 @@ def loads(text: str | bytes) -> Any:
 
     Raises:
         ValueError: it is not JSON, nested deeper than Python can go, or holds a number that is not finite,
-            such as ``NaN`` or ``1e999``.
+            such as ``NaN`` or ``1e999``, or a whole number that none which is finite comes near.
     """
     try:
-        return json.loads(text, parse_constant=_constant, parse_float=_number)
+        return json.loads(text, parse_constant=_constant, parse_float=_number, parse_int=_whole)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -32,3 +32,8 @@ def _number(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{digits[:20]} is larger than a number can be")
     return number
+
+
+def _whole(digits: str) -> int:
+    _number(digits)
+    return int(digits)

@@ -149,7 +149,7 @@ def read_version(path: Path, source: Adapter, weights: str) -> Version:
             more={name: fact for name, fact in facts.items() if name not in _KNOWN},
         )
     # A seal is no secret: a stranger may have sealed nonsense.
-    except (AdapterError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (AdapterError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise AdapterFileError(f"{path}: not an exported version: {error!r}") from error
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from adapters.adapter_store import AdapterStore
@@ -101,7 +101,7 @@ class _Place:
         try:
             store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
         except AdapterFileError as error:
-            raise StoreError(str(error)) from error
+            raise ConfigError([str(error)]) from error
         for line in store.found:
             _say(line)
         return store
@@ -117,7 +117,7 @@ class _Place:
             numbers = ", ".join(map(str, [0, *store.numbers()]))
             raise UsageError(f"{self.station}: no version {number}; there is {numbers}") from None
         except AdapterFileError as error:
-            raise StoreError(str(error)) from error
+            raise ConfigError([str(error)]) from error
 
 
 def _place(arguments: argparse.Namespace) -> _Place:
@@ -220,7 +220,7 @@ def _export(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"{arguments.file}: cannot be written: {error.strerror or error}") from error
     except AdapterFileError as error:
-        raise StoreError(str(error)) from error
+        raise ConfigError([str(error)]) from error
     _say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
     return EXIT_OK
 
@@ -284,7 +284,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     from pydantic import ValidationError
 
     from agent.commissioned import commissioning_file
-    from agent.data_folder import require_owner
+    from agent.data_folder import no_folder, require_owner
     from agent.requests import Request, agent_runs, ask, whoever_asks
 
     require_owner(place.data, "adapter")
@@ -297,6 +297,8 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     try:
         runs = agent_runs(place.data)
         ask(place.folder / "requests", request)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise no_folder(place.folder) from error
     except OSError as error:
         raise StoreError(f"{place.folder}: cannot be written: {error.strerror or error}") from error
     what = kind if number is None else f"{kind} {number}"

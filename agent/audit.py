@@ -110,14 +110,14 @@ class Audit:
         Raises:
             OSError: the file cannot be read.
         """
-        wanted = json.loads(json.dumps(_plain({**record, "station": self._station})))
+        wanted = loads(json.dumps(_plain({**record, "station": self._station}), allow_nan=False))
         for line in self._written():
             try:
-                entry = json.loads(line)
-            except ValueError:  # `verify` shows it
+                entry = loads(line)
+                if entry["n"] > after and all(entry.get(name) == wanted[name] for name in wanted):
+                    return True
+            except (ValueError, TypeError, KeyError):  # `verify` shows it
                 continue
-            if entry.get("n", 0) > after and all(entry.get(name) == wanted[name] for name in wanted):
-                return True
         return False
 
     def _written(self) -> list[str]:

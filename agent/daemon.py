@@ -198,6 +198,7 @@ class Daemon:
         try:
             self._watch(parts)
         finally:
+            self._heaps.release()
             self._unsaved = self._end(parts)
             why = _in_words(self._crashes[0]) if self._crashes else self._reason
             parts.trail.record("stopped", "agent", why="; ".join([why, *self._unsaved]))

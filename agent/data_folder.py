@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from agent.errors import StoreError, UsageError
+from agent.errors import ConfigError, StoreError, UsageError
 
 
 def lock_folder(folder: Path) -> TextIO:
@@ -15,10 +15,13 @@ def lock_folder(folder: Path) -> TextIO:
 
     Raises:
         StoreError: another process has it, or it cannot be written or locked.
+        ConfigError: a file is in the way.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("a")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise no_folder(folder) from error
     except OSError as error:
         raise StoreError(
             f"{folder}: the data folder cannot be written: {error.strerror}: "
@@ -38,6 +41,11 @@ def lock_folder(folder: Path) -> TextIO:
             f"{folder}: the data folder cannot be locked: {error.strerror}: put it on a local disk"
         ) from error
     return handle
+
+
+def no_folder(folder: Path) -> ConfigError:
+    """Return what to say where a file stands in the way of the data: that does not pass by itself."""
+    return ConfigError([f"{folder}: cannot be written: a file is in the way: set agent.data_dir to a folder"])
 
 
 def in_use(folder: Path) -> bool:

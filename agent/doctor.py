@@ -59,6 +59,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding(False, "settings", str(error))
     config, runs = now.config, in_use(data)
+    yield from (Finding(False, "config", one.what) for one in now.absent)
     yield _runtime(config)
     engine = None
     try:
@@ -69,15 +70,22 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         yield Finding(False, "model", str(error))
     for name, station in config.stations.items():
         if station.enabled:
-            yield _camera(name, station)
+            if not _blank(now, "stations", name, "camera"):
+                yield _camera(name, station)
             yield from _learning(now, name, engine)
-    if config.mqtt.enabled:
+    if config.mqtt.enabled and not _blank(now, "mqtt"):
         yield _embedded(config, runs) if config.mqtt.embedded_broker else _broker(config)
     if config.sparkplug.enabled:
         yield _sparkplug()
-    if config.metrics.enabled:
+    if config.metrics.enabled and not _blank(now, "metrics"):
         yield _metrics(config, runs)
     yield _disk(config)
+
+
+def _blank(loaded: Loaded, *path: str) -> bool:
+    """Whether a secret is missing there, which has been said: nobody is asked with half of an address."""
+    absent = loaded.lacking(*path)
+    return absent is not None and absent.reference
 
 
 def _runtime(config: Config) -> Finding:

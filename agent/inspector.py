@@ -84,8 +84,8 @@ class Inspector:
         self._batch = batch
         self._limit = limit
         self._ballots: dict[str, Ballot] = {}
-        self._wanted = plans
-        self._adopted: Mapping[str, StationPlan] | None = None
+        self._wanted = dict(plans)
+        self._adopted: dict[str, StationPlan] | None = None
         self._adopt()
 
     def use(self, plans: Mapping[str, StationPlan], batch: int) -> None:
@@ -95,7 +95,8 @@ class Inspector:
             plans: of all stations that run.
             batch: frames that may go through the model together.
         """
-        self._wanted, self._batch = plans, batch
+        # A station that comes and goes within one batch may have left a picture in the mailbox.
+        self._wanted, self._batch = {**self._wanted, **plans}, batch
 
     def warm_up(self) -> None:
         """Judge one grey picture per station, so that the first part waits for nothing."""
@@ -136,8 +137,7 @@ class Inspector:
             before = self._plans.get(name)
             if before is None or before.recipe.digest != plan.recipe.digest:
                 self._ballots[name] = Ballot(plan.recipe.votes)
-        self._plans = {**self._plans, **wanted}
-        self._adopted = wanted
+        self._plans = self._adopted = wanted
 
     def judge(self, frames: Sequence[Frame]) -> list[Verdict]:
         """Return one verdict per frame, in order; all frames go through the model together."""

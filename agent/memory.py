@@ -39,6 +39,10 @@ class Heaps:
         gc.collect()
         gc.freeze()
 
+    def release(self) -> None:
+        """Let the collector look at all of it again: what it was for has ended, the process may go on."""
+        gc.unfreeze()
+
     def turn(self) -> None:
         """Free what is left in circles and return what is free to the system, once a minute: milliseconds."""
         now = time.monotonic()

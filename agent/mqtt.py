@@ -278,7 +278,8 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
             # Without a pass phrase here an encrypted key would ask for one on the terminal, for ever.
             context.load_cert_chain(settings.tls.cert, settings.tls.key, password="")
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError([f"mqtt.tls: {error}: give PEM files that belong together"]) from error
+        files = ", ".join(file for file in (settings.tls.ca, settings.tls.cert, settings.tls.key) if file)
+        raise ConfigError([f"mqtt.tls: {files}: {error}: give PEM files that belong together"]) from error
     return context
 
 

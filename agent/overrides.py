@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.adaptation_settings import Adaptation
 from agent.config import Config, Station
 from agent.configfile import Loaded
@@ -69,7 +70,7 @@ def read(data: Path) -> Overrides:
         return tuple(_override(one) for one in _stored(file)["overrides"] if _known(one, file))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.error("%s: cannot be read, the config file alone counts: %s", file, error)
         return ()
 
@@ -177,7 +178,7 @@ def _stored(file: Path) -> dict[str, Any]:
         OSError, ValueError, TypeError, KeyError: it cannot be read.
         StoreError: this release must not read it.
     """
-    content = json.loads(file.read_text("utf-8"))
+    content = loads(file.read_bytes())
     if not isinstance(content, dict):
         raise TypeError("no object of JSON")
     version = content.get("version", _VERSION)

@@ -183,6 +183,12 @@ class Publisher:
 
     def run(self) -> None:
         """Store, connect, send, until `stop`."""
+        try:
+            self._work()
+        finally:
+            self._store.close()  # also where it ends in an error: the next start needs the folder
+
+    def _work(self) -> None:
         while not self._finished():
             self._wake.wait(self._patience())
             self._wake.clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 from adapters.adapter import AdapterError
 from adapters.open import ModelSettings
 from agent import last_good, logs
-from agent.absent import whatever_is_spared
+from agent.absent import Excuse, whatever_is_spared
 from agent.configfile import Loaded, load
 from agent.daemon import Daemon
 from agent.errors import AgentError, ConfigError, NotNow
@@ -61,6 +61,15 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
         return _run(good, frames, problems, proven=True, unusable=unusable)
     except (ConfigError, AdapterError) as error:
         raise NotNow((*problems, f"the config that was in force last: {error}")) from error
+
+
+def excused(path: Path) -> Excuse:
+    """Return what may be missing of the things that the config at `path` names, as `run` reads it."""
+    try:
+        good = _last_good(path)
+    except LookupError:
+        good = None
+    return whatever_is_spared if good is None else good.unchanged
 
 
 def _run(

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 
 from adapters.adapter import AdapterError
+from adapters.bundle import bundle_path
+from adapters.manifest import read_manifest
 from adapters.open import require_possible
 from agent.broker import require_amqtt
 from agent.configfile import Loaded
@@ -32,6 +34,8 @@ def require_startable(now: Loaded, wanted: Loaded) -> None:
             require_possible(after.model)
         except AdapterError as error:
             problems.append(wanted.problem(("model",), str(error)))
+        else:
+            problems += _pinned_to_another(wanted)
     if after.agent.data_dir != before.agent.data_dir:
         problem = unwritable(Path(after.agent.data_dir))
         problems += [] if problem is None else [wanted.problem(("agent", "data_dir"), problem)]
@@ -47,6 +51,22 @@ def require_startable(now: Loaded, wanted: Loaded) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+def _pinned_to_another(wanted: Loaded) -> list[str]:
+    """Return the pins that other weights are pinned to than the model's; those of torch are not known yet."""
+    model = wanted.config.model
+    if model.engine == "torch":
+        return []
+    weights = read_manifest(bundle_path(model.bundle))[0].weights
+    return [
+        wanted.problem(
+            ("stations", name, "adaptation", "pins", "weights"),
+            f"is pinned to {station.adaptation.pins.weights}, the model has {weights}",
+        )
+        for name, station in wanted.config.stations.items()
+        if station.enabled and station.adaptation.pins.weights not in (None, weights)
+    ]
 
 
 def unwritable(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.known_time import Doubt, Known, Reading, read_clocks, step
 from agent.payloads import timestamp
 
@@ -97,7 +98,7 @@ class TimeBook:
             "doubts": [[d.station, d.first, d.last, d.at and timestamp(d.at)] for d in self._closed],
         }
         try:
-            write_durably(self._file, json.dumps(content).encode())
+            write_durably(self._file, json.dumps(content, allow_nan=False).encode())
         except OSError as error:  # no reason not to inspect
             log.warning("%s: cannot be written: %s", self._file, error.strerror or error)
 
@@ -113,7 +114,7 @@ class TimeBook:
 
     def _read(self) -> None:
         try:
-            said = json.loads(self._file.read_text("utf-8"))
+            said = loads(self._file.read_bytes())
             at = None if said["at"] is None else _moment(said["at"])
             known = Known(at, float(said["up_s"]), float(said["off_s"]), said["trusted"] is True)
             began, opened = _numbers(said["began"]), said["open"]
@@ -124,7 +125,7 @@ class TimeBook:
             ]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             log.warning("%s: cannot be read, the newest result says what time it was: %s", self._file, error)
             return
         self._known, self._began, self._open, self._closed = known, began, opened, closed

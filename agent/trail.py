@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.audit import Audit
 from agent.payloads import timestamp
+from camera.address import masked
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ class Trail:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._lost += 1
-        self._waiting.append(_Row(_now(), event, actor, why, before, after, numbers))
+        # What somebody wrote into a setting may be the address of a camera, with its password.
+        texts = masked(why), _masked(before), _masked(after)
+        self._waiting.append(_Row(_now(), event, actor, *texts, numbers))
         self.write()
 
     def write(self) -> None:
@@ -108,3 +111,11 @@ class Trail:
 
 def _now() -> str:
     return timestamp(datetime.now(UTC))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _masked(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(one) for one in value]
+    return masked(value) if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from agent.commissioned import Commissioned, Uncommissioned
 from agent.dispatcher import Handler
 from agent.payloads import JSON, timestamp
 from agent.requests import Kind, Request, ask
+
+log = logging.getLogger(__name__)
 
 _ASKED: tuple[Kind, ...] = ("rollback", "activate", "pin", "unpin", "freeze", "resume", "reset")
 
@@ -46,10 +49,10 @@ class Verbs:
         found: dict[str, Handler] = {
             "ping": self._ping,
             "stats": lambda command: Answer("done", data=self._stats()),
-            "adapter/list": self._list,
-            "adapter/show": self._show,
+            "adapter/list": _told(self._list),
+            "adapter/show": _told(self._show),
         }
-        return found | {f"adapter/{kind}": self._asking(kind) for kind in _ASKED}
+        return found | {f"adapter/{kind}": _told(self._asking(kind)) for kind in _ASKED}
 
     def _ping(self, command: Command) -> Answer:
         return Answer("done", data={"version": __version__, "up_s": round(time.monotonic() - self._began, 1)})
@@ -111,8 +114,6 @@ class Verbs:
                 ask(found.requests, request)
             except AdapterError as error:
                 return refused(_known(error, store))
-            except OSError as error:
-                return refused(f"the data folder cannot be written: {error.strerror or error}")
             before = {"number": store.active().number}
             return Answer(
                 "accepted",
@@ -139,6 +140,22 @@ class Verbs:
     def _store(self, found: Commissioned) -> AdapterStore:
         """Open the versions anew: the learner, another process, writes them."""
         return AdapterStore(found.store.folder, self._engine.source, self._engine.info.weights, reading=True)
+
+
+def _told(handler: Callable[[Command], Answer]) -> Handler:
+    """Return the handler that refuses where the data folder cannot be used: a client's wish ends no agent."""
+
+    def tell(command: Command) -> Answer:
+        try:
+            return handler(command)
+        except AdapterError as error:
+            log.error("%s: %s", command.verb, error)
+            return refused("what is stored of the versions cannot be used: the agent's journal says why")
+        except OSError as error:
+            log.error("%s: %s", command.verb, error)
+            return refused(f"the data folder cannot be used now: {error.strerror or error}")
+
+    return tell
 
 
 def _short(facts: dict[str, Any]) -> JSON:

@@ -30,6 +30,7 @@ _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NO_NAME = re.compile(r"[@:;=&%#\\]|//|[0-9]{1,3}(\.[0-9]{1,3}){3}(/|$)")
 # Greedy on purpose: a password may hold an @ and blanks of its own. In a log line it ends with the word.
 _CREDENTIALS = re.compile(r"(?<=://)\S*@")
+_QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*(\"|$)|'[^']*('|$)")
 _NAMED = re.compile(
     r"((?:password|passwd|pwd|passphrase|secret|token|user-pw)\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;]+)",
     re.IGNORECASE,
@@ -136,7 +137,8 @@ def shown_name(name: str) -> str:
 
 def shown_pipeline(pipeline: str) -> str:
     """Return the elements of a GStreamer pipeline without their properties."""
-    elements = (part.split(None, 1)[0] if part.strip() else "" for part in pipeline.split("!"))
+    bare = _QUOTED.sub("", pipeline)  # a value may hold what parts elements
+    elements = (part.split(None, 1)[0] if part.strip() else "" for part in bare.split("!"))
     return " ! ".join(element if re.fullmatch(r"[\w-]+", element) else MASK for element in elements)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from camera.address import Address, check_source, is_address, shown_name, shown_pipeline
+from camera.address import MASK, Address, check_source, is_address, shown_name, shown_pipeline
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+# As udev names them. What else is written in the place of one may hold a password.
+_PLAIN_DEVICE = re.compile(r"[0-9]+|/[\w/.:+-]+")
 Point = tuple[Unit, Unit]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 
@@ -67,6 +70,13 @@ class OpenCVCamera(Settings):
         check_source(source.get_secret_value())
         return source
 
+    @model_validator(mode="after")
+    def _a_device(self) -> Self:
+        source = self.source.get_secret_value()
+        if self.backend == "v4l2" and not (source.isdecimal() or source.startswith("/")):
+            raise ValueError("backend: v4l2 opens devices: source should be an index or the path of one")
+        return self
+
     @property
     def medium(self) -> Literal["device", "stream", "pipeline", "clip"]:
         """What `source` is: a V4L2 device, a network stream, a GStreamer pipeline; else a file."""
@@ -94,7 +104,7 @@ class OpenCVCamera(Settings):
         if self.address is not None:
             return self.address.shown
         if self.medium == "device":
-            return source
+            return source if _PLAIN_DEVICE.fullmatch(source) else MASK
         return shown_pipeline(source) if self.medium == "pipeline" else shown_name(source)
 
 

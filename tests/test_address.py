@@ -90,7 +90,9 @@ def test_what_is_shown_of_other_texts() -> None:
     assert {shown_name(t) for t in ("u:p@h", "a@b.mp4", "10.0.0.1/x", "x?pw=1", "a%40b", "\\\\nas\\x")} == {
         "***"
     }
-    assert shown_pipeline("rtspsrc location=rtsp://u:p@h user-pw='a ! b' ! x") == "rtspsrc ! *** ! x"
+    assert shown_pipeline("rtspsrc location=rtsp://u:p@h user-pw='a ! b' ! x") == "rtspsrc ! x"
+    for value in ('"Top ! Secret ! x"', r'"a\" ! Secret ! \""', '"never ends ! Secret', "'a ! Secret'"):
+        assert "Secret" not in shown_pipeline(f"rtspsrc user-pw={value} ! decodebin ! appsink")
     line = "tried rtps://u:p/w@h/x and http://h/?user=a&password=b c"
     assert masked(line) == "tried rtps://***@h/x and http://h/?user=a&password=*** c"
     for own in ("config: mqtt.password: nothing -> ${env:PW} (live)", "camera a: http://***@h/***: hung up"):

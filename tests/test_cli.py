@@ -260,7 +260,7 @@ def test_ctrl_c_in_run_is_an_orderly_end(tiny_bundle: Path, tmp_path: Path) -> N
         [sys.executable, "-m", "agent", "run", "-c", str(path)], stderr=subprocess.PIPE, text=True
     )
     assert run.stderr is not None
-    assert "inspecting" in run.stderr.readline()
+    assert any("inspecting" in line for line in run.stderr)
     time.sleep(0.5)
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=20)

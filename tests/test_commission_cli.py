@@ -223,7 +223,7 @@ def test_a_source_that_is_too_short(folder: Path, capsys: pytest.CaptureFixture[
 def test_it_refuses_while_an_agent_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever holds the data folder writes the audit trail."""
     with lock_folder(folder / "data"):
-        assert commission(folder) == 78
+        assert commission(folder) == 75
     assert "another agent uses this data folder" in capsys.readouterr().err
 
 

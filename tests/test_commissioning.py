@@ -77,7 +77,7 @@ def test_a_flipped_bit_anywhere_is_refused(clean: Commissioning, tmp_path: Path)
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
         file.write_bytes(flipped)
-        with pytest.raises(CommissioningError, match="commission the station again"):
+        with pytest.raises(CommissioningError, match=r"(commission the station|install that version) again"):
             Commissioning.load(file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
@@ -75,3 +76,47 @@ def test_labels_and_rollbacks_come_over_mqtt(tmp_path: Path) -> None:
         assert set(db.execute("SELECT DISTINCT user, label FROM label")) == {("mqtt:eve", "good")}
     trail = (line_folder(loaded) / "audit.jsonl").read_text()
     assert '"actor":"mqtt:eve"' in trail
+
+
+def test_what_cannot_be_read_of_the_versions_is_refused_and_ends_nobody(tmp_path: Path) -> None:
+    """A client asks while the disk fails, or where a newer release has written what answers."""
+    (tmp_path / "broker").mkdir()
+    with mosquitto(tmp_path / "broker") as broker:
+        mqtt = {**at(broker), "commands": {"allow": ["*"]}}
+        camera = {"kind": "simulated", "seed": 5, "fps": 10}
+        loaded = site(tmp_path, camera=camera, mqtt=mqtt, adaptation={"mode": "frozen"})
+        version = promote(loaded, -30.0)
+        pointer = line_folder(loaded) / "active.json"
+        good = pointer.read_bytes()
+        asked = {"adapter/list": {}, "adapter/show": {"number": version.number}, "adapter/freeze": {}}
+        subscriber = Subscriber(broker.port)
+        with running(loaded):
+            wait_until(lambda: bool(subscriber.results()), PATIENCE_S)
+            for newer, why in ((False, "cannot be used now"), (True, "the agent's journal says why")):
+                broken(pointer, good, newer=newer)
+                for verb, body in asked.items():
+                    answer = subscriber.ask(verb, body)
+                    assert answer["status"] == "refused"
+                    assert why in answer["reason"]
+            count = len(subscriber.results())
+            wait_until(lambda: len(subscriber.results()) > count + 5, PATIENCE_S)
+            broken(pointer, good)
+            assert subscriber.ask("adapter/list")["status"] == "done"
+        subscriber.close()
+
+
+def broken(pointer: Path, good: bytes, *, newer: bool | None = None) -> None:
+    """Put in a pointer's place what a newer release writes, or a folder, or the good one where it is None."""
+    if pointer.is_dir():
+        pointer.rmdir()
+    else:
+        pointer.unlink(missing_ok=True)
+    if newer is None:
+        pointer.write_bytes(good)
+    elif newer:
+        content = {**json.loads(good), "format": "mekiki.active.v9"}
+        content.pop("seal")
+        seal = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        pointer.write_text(json.dumps({**content, "seal": seal}))
+    else:
+        pointer.mkdir()

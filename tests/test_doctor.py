@@ -156,3 +156,30 @@ def test_without_the_model_what_needs_it_is_not_claimed(tmp_path: Path) -> None:
     assert "build it with --int8" in found["model"].text
     assert not found["learning line"].ok
     assert found["camera line"].ok
+
+
+def test_what_is_missing_and_spared_is_found_and_the_rest_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The agent starts with such a config, and tells it in health; so nobody is told less here."""
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    loaded = site(tmp_path, commissioned=False)
+    raw = yaml.safe_load(loaded.path.read_text())
+    line = raw["stations"]["line"]
+    raw["stations"] |= {
+        "folder": {**line, "camera": {"kind": "folder", "path": str(tmp_path / "gone")}},
+        "remote": {**line, "camera": {"kind": "opencv", "source": "rtsp://u:${env:NOT_HERE}@127.0.0.1:1/x"}},
+    }
+    raw["mqtt"] = {"enabled": True, "username": "m", "password": "${env:NOT_HERE}"}
+    loaded.path.write_text(yaml.safe_dump(raw))
+
+    assert main(["doctor", "-c", str(loaded.path)]) == 1
+
+    out = capsys.readouterr().out
+    wrong = [line for line in out.splitlines() if line.startswith("FAIL config: ")]
+    assert len(wrong) == 3
+    for where in ("stations.folder.camera.path", "stations.remote.camera.source", "mqtt.password"):
+        assert any(where in line for line in wrong), where
+    assert "ok   camera line: a picture of" in out
+    assert "camera remote" not in out
+    assert "broker" not in out

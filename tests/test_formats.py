@@ -324,6 +324,17 @@ def test_overrides_in_a_newer_form_are_no_reason_to_go_by_the_config_alone(tmp_p
     assert file.exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, '{"overrides": ' * 50_000, "[]", '{"overrides": [1e999]}', "\x00"]
+)
+def test_overrides_that_cannot_be_read_are_told_and_written_anew(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "overrides.json"
+    file.write_text(text)
+    assert overrides.read(tmp_path) == ()
+    overrides.write(tmp_path, ())
+    assert json.loads(file.read_text()) == {"version": 1, "overrides": []}
+
+
 def test_a_config_for_a_newer_release_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = a_config(tmp_path)
     path.write_text(path.read_text().replace("version: 1", "version: 2"))

@@ -274,10 +274,10 @@ def test_results_and_pictures_of_a_wrong_clock_stay_until_they_are_old(tmp_path:
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [3, 4, 5, 6]
         assert pictures_in(tmp_path) == {part.event_id for part in parts[2:]}
         doubt = [Doubt("top", 3, 5, now)]
-        while store.tidy(now + timedelta(days=9.8), lambda _: doubt):
+        while store.tidy(now + timedelta(days=9.3), lambda _: doubt):
             pass
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [3, 4, 5, 6]
-        while store.tidy(now + timedelta(days=9.8), no_doubts):
+        while store.tidy(now + timedelta(days=9.3), no_doubts):
             pass
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [6]
         assert pictures_in(tmp_path) == {parts[5].event_id}

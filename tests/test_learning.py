@@ -304,7 +304,7 @@ def test_it_learns_from_what_it_is_handed_and_counts_on_after_a_restart(tmp_path
                 break
         wait_until(lambda: gained(told), PATIENCE_S)
         ask(line_folder(loaded) / "requests", Request(kind="freeze", actor="ada", at="now"))
-        wait_until(lambda: last(told, "adapter")["frozen_by"] == "ada", PATIENCE_S)
+        wait_until(lambda: last(told, "adapter").get("frozen_by") == "ada", PATIENCE_S)
     answering, version = one.answering(), a_store(loaded).active().version
     assert version is not None
     assert (answering.number, answering.offset) == (version.number, version.offset)

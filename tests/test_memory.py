@@ -83,6 +83,8 @@ def test_what_is_left_behind_in_circles_is_freed_though_most_of_the_memory_is_in
         gone = weakref.ref(Circle())
         heaps.turn()
         assert gone() is None
+        heaps.release()
+        assert gc.get_freeze_count() == 0
     finally:
         gc.unfreeze()
         gc.enable()

@@ -236,6 +236,9 @@ DAMAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "scale huge": lambda bundle: {"logit_scale": 1e300},
     "scale zero": lambda bundle: {"logit_scale": 0},
     "scale text": lambda bundle: {"logit_scale": "inf"},
+    "scale number as text": lambda bundle: {"logit_scale": "100"},
+    "scale true": lambda bundle: {"logit_scale": True},
+    "scale small": lambda bundle: {"logit_scale": 1e-300},
     "mean nan": lambda bundle: {"preprocess": {**PREPROCESS, "mean": [math.nan, 0, 0]}},
     "deviation zero": lambda bundle: {"preprocess": {**PREPROCESS, "std": [0.0, 1, 1]}},
     "pictures": numbers_of("image.weights"),
@@ -272,7 +275,7 @@ def test_a_bundle_that_is_not_finite_ends_every_command_with_78(
         assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("scale", [math.nan, math.inf, 0.0, -1.0, MOST_LOGIT_SCALE * 1.01])
+@pytest.mark.parametrize("scale", [math.nan, math.inf, 0.0, -1.0, 1e-300, 0.99, MOST_LOGIT_SCALE * 1.01])
 def test_no_engine_is_born_with_such_a_scale(scale: float) -> None:
     """All engines, however they come to their model."""
     with pytest.raises(ModelError, match="logit scale"):

@@ -481,11 +481,25 @@ def test_the_waits_between_attempts_double_up_to_the_cap():
     assert len({wait / full for wait, full in zip(waits[3:], [8] * 5, strict=True)}) > 1
 
 
+@pytest.mark.parametrize("source", ["rtsp://u:Geheimnis7@cam/1", "u@10.0.0.1/Geheimnis7", "cam.mp4"])
+def test_what_is_no_device_is_refused_by_the_backend_for_devices(source: str) -> None:
+    with pytest.raises(ValueError, match="opens devices") as caught:
+        OpenCVCamera(source=source, backend="v4l2")
+    assert "Geheimnis7" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("source", "medium", "label"),
     [
         (0, "device", "0"),
         ("/dev/v4l/by-id/usb-cam", "device", "/dev/v4l/by-id/usb-cam"),
+        ("/dev/video0?password=Geheimnis7", "device", "***"),
+        ("/dev/video0/admin:Geheimnis7@10.0.0.1", "device", "***"),
+        (
+            "/dev/v4l/by-path/pci-0:2:1.0",
+            "device",
+            "/dev/v4l/by-path/pci-0:2:1.0",
+        ),
         ("rtsp://u:p%40ss%2Fw@cam:554/1", "stream", "rtsp://***@cam:554/***"),
         ("HTTP://cam/mjpg?user=a&pwd=b", "stream", "http://cam/***"),
         ("rtsp://u:p@[fe80::1]:554/1", "stream", "rtsp://***@[fe80::1]:554/***"),

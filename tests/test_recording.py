@@ -590,7 +590,7 @@ def test_a_recording_without_a_picture_is_no_success(
     )
     [capture] = Recording(tmp_path / "out")
     assert capture.fault is Fault.CAMERA_OFFLINE
-    assert capture.detail.endswith(": cannot be opened")
+    assert capture.detail.endswith(": cannot be opened: port 1: Connection refused")
     assert "no picture: camera_offline" in capsys.readouterr().err
     for name in ("manifest.json", "frames.jsonl"):
         assert "hunter2" not in (tmp_path / "out" / name).read_text()

@@ -25,6 +25,7 @@ from test_daemon import at, running, write_config, write_pictures
 from test_learners import children, conditions
 
 from adapters.bundle import SHIPPED
+from adapters.manifest import read_manifest
 from agent import last_good
 from agent.audit import verify
 from agent.configfile import load
@@ -440,6 +441,26 @@ def test_a_package_that_a_restart_would_lack_is_told_at_the_reload(
     assert ["build it with --int8" in line for line in caught.value.problems] == [True, False]
     # What is in force already is no news.
     require_startable(load(path), load(path))
+
+
+def test_a_card_that_the_runtime_cannot_use_and_pins_of_other_weights_are_told_at_the_reload(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE})
+    now = load(path)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    edit(path, lambda config: config["model"].update(device="cuda"))
+    with pytest.raises(ConfigError, match=r"device cuda: onnxruntime .* is built without it; install"):
+        require_startable(now, load(path))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    require_startable(now, load(path))
+
+    pins = {"weights": read_manifest(LINE_BUNDLE)[0].weights}
+    edit(path, lambda config: config["stations"]["line"].update(adaptation={"pins": pins}))
+    now = load(path)
+    edit(path, lambda config: config["model"].update(bundle=str(tiny_bundle)))
+    with pytest.raises(ConfigError, match=r"pins\.weights.*is pinned to sha256:.*, the model has sha256:"):
+        require_startable(now, load(path))
 
 
 def test_another_file_is_not_fallen_back_to(tiny_bundle: Path, tmp_path: Path) -> None:
