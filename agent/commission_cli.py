@@ -25,7 +25,7 @@ from adapters.measured_with import MeasuredWith
 from adapters.seen import Seen
 from adapters.version import SOURCE, Version
 from agent import __version__
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.audit import Audit
 from agent.clean_line import watch
 from agent.commissioned import Uncommissioned, commissioning_file
@@ -36,6 +36,7 @@ from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.golden import read_golden
 from agent.learner_memory import Memory, Record, Staged
 from agent.learner_memory import record as trail_line
+from agent.ledger import Ledger
 from agent.opening import open_model
 from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapters.adapter import AdapterError
 from adapters.lifecycle import Phase, State
 from adapters.version import SOURCE
-from agent.answering import Ledger
+from agent.ledger import Ledger
 from agent.requests import Request
 
 

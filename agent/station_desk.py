@@ -13,12 +13,13 @@ from adapters.eye import Eye
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE
 from agent import payloads
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.commissioned import Commissioned, require_finite
 from agent.execute import execute, require_allowed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.learner_settings import why_off
+from agent.ledger import Ledger
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.requests import Request, finish, take

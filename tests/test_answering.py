@@ -19,10 +19,10 @@ from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
 from adapters.lifecycle import Phase, State
 from adapters.version import Version, Window
-from agent.answering import Ledger
 from agent.audit import Audit, verify
 from agent.execute import execute
 from agent.learner_memory import Memory
+from agent.ledger import Ledger
 from agent.requests import Request
 
 

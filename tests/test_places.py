@@ -22,11 +22,11 @@ from adapters.eye import Eye, View
 from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
 from adapters.lifecycle import Patience, Phase, State, Turn
 from adapters.seen import Bytes
-from agent.answering import Ledger
 from agent.audit import Audit
 from agent.episode import Episode
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
+from agent.ledger import Ledger
 from agent.places import Places
 from agent.requests import Request
 
