@@ -60,6 +60,7 @@ class Ledger:
         self._recipe = clean.recipe
         self._store, self._now = store, now
         self._changed: Callable[[], None] = lambda: None
+        self._ready: Callable[[Answering], None] = lambda answering: None
         self._found = Memory.read(store.active().learner)
         version = store.active().version
         known = self._found.commissioning in (None, clean.digest)
@@ -69,13 +70,19 @@ class Ledger:
         memory = self._found.resumed(clean.digest, run or ulid(), learned=learned)
         self.kept = StationState(store, audit, on_event, memory)
 
-    def begin(self, changed: Callable[[], None] = lambda: None) -> None:
+    def begin(
+        self,
+        changed: Callable[[], None] = lambda: None,
+        ready: Callable[[Answering], None] = lambda answering: None,
+    ) -> None:
         """Make good what a crash or a full disk has left undone; once, before anything is changed.
 
         Args:
             changed: called whenever something else answers, at once.
+            ready: makes what inspecting with a version needs; called before it answers. Where it raises,
+                nothing has changed.
         """
-        self._changed = changed
+        self._changed, self._ready = changed, ready
         found, stored = self._found, self._store.active().number
         records = list(found.records)
         left = None if stored == self.answering.number else self._now()
@@ -195,8 +202,10 @@ class Ledger:
         said = self._said("reset", actor, why, {}, self.answering, self.source)
         self.kept.memory, self.answering = memory, self.source
         self.supersede(why)
-        self._changed()
-        self.kept.leave(said)
+        try:
+            self._changed()
+        finally:
+            self.kept.leave(said)
 
     def recall(self, number: int, why: str, state: State) -> bool:
         """Let a version answer that was made for such pictures; False where there is none any more.
@@ -250,13 +259,16 @@ class Ledger:
         memory: Memory,
     ) -> None:
         after = Answering.by(version)
+        self._ready(after)  # takes as long as the text tower does: neither the line nor its time waits for it
         said = self._said(event, actor, why, numbers, self.answering, after)
         if after.adapter.digest != self.answering.adapter.digest:
             memory = replace(memory, test=None)
         self.kept.answer(version, said, memory)
         self.answering = after
-        self._changed()
-        self.kept.say(said)
+        try:
+            self._changed()
+        finally:
+            self.kept.flush()
 
     def _said(
         self,

@@ -69,12 +69,13 @@ class StationDesk:
         self.ledger = Ledger(found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run)
         self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
         self._agent, self._tell, self._changed = agent, tell, changed
+        self._prepared = first
         self._shown: JSON = {}
         self._ask_at = self._retry_at = 0.0
 
     def begin(self) -> None:
         """Make good what was left undone, and tell what answers."""
-        self.ledger.begin(self._answers)
+        self.ledger.begin(self._answers, self._prepare)
         self._changed()
 
     def serve(self, chosen: Callable[[], None]) -> None:
@@ -174,6 +175,14 @@ class StationDesk:
     def _answering(self) -> Answering:
         return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering
 
+    def _prepare(self, version: Answering) -> None:
+        """Make what the inspector needs to judge with a version; where that fails, it does not answer."""
+        if self._found.settings.mode != "shadow":
+            features = self._texts().features(self._prompts, version.adapter)
+            self._prepared = Predictor(
+                version.number, version.adapter, features, self._frozen.fails, version.offset
+            )
+
     def _answers(self) -> None:
         """Let the inspector have what answers now, complete before the first picture asks for it."""
         answering = self._answering()
@@ -183,11 +192,7 @@ class StationDesk:
             answering.number,
             answering.offset,
         )
-        self.predictor = self._frozen
-        if answering.number != SOURCE:
-            number, adapter = answering.number, answering.adapter
-            features = self._texts().features(self._prompts, adapter)
-            self.predictor = Predictor(number, adapter, features, self._frozen.fails, answering.offset)
+        self.predictor = self._frozen if answering.number == SOURCE else self._prepared
         self._changed()
 
     def _happened(self, record: dict[str, Any]) -> None:

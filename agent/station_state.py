@@ -89,12 +89,13 @@ class StationState:
             self.memory = replace(self.memory, state=state, test=test)
 
     def answer(self, version: Version, said: Record, memory: Memory) -> None:
-        """Let a version answer; it is on the disk then, and so is its line.
+        """Let a version answer; it is on the disk then, and so is its line, which `flush` adds to the trail.
 
         Raises:
             OSError: the disk does not take it; nothing has changed.
         """
         self._store.answer(version, said["at"], self._blob(memory, said))
+        self._trail.add(said)  # with it, or the next write would be one without the line
         self.memory = memory
         self._is_saved()
 
@@ -123,6 +124,10 @@ class StationState:
     def say(self, said: Record) -> None:
         """Add a line to the trail."""
         self._trail.add(said)
+        self._trail.flush()
+
+    def flush(self) -> None:
+        """Add the lines that wait to the trail."""
         self._trail.flush()
 
     def save(self) -> None:

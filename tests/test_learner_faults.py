@@ -24,9 +24,13 @@ from adapters.buffer import BufferPolicy, duplicate_cosine
 from adapters.commissioning import Commissioning, Known
 from adapters.condition_fit import PictureStatistics, estimate
 from adapters.guard import Limits, judge
+from adapters.halting import Halted
 from adapters.trial import Trial
 from agent.fault import fault
 from agent.health import LearnerStats, conditions
+from agent.learner import StationLearner
+from agent.learner_link import Answers, Doing
+from agent.learner_process import _Changes
 from agent.publisher_stats import PublisherStats
 from agent.requests import Request, ask
 
@@ -185,6 +189,44 @@ def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
     assert pauses == sorted(pauses)
     assert len(set(pauses)) >= 3
     assert all(record.exc_info for record in caplog.records if "begins again" in record.msg)
+
+
+def test_an_end_in_the_middle_of_a_decision_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ends a call of the model at the agent's end is told in one line, without a traceback."""
+    caplog.set_level(logging.INFO)
+    with Site(tmp_path).learning() as one:
+        wait_until(lambda: one._learner is not None, PATIENCE_S)
+
+        def ends(self: StationLearner) -> bool:
+            one.stop()
+            raise Halted
+
+        monkeypatch.setattr(StationLearner, "decide", ends)
+        wait_until(lambda: "ends in the middle of its work" in caplog.text, PATIENCE_S)
+    assert one.stats().failed is None
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_inspector_that_could_not_be_told_what_answers_is_told_the_next_time(tmp_path: Path) -> None:
+    """Whatever sending fails with: it must not go on with another version than the learner."""
+    sent: list[object] = []
+
+    class Narrow:
+        def send(self, message: object) -> bool:
+            if not sent:
+                sent.append("lost")
+                raise MemoryError
+            sent.append(message)
+            return True
+
+    with Site(tmp_path).learning() as one:
+        changes = _Changes(Narrow())  # type: ignore[arg-type]
+        with pytest.raises(MemoryError):
+            changes(one)
+        changes(one)
+    assert [type(message) for message in sent[1:]] == [Answers, Doing]
 
 
 def test_health_names_the_error_its_place_and_what_goes_on() -> None:
