@@ -37,6 +37,17 @@ def execute(ledger: Ledger, request: Request) -> bool:
     return False
 
 
+def needs_disk(request: Request) -> bool:
+    """Whether it cannot be done while the disk takes nothing."""
+    return request.kind in ("rollback", "activate", "pin", "unpin") and request.number != SOURCE
+
+
+def overtakes(later: Request, earlier: Request) -> bool:
+    """Whether a request that needs no disk makes an earlier one void that waits for it."""
+    to_source = later.kind == "reset" or (later.kind in ("rollback", "activate") and later.number == SOURCE)
+    return to_source and earlier.kind in ("rollback", "activate")
+
+
 def require_allowed(request: Request, mode: str, recipe: str, recipe_of: str | None) -> None:
     """Raise AdapterError where a request is not to be carried out, with why.
 

@@ -240,6 +240,11 @@ class Ledger:
         self.kept.memory = self.kept.memory.done(request)
         self.kept.write(self._said("imported", actor, why, {"version": number, "digest": digest}))
 
+    def refuse(self, actor: str, why: str, request: str) -> None:
+        """Record that a request is refused; it is over then."""
+        self.kept.memory = self.kept.memory.done(request)
+        self.kept.write(self._said("request_refused", actor, why))
+
     def record(self, event: str, actor: str, why: str, numbers: Mapping[str, Any] | None = None) -> None:
         """Add to the audit trail, and tell; it waits where the disk does not take it."""
         self.kept.say(self._said(event, actor, why, numbers))
