@@ -223,10 +223,7 @@ def test_who_goes_back_to_the_source_overtakes_who_waits_for_the_disk(
     assert site.store().pinned == (2,)
     lines = [(entry["event"], entry["actor"]) for entry in trail(site)]
     assert ("request_refused", "bob") in lines
-    assert [one for one in lines if one[0] == "rolled_back"] == [
-        ("rolled_back", "ada"),
-        ("rolled_back", "eve"),
-    ]
+    assert [actor for event, actor in lines if event == "rolled_back"] == ["ada", "eve"]
     assert lines.index(("request_refused", "bob")) < lines.index(("reset", "ada"))
 
 
@@ -243,7 +240,7 @@ def test_what_is_refused_while_the_disk_is_full_is_refused_once(
         return real(folder, done)
 
     monkeypatch.setattr(station_desk, "take", take)
-    with full_disk(site, monkeypatch) as (one, without):
+    with full_disk(site, monkeypatch) as (_, without):
         asked(site, "freeze", "first")
         for number in range(60):
             asked(site, "rollback", "bob", 70 + number)
