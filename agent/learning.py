@@ -210,11 +210,13 @@ class Learning:
             return
         rested = time.monotonic() >= self._rest_until and self._ledger.kept.trouble is None
         if rested and self._model.turn.acquire(blocking=False):
-            look = learner.due()
-            if look is None:
-                self._model.turn.release()
-            else:
-                self._begin(look.run, look)
+            try:
+                look = learner.due()
+                if look is not None:
+                    self._begin(look.run, look)
+            finally:
+                if self._job is None:  # nothing is due, or no thread can be had
+                    self._model.turn.release()
 
     def _begin(self, compute: Callable[[Ask], StationLearner | Ruling | None], look: Look | None) -> None:
         work = Background(f"computes-{self.station}", compute)
