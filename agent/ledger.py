@@ -67,7 +67,7 @@ class Ledger:
         fits = version is not None and version.recipe == clean.recipe and known
         self.answering = Answering.by(version) if version is not None and fits else self.source
         learned = self.answering.number != SOURCE
-        memory = self._found.resumed(clean.digest, run or ulid(), learned=learned)
+        memory = self._found.resumed(clean.digest, run or ulid(), store.last, learned=learned)
         self.kept = StationState(store, audit, on_event, memory)
 
     def begin(
@@ -131,8 +131,23 @@ class Ledger:
         return list(self._store.numbers())
 
     def versions(self) -> list[Version]:
-        """Return what is stored and was learned under the same recipe; any thread may ask."""
-        return [version for version in self._store.versions() if version.recipe == self._recipe]
+        """Return what is stored and is of this recipe and commissioning; any thread may ask."""
+        older = self.kept.memory.older
+        return [one for one in self._store.versions() if one.recipe == self._recipe and one.number > older]
+
+    def version(self, number: int) -> Version:
+        """Return a stored version that may answer here.
+
+        Raises:
+            AdapterError: there is no such version, it is damaged, or it is of another commissioning.
+        """
+        version, older = self._store.load(number), self.kept.memory.older
+        if number <= older:
+            raise AdapterError(
+                f"version {number} is of another commissioning, as all up to {older}: its operating point"
+                " holds for that one; export it and import it again to have it here all the same"
+            )
+        return version
 
     def promote(
         self,
@@ -191,12 +206,12 @@ class Ledger:
             state: of the life cycle from then on; None: as it is.
 
         Raises:
-            AdapterError: there is no such version, or it is damaged; nothing has changed.
+            AdapterError: see `version`; nothing has changed.
             OSError: the disk does not take it; nothing has changed. Never for the source.
         """
         memory = replace(self.kept.memory, state=state or self.state, test=None).done(request)
         if number != SOURCE:
-            self._let_answer(self._store.load(number), event, actor, why, {}, memory)
+            self._let_answer(self.version(number), event, actor, why, {}, memory)
             self.supersede(why)
             return
         said = self._said("reset", actor, why, {}, self.answering, self.source)
