@@ -135,20 +135,6 @@ class Ledger:
         older = self.kept.memory.older
         return [one for one in self._store.versions() if one.recipe == self._recipe and one.number > older]
 
-    def version(self, number: int) -> Version:
-        """Return a stored version that may answer here.
-
-        Raises:
-            AdapterError: there is no such version, it is damaged, or it is of another commissioning.
-        """
-        version, older = self._store.load(number), self.kept.memory.older
-        if number <= older:
-            raise AdapterError(
-                f"version {number} is of another commissioning, as all up to {older}: its operating point"
-                " holds for that one; export it and import it again to have it here all the same"
-            )
-        return version
-
     def promote(
         self,
         adapter: Adapter,
@@ -206,12 +192,12 @@ class Ledger:
             state: of the life cycle from then on; None: as it is.
 
         Raises:
-            AdapterError: see `version`; nothing has changed.
+            AdapterError: see `StationState.version`; nothing has changed.
             OSError: the disk does not take it; nothing has changed. Never for the source.
         """
         memory = replace(self.kept.memory, state=state or self.state, test=None).done(request)
         if number != SOURCE:
-            self._let_answer(self.version(number), event, actor, why, {}, memory)
+            self._let_answer(self.kept.version(number), event, actor, why, {}, memory)
             self.supersede(why)
             return
         said = self._said("reset", actor, why, {}, self.answering, self.source)

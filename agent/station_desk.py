@@ -211,7 +211,7 @@ class StationDesk:
         recipe_of = None if version is None else version.recipe
         require_allowed(request, self._found.settings.mode, self._found.clean.recipe, recipe_of)
         if version is not None and request.kind in ("rollback", "activate"):
-            self._try(self.ledger.version(version.number))
+            self._try(self.ledger.kept.version(version.number))
 
     def _try(self, version: Version) -> None:
         """Raise AdapterError where what a version makes of known parts is no answer."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.betting import LabelTest
 from adapters.lifecycle import State
@@ -60,6 +61,20 @@ class StationState:
     def saved(self) -> bool:
         """Whether the disk knows what answers, and which requests were carried out."""
         return not self._unsaved
+
+    def version(self, number: int) -> Version:
+        """Return a stored version that may answer here.
+
+        Raises:
+            AdapterError: there is no such version, it is damaged, or it is of another commissioning.
+        """
+        version, older = self._store.load(number), self.memory.older
+        if number <= older:
+            raise AdapterError(
+                f"version {number} is of another commissioning, as all up to {older}: its operating point"
+                " holds for that one; export it and import it again to have it here all the same"
+            )
+        return version
 
     def settle(self, records: Sequence[Record], after: int, left: str | None) -> None:
         """Make good what a crash or a full disk has left undone.

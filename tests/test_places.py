@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_no_version_that_is_to_be_left(
 ) -> None:
     """The source answers at once; that it does is on the disk and in the trail as soon as there is room."""
 
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     learned.show(AWAY, working=False)
