@@ -25,7 +25,7 @@ from adapters.measured_with import MeasuredWith
 from adapters.seen import Seen
 from adapters.version import SOURCE, Version
 from agent import __version__
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.audit import Audit
 from agent.clean_line import watch
 from agent.commissioned import Uncommissioned, commissioning_file
@@ -34,8 +34,9 @@ from agent.configfile import Loaded, load
 from agent.data_folder import lock_folder, require_owner
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.golden import read_golden
-from agent.learner_memory import Memory, Record, Staged
+from agent.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
 from agent.learner_memory import record as trail_line
+from agent.ledger import Ledger
 from agent.opening import open_model
 from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
@@ -199,7 +200,7 @@ def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     staged = Staged(
         clean.digest, tuple(_records(clean, before, store.active().version, engine.source.digest))
     )
-    known = memory.commissioning or before or "none"
+    known = memory.commissioning or before or UNCOMMISSIONED
     store.remember(replace(memory, commissioning=known, staged=staged).blob())
     clean.save(file)
     ledger = Ledger(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)

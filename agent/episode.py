@@ -19,8 +19,9 @@ from adapters.guard import HARMFUL, Ruling, judge
 from adapters.seen import Seen, as_pixels
 from adapters.trial import Assessment, Trial, distance
 from adapters.version import SOURCE
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.learner_settings import LearnerSettings, Update
+from agent.ledger import Ledger
 
 Change = Callable[[Ledger], None]
 Ask = Callable[[Change], Answering]

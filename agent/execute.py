@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapters.adapter import AdapterError
 from adapters.lifecycle import Phase, State
 from adapters.version import SOURCE
-from agent.answering import Ledger
+from agent.ledger import Ledger
 from agent.requests import Request
 
 
@@ -35,6 +35,17 @@ def execute(ledger: Ledger, request: Request) -> bool:
             ledger.go_to(number, request.actor, why, request.id, state=state)
             return True
     return False
+
+
+def needs_disk(request: Request) -> bool:
+    """Whether it cannot be done while the disk takes nothing."""
+    return request.kind in ("rollback", "activate", "pin", "unpin") and request.number != SOURCE
+
+
+def overtakes(later: Request, earlier: Request) -> bool:
+    """Whether a request that needs no disk makes an earlier one void that waits for it."""
+    to_source = later.kind == "reset" or (later.kind in ("rollback", "activate") and later.number == SOURCE)
+    return to_source and earlier.kind in ("rollback", "activate")
 
 
 def require_allowed(request: Request, mode: str, recipe: str, recipe_of: str | None) -> None:

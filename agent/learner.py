@@ -24,11 +24,12 @@ from adapters.lifecycle import Change as Decision
 from adapters.rate import RateAlarm
 from adapters.seen import Seen
 from adapters.version import SOURCE
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.drift_watch import NEVER, DriftWatch
 from agent.episode import Change, Episode, Look, Workshop
 from agent.execute import execute
 from agent.learner_settings import LearnerSettings, Update, why_off
+from agent.ledger import Ledger
 from agent.places import Met, Places
 from agent.requests import Request
 from agent.said_parts import Said, SaidParts

@@ -8,10 +8,14 @@ from typing import Any
 
 from adapters.betting import LabelTest
 from adapters.lifecycle import Phase, State
+from adapters.version import SOURCE
 from agent.frame_count import FrameCount
 
 KEPT_REQUESTS = 50
 """Ids of requests that are remembered: more than lie in a folder between being carried out and removed."""
+
+UNCOMMISSIONED = "none"
+"""Instead of a digest, where a station's first commissioning is being made."""
 
 Record = Mapping[str, Any]
 """What `Audit.append` takes, by name."""
@@ -45,6 +49,8 @@ class Memory:
         trail: lines of the audit trail when `records` were added here.
         records: lines of the audit trail that are to be there, and may not be yet.
         staged: by a commissioning that was being made.
+        older: highest number that a version had when this commissioning took effect: it and those below are
+            of another one.
     """
 
     commissioning: str | None = None
@@ -56,6 +62,7 @@ class Memory:
     trail: int = 0
     records: tuple[Record, ...] = ()
     staged: Staged | None = None
+    older: int = SOURCE
 
     def done(self, request: str | None) -> Memory:
         """Return it with a request that is carried out; None is none."""
@@ -63,20 +70,24 @@ class Memory:
             return self
         return replace(self, requests=(*self.requests, request)[-KEPT_REQUESTS:])
 
-    def resumed(self, commissioning: str, run: str, *, learned: bool) -> Memory:
+    def resumed(self, commissioning: str, run: str, last: int, *, learned: bool) -> Memory:
         """Return what a learner begins with after a restart.
 
         Args:
             commissioning: digest of the one that is there; under another one nothing of it is true any more.
             run: id of the agent's run.
+            last: the highest number that a version has.
             learned: whether a version answers, and not the source.
         """
         count = self.count.in_run(run)
         state, frame = self.state, count.frame
-        if self.commissioning not in (None, commissioning) or (learned and state.phase is Phase.WATCH):
+        other = self.commissioning not in (None, commissioning)
+        # Without a commissioning nothing is learned: what there is then was brought in for the first one.
+        older = last if other and self.commissioning != UNCOMMISSIONED else self.older
+        if other or (learned and state.phase is Phase.WATCH):
             state = State(Phase.HOLD, frame, born=frame) if learned else State(since=frame)
         test = self.test if learned and state is self.state else None
-        return Memory(commissioning, count, self.frozen_by, state, test, self.requests)
+        return Memory(commissioning, count, self.frozen_by, state, test, self.requests, older=older)
 
     def blob(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -92,6 +103,7 @@ class Memory:
             "test": None if self.test is None else asdict(self.test),
             "requests": list(self.requests),
             "trail": self.trail,
+            "older": self.older,
             "records": [dict(record) for record in self.records],
             "staged": None
             if staged is None
@@ -113,6 +125,7 @@ class Memory:
             test=_test(blob.get("test")),
             requests=tuple(requests),
             trail=int(blob.get("trail", 0)),
+            older=int(blob.get("older", SOURCE)),
             records=_records(blob.get("records", ())),
             staged=None if staged is None else Staged(staged["commissioning"], _records(staged["records"])),
         )

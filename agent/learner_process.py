@@ -132,8 +132,9 @@ class _Changes:
 
     def __call__(self, learning: Learning) -> None:
         if learning.answering() is not self._answers:
-            self._answers = learning.answering()
-            self._link.send(Answers(learning.station, self._answers))
+            answers = learning.answering()
+            self._link.send(Answers(learning.station, answers))
+            self._answers = answers  # only now: what could not be sent is sent the next time
         self._link.send(Doing(learning.stats()))
 
 

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from pathlib import Path
 
 from adapters.version import SOURCE
 from agent.commissioned import station_folder
@@ -138,7 +139,7 @@ class Learners:
             if not pupils:
                 self._renewed.wait()
                 continue
-            began = time.monotonic()
+            began, before = time.monotonic(), _waiting(loaded, pupils)
             why = self._live(loaded, pupils)
             if self._renewed.is_set():
                 continue
@@ -146,7 +147,7 @@ class Learners:
                 pause_s = _PAUSE_S
             self._away = why
             log.error("learners: their process %s; inspection goes on, they start in %.0f s", why, pause_s)
-            self._pause(loaded, pupils, pause_s)
+            self._pause(loaded, pupils, pause_s, before)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._ended.set()
 
@@ -165,14 +166,18 @@ class Learners:
             return self._ended.wait(_GO_S)
         return True
 
-    def _pause(self, loaded: Loaded, pupils: Mapping[str, Pupil], pause_s: float) -> None:
-        """Leave the learners alone for a while, unless somebody asks something of them meanwhile."""
-        folders = [station_folder(loaded.config, station) / "requests" for station in pupils]
-        before = [waiting_names(folder) for folder in folders]
+    def _pause(self, loaded: Loaded, pupils: Mapping[str, Pupil], pause_s: float, before: Set[Path]) -> None:
+        """Leave the learners alone for a while, unless somebody asks something of them.
+
+        Args:
+            loaded: the config.
+            pupils: that learn.
+            pause_s: how long.
+            before: what waited when their process was started; it has had its turn.
+        """
         until = time.monotonic() + pause_s
         while not self._renewed.wait(max(0.0, min(_ASK_S, until - time.monotonic()))):
-            asked = any(waiting_names(folder) - old for folder, old in zip(folders, before, strict=True))
-            if asked or time.monotonic() >= until:
+            if _waiting(loaded, pupils) - before or time.monotonic() >= until:
                 return
 
     def _wake(self) -> None:
@@ -254,3 +259,9 @@ class Learners:
             label = pupil.labels.popleft()
             if (link := self._link) is not None:
                 link.send(label)
+
+
+def _waiting(loaded: Loaded, stations: Iterable[str]) -> frozenset[Path]:
+    """Return what people have asked for, and no learner has taken yet."""
+    folders = [station_folder(loaded.config, station) / "requests" for station in stations]
+    return frozenset(folder / name for folder in folders for name in waiting_names(folder))

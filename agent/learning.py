@@ -142,7 +142,7 @@ class Learning:
         except OSError as error:
             self._ledger.kept.failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is: a person can still freeze, reset and go back
-            self._fail(error)
+            self._unless_it_ends(error)
         self._desk.show(self._learner, self._failed())
 
     def _learn(self, taken: Sequence[Witnessed]) -> None:
@@ -165,7 +165,7 @@ class Learning:
             if self._learner is not None:
                 self._learner.chosen()
         except Exception as error:  # noqa: BLE001 - what answers was chosen all the same
-            self._fail(error)
+            self._unless_it_ends(error)
 
     def _open(self) -> StationLearner:
         """Open what the learner looks and learns with; takes as long as opening the model does."""
@@ -210,11 +210,13 @@ class Learning:
             return
         rested = time.monotonic() >= self._rest_until and self._ledger.kept.trouble is None
         if rested and self._model.turn.acquire(blocking=False):
-            look = learner.due()
-            if look is None:
-                self._model.turn.release()
-            else:
-                self._begin(look.run, look)
+            try:
+                look = learner.due()
+                if look is not None:
+                    self._begin(look.run, look)
+            finally:
+                if self._job is None:  # nothing is due, or no thread can be had
+                    self._model.turn.release()
 
     def _begin(self, compute: Callable[[Ask], StationLearner | Ruling | None], look: Look | None) -> None:
         work = Background(f"computes-{self.station}", compute)
@@ -255,6 +257,12 @@ class Learning:
     def _discard(self, job: _Job, why: str) -> None:
         job.work.cancel()
         self._ledger.record("discarded", "agent", f"what was being computed is not used: {why}")
+
+    def _unless_it_ends(self, error: Exception) -> None:
+        """Take an error for one of learning, unless it is what `stop` ends a call of the model with."""
+        if isinstance(error, Halted) and self._halt.is_set():
+            raise error
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """Do without a learner for a while; what answers, and what people ask for, is not its affair."""

@@ -21,7 +21,6 @@ from adapters.open import ModelSettings
 from adapters.open_learner import LearnerModel
 from adapters.prompts import TextCache
 from adapters.version import SOURCE
-from agent.answering import Ledger
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Recipe
 from agent.configfile import Loaded
@@ -29,6 +28,7 @@ from agent.handover import Witnessed
 from agent.ids import ulid_of
 from agent.inspector import Inspector
 from agent.learner import StationLearner
+from agent.ledger import Ledger
 from agent.payloads import timestamp
 from agent.plans import predictors, prompts, provenance
 from agent.predictor import Predictor

@@ -23,6 +23,7 @@ from agent.commissioned import (
 )
 from agent.config import Recipe
 from agent.configfile import Loaded
+from agent.learner_memory import Memory
 from agent.payloads import timestamp
 
 Start = Literal["source", "active"]
@@ -50,9 +51,8 @@ def open_replayed(
         try:
             clean = Commissioning.load(file)
             clean.require(engine.info.weights, recipe.words, MeasuredWith.of(engine.info))
-            return _fresh(
-                station, loaded, clean, engine, _active(file.parent, engine, start), folder, timestamp(at)
-            )
+            active = _active(file.parent, engine, start, clean)
+            return _fresh(station, loaded, clean, engine, active, folder, timestamp(at))
         except AdapterError as error:
             why = str(error)
     source = Answering(SOURCE, engine.source, 0.0)
@@ -81,11 +81,13 @@ def _fresh(
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 
 
-def _active(folder: Path, engine: Engine, start: Start) -> Version | None:
+def _active(folder: Path, engine: Engine, start: Start, clean: Commissioning) -> Version | None:
+    """Return what the agent would start with; None: the source."""
     if start == "source":
         return None
-    weights = engine.info.weights
-    return AdapterStore(folder / "adapters", engine.source, weights, reading=True).active().version
+    active = AdapterStore(folder / "adapters", engine.source, engine.info.weights, reading=True).active()
+    ours = Memory.read(active.learner).commissioning in (None, clean.digest)
+    return active.version if ours else None
 
 
 def _holding(active: Version, folder: Path, engine: Engine, keep: int, at: str) -> AdapterStore:

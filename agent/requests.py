@@ -67,10 +67,12 @@ class Taken:
     Attributes:
         requests: in the order in which they were asked.
         refused: one line each about files that are no request; they were moved aside.
+        trouble: a file of either kind that cannot be moved or removed; nothing else waits for it.
     """
 
     requests: tuple[Request, ...]
     refused: tuple[str, ...]
+    trouble: OSError | None = None
 
 
 def ask(folder: Path, request: Request) -> Path:
@@ -99,23 +101,26 @@ def take(folder: Path, done: Collection[str] = ()) -> Taken:
         done: ids of requests that were obeyed already; where they still wait they go.
 
     Raises:
-        OSError: the folder cannot be read or written.
+        OSError: the folder cannot be read.
     """
-    requests, refused = [], []
+    requests, refused, trouble = [], [], None
     for path in _waiting(folder):
         try:
             request = _read(path)
+            if request.id not in done:
+                requests.append(request)
+                continue
+            why = None
         except (ValueError, OSError) as error:
-            aside = folder / REFUSED
-            aside.mkdir(exist_ok=True)
-            path.replace(aside / f"{ulid()}-{path.name}")
-            refused.append(f"{path}: not a request: {_reason(error)}; moved to {aside}")
-            continue
-        if request.id in done:
-            path.unlink()
-        else:
-            requests.append(request)
-    return Taken(tuple(requests), tuple(refused))
+            why = _reason(error)
+        try:
+            if why is None:
+                path.unlink()
+            else:
+                refused.append(f"{path}: not a request: {why}; moved to {_aside(folder, path)}")
+        except OSError as error:
+            trouble = error
+    return Taken(tuple(requests), tuple(refused), trouble)
 
 
 def waiting_names(folder: Path) -> frozenset[str]:
@@ -160,6 +165,13 @@ def _waiting(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != REFUSED)
+
+
+def _aside(folder: Path, path: Path) -> Path:
+    aside = folder / REFUSED
+    aside.mkdir(exist_ok=True)
+    path.replace(aside / f"{ulid()}-{path.name}")
+    return aside
 
 
 def _read(path: Path) -> Request:

@@ -10,15 +10,17 @@ from typing import Any
 
 from adapters.adapter import AdapterError
 from adapters.eye import Eye
+from adapters.halting import Halted
 from adapters.prompts import Prompts, TextCache
-from adapters.version import SOURCE
+from adapters.version import SOURCE, Version
 from agent import payloads
-from agent.answering import Answering, Ledger
+from agent.answering import Answering
 from agent.commissioned import Commissioned, require_finite
-from agent.execute import execute, require_allowed
+from agent.execute import execute, needs_disk, overtakes, require_allowed
 from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.learner_settings import why_off
+from agent.ledger import Ledger
 from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.requests import Request, finish, take
@@ -68,12 +70,14 @@ class StationDesk:
         self.ledger = Ledger(found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run)
         self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
         self._agent, self._tell, self._changed = agent, tell, changed
+        self._prepared = first
         self._shown: JSON = {}
-        self._ask_at = self._retry_at = 0.0
+        self._ask_at = self._retry_at = self._write_at = 0.0
+        self._obeyed = set(self.ledger.kept.memory.requests)  # also more than the disk remembers
 
     def begin(self) -> None:
         """Make good what was left undone, and tell what answers."""
-        self.ledger.begin(self._answers)
+        self.ledger.begin(self._answers, self._prepare)
         self._changed()
 
     def serve(self, chosen: Callable[[], None]) -> None:
@@ -138,26 +142,67 @@ class StationDesk:
             self._tell("adapter", shown)
 
     def _obey(self, chosen: Callable[[], None]) -> None:
-        """Do what people asked for, each once and in order."""
-        kept, folder = self.ledger.kept, self._found.requests
-        taken = take(folder, kept.memory.requests if kept.saved else ())
+        """Do what people asked for, each once and in order; but nothing waits for what waits for the disk."""
+        kept = self.ledger.kept
+        taken = take(self._found.requests, kept.memory.requests if kept.saved else ())
         for line in taken.refused:
             log.warning("learner %s: %s", self._found.station, line)
             self.ledger.record("request_refused", "agent", line)
+        if taken.trouble is not None:
+            kept.failed(taken.trouble)
+        held: list[Request] = []
         for request in taken.requests:
-            if request.id in kept.memory.requests:
-                continue  # it is done, and the disk does not know yet
-            try:
-                self._allow(request)
-                if execute(self.ledger, request):
-                    chosen()
-            except AdapterError as error:
-                log.warning(
-                    "learner %s: %s by %s: %s", self._found.station, request.kind, request.actor, error
-                )
-                self.ledger.record("request_refused", request.actor, f"{request.kind}: {error}")
-            if kept.saved:
-                finish(folder, request)
+            if request.id not in self._obeyed:
+                if needs_disk(request) and (held or time.monotonic() < self._write_at):
+                    held.append(request)
+                    continue
+                try:
+                    self._do(request, held, chosen)
+                except OSError as error:
+                    kept.failed(error)
+                    self._write_at = time.monotonic() + _DISK_S
+                    held.append(request)
+                    continue
+            self._done(request)
+
+    def _do(self, request: Request, held: list[Request], chosen: Callable[[], None]) -> None:
+        """Do or refuse what somebody asked for.
+
+        Args:
+            request: what is asked.
+            held: what was asked before, and waits for the disk; what this overtakes is refused.
+            chosen: see `serve`.
+
+        Raises:
+            OSError: the disk does not take it; nothing has changed.
+        """
+        try:
+            self._allow(request)
+            for other in [one for one in held if overtakes(request, one)]:
+                held.remove(other)
+                why = f"{request.kind} by {request.actor} came while it waited for the disk"
+                self._refuse(other, why)
+                self._done(other)
+            if execute(self.ledger, request):
+                chosen()
+        except AdapterError as error:
+            self._refuse(request, str(error))
+
+    def _refuse(self, request: Request, why: str) -> None:
+        log.warning("learner %s: %s by %s: %s", self._found.station, request.kind, request.actor, why)
+        self.ledger.refuse(request.actor, f"{request.kind}: {why}", request.id)
+
+    def _done(self, request: Request) -> None:
+        """Let a request go once the disk knows that it was obeyed or refused; nothing does it again."""
+        self._obeyed.add(request.id)
+        if not self.ledger.kept.saved:
+            return
+        try:
+            finish(self._found.requests, request)
+        except OSError as error:
+            self.ledger.kept.failed(error)
+        else:
+            self._obeyed.remove(request.id)
 
     def _allow(self, request: Request) -> None:
         """Raise AdapterError where a request is not to be obeyed; have ready what its version needs."""
@@ -166,12 +211,30 @@ class StationDesk:
         recipe_of = None if version is None else version.recipe
         require_allowed(request, self._found.settings.mode, self._found.clean.recipe, recipe_of)
         if version is not None and request.kind in ("rollback", "activate"):
-            texts = self._texts()
-            eye = Eye(texts.engine, self._prompts, self._found.clean.fails, texts)
+            self._try(self.ledger.kept.version(version.number))
+
+    def _try(self, version: Version) -> None:
+        """Raise AdapterError where what a version makes of known parts is no answer."""
+        texts = self._texts()
+        eye = Eye(texts.engine, self._prompts, self._found.clean.fails, texts)
+        try:
             require_finite(eye, self._found.clean, version)
+        except (AdapterError, Halted):
+            raise
+        except Exception as error:  # whatever a model raises: it would end us each time that we begin
+            said = f"version {version.number} cannot be tried: {type(error).__name__}: {error}"
+            raise AdapterError(said) from error
 
     def _answering(self) -> Answering:
         return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering
+
+    def _prepare(self, version: Answering) -> None:
+        """Make what the inspector needs to judge with a version; where that fails, it does not answer."""
+        if self._found.settings.mode != "shadow":
+            features = self._texts().features(self._prompts, version.adapter)
+            self._prepared = Predictor(
+                version.number, version.adapter, features, self._frozen.fails, version.offset
+            )
 
     def _answers(self) -> None:
         """Let the inspector have what answers now, complete before the first picture asks for it."""
@@ -182,11 +245,7 @@ class StationDesk:
             answering.number,
             answering.offset,
         )
-        self.predictor = self._frozen
-        if answering.number != SOURCE:
-            number, adapter = answering.number, answering.adapter
-            features = self._texts().features(self._prompts, adapter)
-            self.predictor = Predictor(number, adapter, features, self._frozen.fails, answering.offset)
+        self.predictor = self._frozen if answering.number == SOURCE else self._prepared
         self._changed()
 
     def _happened(self, record: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from adapters.adapter import AdapterError
 from adapters.adapter_store import AdapterStore
 from adapters.betting import LabelTest
 from adapters.lifecycle import State
@@ -61,6 +62,20 @@ class StationState:
         """Whether the disk knows what answers, and which requests were carried out."""
         return not self._unsaved
 
+    def version(self, number: int) -> Version:
+        """Return a stored version that may answer here.
+
+        Raises:
+            AdapterError: there is no such version, it is damaged, or it is of another commissioning.
+        """
+        version, older = self._store.load(number), self.memory.older
+        if number <= older:
+            raise AdapterError(
+                f"version {number} is of another commissioning, as all up to {older}: its operating point"
+                " holds for that one; export it and import it again to have it here all the same"
+            )
+        return version
+
     def settle(self, records: Sequence[Record], after: int, left: str | None) -> None:
         """Make good what a crash or a full disk has left undone.
 
@@ -89,12 +104,13 @@ class StationState:
             self.memory = replace(self.memory, state=state, test=test)
 
     def answer(self, version: Version, said: Record, memory: Memory) -> None:
-        """Let a version answer; it is on the disk then, and so is its line.
+        """Let a version answer; it is on the disk then, and so is its line, which `flush` adds to the trail.
 
         Raises:
             OSError: the disk does not take it; nothing has changed.
         """
         self._store.answer(version, said["at"], self._blob(memory, said))
+        self._trail.add(said)  # with it, or the next write would be one without the line
         self.memory = memory
         self._is_saved()
 
@@ -123,6 +139,10 @@ class StationState:
     def say(self, said: Record) -> None:
         """Add a line to the trail."""
         self._trail.add(said)
+        self._trail.flush()
+
+    def flush(self) -> None:
+        """Add the lines that wait to the trail."""
         self._trail.flush()
 
     def save(self) -> None:

@@ -32,12 +32,12 @@ from adapters.prompts import TextCache
 from adapters.seen import Bytes, Seen, as_bytes, as_pixels
 from adapters.version import Version, Window
 from agent.adaptation_settings import Adaptation
-from agent.answering import Ledger
 from agent.audit import Audit
 from agent.commissioned import Commissioned
 from agent.episode import Ask, Look
 from agent.learner import StationLearner
 from agent.learning import Learning
+from agent.ledger import Ledger
 from agent.plans import failing, prompts
 from agent.predictor import Predictor
 from agent.recipes import shipped

@@ -24,10 +24,10 @@ from adapters.seen import Bytes, log_odds
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers
 from adapters.towers import Towers
-from agent.answering import Ledger
 from agent.audit import Audit
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
+from agent.ledger import Ledger
 from benchmarks.stream_methods import Answers, Setting
 from benchmarks.stream_site import Site, seen_of
 from benchmarks.stream_worlds import World

@@ -22,12 +22,12 @@ from adapters.halting import Halted, HaltingEngine
 from adapters.prompts import Prompts
 from adapters.seen import Bytes, Labelled, Seen
 from agent.adaptation_settings import Adaptation
-from agent.answering import Ledger
 from agent.audit import Audit
 from agent.commissioned import Commissioned
 from agent.handover import Witnessed
 from agent.learner_settings import Level
 from agent.learning import Learning
+from agent.ledger import Ledger
 from agent.plans import Predictor
 
 SIDE = 16

@@ -17,12 +17,14 @@ from small_line import WORDS, Site, SmallEngine, clean, stream
 
 from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
+from adapters.halting import Halted
 from adapters.lifecycle import Phase, State
 from adapters.version import Version, Window
-from agent.answering import Ledger
+from agent.answering import Answering
 from agent.audit import Audit, verify
 from agent.execute import execute
 from agent.learner_memory import Memory
+from agent.ledger import Ledger
 from agent.requests import Request
 
 
@@ -120,6 +122,62 @@ def test_a_promotion_is_in_the_trail_whatever_the_disk_does_not_take(
     assert verify(site.folder / "audit.jsonl").problems == () if trail(site) else True
     events = [entry["event"] for entry in trail(site)]
     assert events.count("promoted") == ledger.answering.number
+
+
+LEADS: dict[str, Callable[[Ledger], object]] = {
+    "promoted": promote,
+    "rolled_back": lambda ledger: ledger.go_to(1, "ada", "as before"),
+    "recalled": lambda ledger: ledger.recall(1, "met before", State(Phase.HOLD, 0, born=0)),
+    "reset": lambda ledger: ledger.go_to(0, "ada", "as it was trained"),
+}
+
+
+@pytest.mark.parametrize("event", list(LEADS))
+@pytest.mark.parametrize("error", [Halted, MemoryError], ids=["stopped", "fault"])
+def test_what_answers_is_in_the_trail_also_where_telling_the_inspector_fails(
+    event: str, error: type[Exception], tmp_path: Path
+) -> None:
+    """And stays there with whatever is written next, and over a restart."""
+    site = Site(tmp_path)
+    site.store(reading=False).write(a_version(0.001))
+    first = _begun(site)
+    if event == "reset":
+        first.go_to(1, "ada", "first")
+    ledger, before = site.ledger(), len(trail(site))
+
+    def changed() -> None:
+        raise error
+
+    ledger.begin(changed)
+    with pytest.raises(error):
+        LEADS[event](ledger)
+    ledger.kept.save()
+    for answers in (ledger, _begun(site)):
+        assert [entry["event"] for entry in trail(site)][before:] == [event]
+        assert answers.answering.number == site.store().active().number == last_answer(site)
+
+
+@pytest.mark.parametrize("event", ["promoted", "rolled_back", "recalled"])
+def test_a_version_whose_texts_cannot_be_made_does_not_answer(event: str, tmp_path: Path) -> None:
+    """Neither here nor on the disk; and where they can be made, the time on record is after that."""
+    site = Site(tmp_path)
+    site.store(reading=False).write(a_version(0.001))
+    ledger, course = site.ledger(), []
+
+    def ready(answering: Answering) -> None:
+        course.append("made")
+        if len(course) == 1:
+            raise MemoryError
+
+    ledger.begin(lambda: course.append("answers"), ready)
+    with pytest.raises(MemoryError):
+        LEADS[event](ledger)
+    assert ledger.answering.number == site.store().active().number == 0
+    assert trail(site) == []
+    ledger._now = lambda: f"time {len(course)}"
+    LEADS[event](ledger)
+    assert course == ["made", "made", "answers"]
+    assert [entry["at"] for entry in trail(site)] == ["time 2"]
 
 
 @pytest.mark.parametrize("fails", ["pointer", "audit", "both"])
@@ -249,7 +307,7 @@ def test_a_pointer_that_is_damaged_is_put_aside(tmp_path: Path) -> None:
     assert store.active().number == looking.active().number == 0
     assert "active.json.damaged" in store.found[0]
     assert file.with_name("active.json.damaged").read_bytes() == damaged
-    assert site.store(reading=False).found == ()  # said once; from there on the source is known to answer
+    assert site.store().found == (), "it is said once"
 
 
 def test_under_another_commissioning_the_source_answers_and_the_learner_begins_anew(tmp_path: Path) -> None:

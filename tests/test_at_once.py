@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from mqtt_peers import wait_until
 from small_line import Site, hand_over, stream
-from test_answering import a_version
+from test_answering import a_version, full
 
 from adapters.guard import Ruling
 from adapters.lifecycle import Phase, State
+from agent import station_desk
 from agent.adaptation_settings import Adaptation
 from agent.episode import Workshop
 from agent.learner_link import Label
 from agent.learning import Learning
-from agent.requests import Kind, Request, ask
+from agent.requests import Kind, Request, ask, waiting_names
 
 PATIENCE_S = 150.0
 DIM = 100.0
@@ -161,3 +162,134 @@ def test_a_version_that_cannot_be_gone_back_to_does_not_discard_what_is_computed
         released(site, one)
         wait_until(lambda: one.answering().number > 1, PATIENCE_S)
     assert "discarded" not in site.events()
+
+
+@contextmanager
+def full_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Learning, pytest.MonkeyPatch]]:
+    """Run the learner while nothing can be written of what answers, and what is remembered."""
+    with site.learning() as one, monkeypatch.context() as without:
+        without.setattr("adapters.active_pointer.write_durably", full)
+        yield one, without
+
+
+def asked(site: Site, kind: Kind, actor: str = "ada", number: int | None = None) -> None:
+    ask(site.requests, Request(kind=kind, actor=actor, at="now", number=number))
+
+
+@pytest.mark.parametrize("waits", ["rollback", "activate", "pin", "unpin"])
+def test_freezing_waits_for_nobody_whom_the_disk_keeps_waiting(
+    waits: Kind, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does resuming; what needs the disk is done once there is room, by itself."""
+    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
+    site.store(reading=False).write(a_version(0.002))
+    if waits == "unpin":
+        site.store(reading=False).pin(2)
+    with full_disk(site, monkeypatch) as (one, without):
+        asked(site, waits, "bob", 2)
+        wait_until(lambda: one.stats().disk is not None, PATIENCE_S)
+        for actor in ("eve", None, "ada"):
+            asked(site, "freeze" if actor else "resume", actor or "ada")
+        wait_until(lambda: site.last("adapter").get("frozen_by") == "ada", PATIENCE_S)
+        assert (one.answering().number, waiting_names(site.requests) != frozenset()) == (1, True)
+        without.undo()
+        wait_until(lambda: not waiting_names(site.requests), PATIENCE_S)
+        wait_until(lambda: one.stats().disk is None, PATIENCE_S)
+        assert one.answering().number == (2 if waits in ("rollback", "activate") else 1)
+    assert site.store().pinned == ((2,) if waits == "pin" else ())
+    events = [entry["event"] for entry in trail(site)]
+    assert events.count("freeze") == 2
+    done = {"pin": "pinned", "unpin": "unpinned"}.get(waits, "rolled_back")
+    assert events.index("resume") < len(events) - 1 - events[::-1].index(done)
+
+
+def test_who_goes_back_to_the_source_overtakes_who_waits_for_the_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier wish is over, on record, and not done afterwards; a later one is."""
+    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
+    for shift in (0.002, 0.003):
+        site.store(reading=False).write(a_version(shift))
+    with full_disk(site, monkeypatch) as (one, without):
+        asked(site, "rollback", "bob", 2)
+        asked(site, "pin", "bob", 2)
+        wait_until(lambda: one.stats().disk is not None, PATIENCE_S)
+        asked(site, "reset")
+        wait_until(lambda: one.answering().number == 0, PATIENCE_S)
+        asked(site, "activate", "eve", 3)
+        without.undo()
+        wait_until(lambda: not waiting_names(site.requests), PATIENCE_S)
+        assert one.answering().number == site.store().active().number == 3
+    assert site.store().pinned == (2,)
+    lines = [(entry["event"], entry["actor"]) for entry in trail(site)]
+    assert ("request_refused", "bob") in lines
+    assert [actor for event, actor in lines if event == "rolled_back"] == ["ada", "eve"]
+    assert lines.index(("request_refused", "bob")) < lines.index(("reset", "ada"))
+
+
+def test_what_is_refused_while_the_disk_is_full_is_refused_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is obeyed is obeyed once, however much was asked since."""
+    monkeypatch.setattr("agent.station_desk._ASK_S", 0.0)
+    looked: list[int] = []
+    real = station_desk.take
+
+    def take(folder: Path, done: Any) -> Any:
+        looked.append(1)
+        return real(folder, done)
+
+    monkeypatch.setattr(station_desk, "take", take)
+    with full_disk(site, monkeypatch) as (_, without):
+        asked(site, "freeze", "first")
+        for number in range(60):
+            asked(site, "rollback", "bob", 70 + number)
+        asked(site, "resume", "last")
+        wait_until(lambda: "resume" in site.events(), PATIENCE_S)
+        for _ in range(3):
+            turned = len(looked)
+            wait_until(lambda turned=turned: len(looked) > turned, PATIENCE_S)
+        assert len(waiting_names(site.requests)) == 62
+        without.undo()
+        wait_until(lambda: not waiting_names(site.requests), PATIENCE_S)
+    events = [entry["event"] for entry in trail(site)]
+    assert events.count("request_refused") == 60
+    assert (events.count("freeze"), events.count("resume")) == (1, 1)
+
+
+def test_a_version_that_the_model_fails_with_is_refused_and_what_follows_is_done(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learner's process does not end of it, again and again."""
+
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("out of memory in native code")
+
+    monkeypatch.setattr("agent.station_desk.require_finite", fails)
+    with site.learning():
+        asked(site, "rollback", "bob", 1)
+        asked(site, "freeze")
+        wait_until(lambda: site.last("adapter").get("frozen_by") == "ada", PATIENCE_S)
+        wait_until(lambda: not waiting_names(site.requests), PATIENCE_S)
+    (refused,) = [entry for entry in trail(site) if entry["event"] == "request_refused"]
+    assert "RuntimeError: out of memory in native code" in refused["why"]
+
+
+def test_a_file_that_cannot_be_moved_aside_keeps_nobody_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.requests.mkdir()
+    (site.requests / "0.json").write_text("no request")
+    real = Path.replace
+
+    def stays(self: Path, target: Path) -> Path:
+        if self.name == "0.json":
+            full()
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", stays)
+    with site.learning() as one:
+        asked(site, "freeze")
+        wait_until(lambda: site.last("adapter").get("frozen_by") == "ada", PATIENCE_S)
+        wait_until(lambda: waiting_names(site.requests) == {"0.json"}, PATIENCE_S)
+        assert one.stats().disk is not None

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import small_line
+from mqtt_peers import wait_until
 from test_answering import a_version, full, killed_at, trail
 
 from adapters.commissioning import Commissioning
 from adapters.lifecycle import Phase, State
 from agent.audit import Audit
 from agent.commission_cli import _keep
+from agent.replay_station import _active
+from agent.requests import Request, ask, waiting_names
+
+PATIENCE_S = 20.0
 
 
 @pytest.mark.parametrize("before", ["commissioned", "never"])
@@ -91,3 +97,76 @@ def test_a_commission_that_meets_a_full_disk_changes_nothing_or_everything(
     else:
         assert (found.digest, ledger.answering.number) == (old.digest, 1)
         assert events == ["rolled_back"]
+
+
+def commissioned_again(folder: Path) -> small_line.Site:
+    """A station whose version 1 answered, and which was commissioned with another clean line since."""
+    site = small_line.Site(folder)
+    file = folder / "commissioning.safetensors"
+    site.store(reading=False).write(a_version(0.01, 5.0))
+    site.clean.save(file)
+    site.ledger().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
+    _keep(replace(site.clean, made_at="2026-03-03T00:00:00.000Z"), file, small_line.SmallEngine())
+    return small_line.Site(folder, clean=Commissioning.load(file))
+
+
+@pytest.mark.parametrize("kind", ["rollback", "activate"])
+def test_what_was_learned_under_another_commissioning_does_not_answer(
+    kind: Literal["rollback", "activate"], tmp_path: Path
+) -> None:
+    """It is refused by name, also after what is learned since; what is learned since is not."""
+    site = commissioned_again(tmp_path)
+    store = site.store(reading=False)
+    store.write(a_version(0.02))
+    with site.learning() as one:
+        for number in (1, 2):
+            ask(site.requests, Request(kind=kind, actor="bob", at="now", number=number))
+        wait_until(lambda: one.answering().number == 2, PATIENCE_S)
+        ask(site.requests, Request(kind=kind, actor="bob", at="now", number=1))
+        wait_until(lambda: site.events().count("request_refused") == 2, PATIENCE_S)
+        wait_until(lambda: not waiting_names(site.requests), PATIENCE_S)
+        assert one.answering().number == site.store().active().number == 2
+    refused = [entry["why"] for entry in trail(site) if entry["event"] == "request_refused"]
+    assert all("version 1 is of another commissioning, as all up to 1:" in why for why in refused)
+    ledger = site.ledger()
+    assert [version.number for version in ledger.versions()] == [2]
+    assert ledger.recall(1, "met before", State()) is False
+
+
+def test_a_version_of_another_commissioning_may_be_kept_and_brought_in_again(tmp_path: Path) -> None:
+    """Whoever says so has looked at its operating point."""
+    site = commissioned_again(tmp_path / "station")
+    store = site.store(reading=False)
+    store.export(1, tmp_path / "version")
+    again = store.add(tmp_path / "version", small_line.WORDS.digest)
+    ledger = site.ledger()
+    ledger.begin()
+    ledger.pin(1, "ada", "to be looked at", "0" * 26)
+    ledger.go_to(again.number, "ada", "it was looked at")
+    assert ledger.answering.number == 2
+    assert site.store().pinned == (1,)
+
+
+def test_what_was_brought_in_before_the_first_commissioning_may_answer_under_it(tmp_path: Path) -> None:
+    """An import asked for at a new station waits for its commissioning."""
+    site = small_line.Site(tmp_path)
+    site.store(reading=False).write(a_version(0.01))
+    _keep(site.clean, tmp_path / "commissioning.safetensors", small_line.SmallEngine())
+    ledger = site.ledger()
+    ledger.begin()
+    ledger.go_to(1, "ada", "as asked")
+    assert ledger.answering.number == 1
+
+
+def test_a_replay_from_what_answers_begins_as_the_agent_would(tmp_path: Path) -> None:
+    """Where the commissioning was exchanged, and the agent has not started since: with the source."""
+    site = small_line.Site(tmp_path)
+    site.store(reading=False).write(a_version(0.01))
+    ledger = site.ledger()
+    ledger.begin()
+    ledger.go_to(1, "ada", "test")
+    engine, other = small_line.SmallEngine(), replace(site.clean, made_at="2026-03-03T00:00:00.000Z")
+    found = _active(tmp_path, engine, "active", site.clean)
+    assert found is not None
+    assert found.number == 1
+    assert _active(tmp_path, engine, "active", other) is None

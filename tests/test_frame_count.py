@@ -15,11 +15,11 @@ from test_answering import a_version
 
 from adapters.lifecycle import Phase, State
 from adapters.seen import Seen
-from agent.answering import Ledger
 from agent.execute import execute
 from agent.frame_count import FrameCount
 from agent.learner_memory import Memory
 from agent.learning import Learning
+from agent.ledger import Ledger
 from agent.requests import Request
 from agent.station_state import SAVE_FRAMES
 

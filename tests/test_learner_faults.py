@@ -23,10 +23,16 @@ from adapters.betting import LabelTest
 from adapters.buffer import BufferPolicy, duplicate_cosine
 from adapters.commissioning import Commissioning, Known
 from adapters.condition_fit import PictureStatistics, estimate
-from adapters.guard import Limits, judge
+from adapters.guard import Limits, Ruling, judge
+from adapters.halting import Halted
+from adapters.lifecycle import Phase, State
 from adapters.trial import Trial
+from agent.episode import Look, Workshop
 from agent.fault import fault
 from agent.health import LearnerStats, conditions
+from agent.learner import StationLearner
+from agent.learner_link import Answers, Doing
+from agent.learner_process import _Changes
 from agent.publisher_stats import PublisherStats
 from agent.requests import Request, ask
 
@@ -185,6 +191,84 @@ def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
     assert pauses == sorted(pauses)
     assert len(set(pauses)) >= 3
     assert all(record.exc_info for record in caplog.records if "begins again" in record.msg)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fails", ["what is due", "its thread"])
+def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One holds it at a time: it is given back, and taken again once there is a thread to be had."""
+    monkeypatch.setattr("agent.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
+    monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
+    site, failed = Site(tmp_path), threading.Event()
+    site.store(reading=False).write(a_version(0.001))
+    site.ledger().go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
+    started, due = threading.Thread.start, StationLearner.due
+
+    def no_thread(self: threading.Thread) -> None:
+        if self.name == "computes-line" and one._learner is not None and not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        started(self)
+
+    def not_due(self: StationLearner) -> Look | None:
+        found = due(self)
+        if found is not None and not failed.is_set():
+            failed.set()
+            raise MemoryError
+        return found
+
+    if fails == "its thread":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    else:
+        monkeypatch.setattr(StationLearner, "due", not_due)
+    with site.learning() as one:
+        hand_over(one, stream(80, light=100.0))
+        wait_until(failed.is_set, PATIENCE_S)
+        wait_until(lambda: one._fault is not None and one._learner is not None, PATIENCE_S)
+        hand_over(one, stream(80, first=81, light=100.0))
+        wait_until(site.model.entered.is_set, PATIENCE_S)
+        site.model.go_on.set()
+    assert not site.model.turn.locked()
+
+
+def test_an_end_in_the_middle_of_a_decision_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ends a call of the model at the agent's end is told in one line, without a traceback."""
+    caplog.set_level(logging.INFO)
+    with Site(tmp_path).learning() as one:
+        wait_until(lambda: one._learner is not None, PATIENCE_S)
+
+        def ends(self: StationLearner) -> bool:
+            one.stop()
+            raise Halted
+
+        monkeypatch.setattr(StationLearner, "decide", ends)
+        wait_until(lambda: "ends in the middle of its work" in caplog.text, PATIENCE_S)
+    assert one.stats().failed is None
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_inspector_that_could_not_be_told_what_answers_is_told_the_next_time(tmp_path: Path) -> None:
+    """Whatever sending fails with: it must not go on with another version than the learner."""
+    sent: list[object] = []
+
+    class Narrow:
+        def send(self, message: object) -> bool:
+            if not sent:
+                sent.append("lost")
+                raise MemoryError
+            sent.append(message)
+            return True
+
+    with Site(tmp_path).learning() as one:
+        changes = _Changes(Narrow())  # type: ignore[arg-type]
+        with pytest.raises(MemoryError):
+            changes(one)
+        changes(one)
+    assert [type(message) for message in sent[1:]] == [Answers, Doing]
 
 
 def test_health_names_the_error_its_place_and_what_goes_on() -> None:

@@ -198,6 +198,42 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
     assert unseen == [0, 10]
 
 
+@pytest.mark.parametrize("when", ["while it lives", "in the pause"])
+def test_what_is_asked_of_learners_that_died_ends_their_pause(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: what waited already when a process was started has had its turn, and does not drive it."""
+    monkeypatch.setattr("agent.learners._PAUSE_S", 900.0)
+    loaded = site(tmp_path)
+    lives: list[int] = []
+
+    def asks() -> None:
+        ask(line_folder(loaded) / "requests", Request(kind="freeze", actor="ada", at="now"))
+
+    def lives_briefly(self: Learners, *arguments: object) -> str:
+        lives.append(1)
+        if when == "while it lives" and len(lives) < 3:
+            asks()
+        return "ended"
+
+    monkeypatch.setattr(Learners, "_live", lives_briefly)
+    learners = Learners(loaded, lambda *told: None)
+    learners.use(loaded, {"line": Pupil("line", None, None)})  # type: ignore[arg-type]
+    asks()
+    thread = threading.Thread(target=learners.run)
+    thread.start()
+    try:
+        for count in (1, 2):
+            wait_until(lambda count=count: len(lives) >= count, PATIENCE_S)
+            if when == "in the pause":
+                asks()
+        wait_until(lambda: len(lives) == 3, PATIENCE_S)
+    finally:
+        learners.stop()
+        thread.join(PATIENCE_S)
+    assert len(lives) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [0, 60])
 def test_learners_die_with_the_agent(parts: int, tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from adapters.eye import Eye, View
 from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
 from adapters.lifecycle import Patience, Phase, State, Turn
 from adapters.seen import Bytes
-from agent.answering import Ledger
 from agent.audit import Audit
 from agent.episode import Episode
 from agent.learner import StationLearner
 from agent.learner_settings import LearnerSettings
+from agent.ledger import Ledger
 from agent.places import Places
 from agent.requests import Request
 
@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_no_version_that_is_to_be_left(
 ) -> None:
     """The source answers at once; that it does is on the disk and in the trail as soon as there is room."""
 
-    def full(*args: object, **named: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     learned.show(AWAY, working=False)
