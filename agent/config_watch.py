@@ -27,17 +27,17 @@ class ConfigWatch:
 
     Args:
         path: of the config file.
-        known: its content, as it was read last.
+        known: its content, as it was read last; None where another config is in force: then it is read again.
         on_change: called in the thread whenever the content has become another one.
 
     Attributes:
         problem: why saving is not noticed; None while it is.
     """
 
-    def __init__(self, path: Path, known: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, path: Path, known: str | None, on_change: Callable[[], None]) -> None:
         self.problem: str | None = None
         self._path = path.absolute()
-        self._known = _digest(known.encode())
+        self._known = None if known is None else _digest(known.encode())
         self._on_change = on_change
         self._stop = threading.Event()
 

@@ -132,7 +132,9 @@ class Parts:
             limit=frames,
         )
         self.reloader = Reloader(file, now, kept, self._apply, self.trail, refused, wake, unusable)
-        self.watch = ConfigWatch(now.path, file.text, lambda: self.reloader.ask("file"))
+        # A start with the last good one has another text than the file; that may be mended by now.
+        known = None if refused else file.text
+        self.watch = ConfigWatch(now.path, known, lambda: self.reloader.ask("file"))
         self.control.begin(
             self.board,
             lambda: self.stations.found,
