@@ -14,6 +14,7 @@ from agent.database import DiskTrouble, disk_free, on_disk, ours, transaction
 from agent.errors import StoreError
 from agent.evidence_files import EvidenceFiles, Written
 from agent.retention import Retention, rank_of
+from agent.sound import sound
 from agent.tidying import Doubts, Tidier, no_doubts
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Keeping:
                 row = self._db.execute(_RESULT, (picture.event_id,)).fetchone()
                 if row is None:
                     continue
-                station, seq, day, verdict, labelled = row
+                station, seq, day, verdict, labelled = sound([row], "tnttn")[0]
                 rank = rank_of(verdict, labelled=bool(labelled))
                 # One that was recorded before a crash is but to be moved.
                 new = self._db.execute(

@@ -13,6 +13,7 @@ from agent.ids import moment_of
 from agent.known_time import FIRST, Doubt, counted
 from agent.payloads import timestamp
 from agent.retention import Excess, Holdings, Retention, excess
+from agent.sound import sound
 
 AT_ONCE = 200
 """Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""
@@ -98,7 +99,7 @@ class Tidier:
             used_bytes(self._db)[0],
             self.images,
             self.image_bytes,
-            None if oldest is None else oldest[0],
+            None if oldest is None or _moment(oldest[0]) is None else oldest[0],
             self._excess is not None,
             self.purged,
             self.purged_images,
@@ -221,9 +222,8 @@ class Tidier:
 
     def _forget_doomed(self) -> int:
         """Remove doomed pictures and return their bytes."""
-        rows = self._db.execute(
-            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 1 LIMIT ?", (AT_ONCE,)
-        ).fetchall()
+        query = "SELECT event_id, station, day, bytes FROM image WHERE doomed = 1 LIMIT ?"
+        rows = sound(self._db.execute(query, (AT_ONCE,)), "tttn")
         for event_id, station, day, _ in rows:
             self._files.remove(station, day, event_id)
         self._db.executemany("DELETE FROM image WHERE event_id = ?", [(row[0],) for row in rows])
@@ -304,9 +304,10 @@ def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
 
 def _moment(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # of a database that was damaged
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):  # of a database that was damaged
         return None
+    return None if moment.tzinfo is None else moment
 
 
 _NOTHING = Excess(None, "", 0, 0)

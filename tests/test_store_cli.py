@@ -129,7 +129,7 @@ def test_purge_asks_and_keeps_away_from_a_running_agent(
         monkeypatch.setattr(sys.stdin, "readline", lambda answer=answer: answer)
         assert run(site, "purge", "--keep-days", "0") == 1
     store = a_store(site / "data")
-    assert run(site, "purge", "--keep-days", "0", "--yes") == 78
+    assert run(site, "purge", "--keep-days", "0", "--yes") == 75
     assert "stop it for the time, or set storage.keep_days" in capsys.readouterr().err
     store.close()
     assert left(site) == everything
