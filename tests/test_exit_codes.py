@@ -176,6 +176,24 @@ def test_a_disk_with_data_and_model_that_is_not_mounted_is_tried_again(
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+def test_another_data_folder_that_cannot_be_had_is_refused_for_the_last_good_config(
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An edit is no reason for the line to stand; with the same folder it is, and it may pass."""
+    path = write_config(tmp_path, tiny_bundle, LINE)
+    assert run(path) == EXIT_OK
+    write_config(tmp_path, tiny_bundle, LINE, agent={"id": "agent", "data_dir": "other"})
+    with lock_folder(tmp_path / "other"):
+        assert run(path) == EXIT_OK
+        assert run(path, "--strict") == EXIT_TRY_AGAIN
+        said = capfd.readouterr().err
+        assert "config refused: " in said
+        assert "agent.data_dir: " in said
+        with lock_folder(tmp_path / "data"):
+            assert run(path) == EXIT_TRY_AGAIN
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_disk_that_refuses_is_one_line_wherever_it_shows(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
