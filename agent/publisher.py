@@ -249,9 +249,7 @@ class Publisher:
             if batch and not error.busy:
                 self._strike_off(now)
             return
-        if self._store_problem is not None:
-            log.warning("store: works again, %d verdicts were lost meanwhile", self._lost)
-        self._store_problem = None
+        self._works_again()
         self._delivery.struck_off()
         self._struck_at = now
         if rows:
@@ -289,6 +287,11 @@ class Publisher:
                 log.warning("store: gave %.1f MB back to the full disk", freed / 1e6)
                 self._retry_store_at = self._tidy_at = now
 
+    def _works_again(self) -> None:
+        if self._store_problem is not None:
+            log.warning("store: works again, %d verdicts were lost meanwhile", self._lost)
+        self._store_problem = None
+
     def _lose_oldest(self) -> None:
         with self._space:
             while len(self._pending) > MAX_PENDING:
@@ -323,6 +326,8 @@ class Publisher:
         try:
             now_by_clocks = self._time.look(self._store.numbers())
             more = self._store.tidy(now_by_clocks, self._time.doubts)
+            if not self._pending and not self._to_file:  # otherwise they tell, when they are written
+                self._works_again()
         except DiskTrouble as error:
             self._trouble(error, now)
         ended = time.monotonic()
