@@ -140,8 +140,8 @@ class Keeping:
                 self.tidier.step(retention, last_seq)
         return more
 
-    def make_room(self, retention: Retention) -> int:
-        """Give back space on a full disk: the ballast, or else pictures; return how many bytes.
+    def make_room(self, retention: Retention, now: datetime, doubts: Doubts = no_doubts) -> int:
+        """Give back space on a full disk: the ballast, or else pictures; return how many bytes. See `tidy`.
 
         Raises:
             DiskTrouble: that cannot be done either.
@@ -149,7 +149,7 @@ class Keeping:
         with ours(self._path), on_disk(self._path.parent):
             freed = self._ballast.throw_off()
             if not freed:
-                freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES))
+                freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES), now, doubts)
             if freed:
                 # What stands in the log twice stands in the file once.
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

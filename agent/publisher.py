@@ -279,7 +279,8 @@ class Publisher:
         self._store_problem = str(error)
         if error.full:
             try:
-                freed = self._store.make_room()
+                at = self._time.look(self._store.numbers())
+                freed = self._store.make_room(at, self._time.doubts)
             except DiskTrouble as worse:
                 log.error("%s", worse)
                 return

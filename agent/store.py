@@ -302,9 +302,9 @@ class Store:
         self._tell_damage()
         return more
 
-    def make_room(self) -> int:
+    def make_room(self, now: datetime, doubts: Doubts = no_doubts) -> int:
         """Give back space on a full disk; return how many bytes; see `Keeping.make_room`."""
-        return self._keeping.make_room(self.retention)
+        return self._keeping.make_room(self.retention, now, doubts)
 
     def close(self) -> None:
         """Close the database and let another agent have the folder."""

@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from agent.database import used_bytes
 from agent.evidence_files import EvidenceFiles
-from agent.ids import moment_of
-from agent.known_time import FIRST, Doubt, counted
+from agent.ids import moment_of, ulid_of
+from agent.known_time import FIRST, SLACK, Doubt, counted, own_time
 from agent.payloads import timestamp
 from agent.retention import Excess, Holdings, Retention, excess
 from agent.sound import sound
@@ -99,7 +100,7 @@ class Tidier:
             used_bytes(self._db)[0],
             self.images,
             self.image_bytes,
-            None if oldest is None or _moment(oldest[0]) is None else oldest[0],
+            None if oldest is None or moment(oldest[0]) is None else oldest[0],
             self._excess is not None,
             self.purged,
             self.purged_images,
@@ -157,11 +158,12 @@ class Tidier:
         if self._excess.result_bytes > 0:
             self._forget_bytes(self._excess.result_bytes, last_seq)
 
-    def shed(self, image_bytes: int) -> int:
+    def shed(self, image_bytes: int, now: datetime, doubts: Doubts) -> int:
         """Remove files of the least evidence without a word to the database: the disk takes none.
 
-        Their rows follow: the same pictures are the first to be doomed once it does.
+        Their rows follow: the same pictures are the first to be doomed once it does. See `look`.
         """
+        self._now, self._doubts = now, doubts
         freed = 0
         for event_id, station, day, size in self._least_evidence():
             if freed >= image_bytes:
@@ -203,22 +205,49 @@ class Tidier:
 
     def _counted(self, station: str, rows: Sequence[tuple[int, datetime | None]]) -> list[datetime]:
         """Return when a station's first rows count as decided."""
-        following = None
-        if len(rows) == AT_ONCE:  # more may follow
-            following = self._db.execute(
-                "SELECT decided_at FROM verdict WHERE station = ? AND seq > ?"
-                " AND decided_at BETWEEN ? AND ? ORDER BY seq LIMIT 1",
-                (station, rows[-1][0], timestamp(FIRST), timestamp(self._now)),
-            ).fetchone()
-        later = None if following is None else _moment(following[0])
+        later = self._following(station, rows[-1][0]) if len(rows) == AT_ONCE else None  # more may follow
         return counted(rows, self._doubts(station), self._now, later)
 
+    def _following(self, station: str, seq: int) -> datetime | None:
+        """Return when the next result was decided whose time can be."""
+        found = self._db.execute(
+            "SELECT decided_at FROM verdict WHERE station = ? AND seq > ?"
+            " AND decided_at BETWEEN ? AND ? ORDER BY seq LIMIT 1",
+            (station, seq, timestamp(FIRST), timestamp(self._now)),
+        ).fetchone()
+        return None if found is None else moment(found[0])
+
     def _least_evidence(self) -> list[tuple[str, str, str, int]]:
-        return self._db.execute(
-            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 0 ORDER BY rank, event_id"
-            " LIMIT ?",
-            (AT_ONCE,),
-        ).fetchall()
+        """Return the pictures that go first, by rank and by age, as far as that is known."""
+        ask = (
+            "SELECT event_id, station, day, bytes, rank, seq FROM image"
+            " WHERE doomed = 0 AND event_id >= ? AND event_id < ? ORDER BY rank, event_id"
+        )
+        # Of a time that cannot be; then all others in their order, until enough of them are sure of theirs.
+        earliest, latest = _id_of(FIRST), _id_of(self._now + SLACK)
+        candidates = self._db.execute(f"{ask} LIMIT ?", ("", earliest, AT_ONCE)).fetchall()
+        candidates += self._db.execute(f"{ask} LIMIT ?", (latest, "a", AT_ONCE)).fetchall()
+        doubts: dict[str, Sequence[Doubt]] = {}
+        sure = unsure = 0
+        for row in self._db.execute(ask, (earliest, latest)):
+            if row[1] not in doubts:
+                doubts[row[1]] = self._doubts(row[1])
+            doubtful = any(doubt.first <= row[5] <= doubt.last for doubt in doubts[row[1]])
+            sure, unsure = sure + (not doubtful), unsure + doubtful
+            if not doubtful or unsure <= AT_ONCE:
+                candidates.append(row)
+            if sure == AT_ONCE:
+                break
+        rows = sound(candidates, "tttnnn")
+        last = {row[1]: max(one[5] for one in rows if one[1] == row[1]) for row in rows}
+        following = {station: self._following(station, seq) or self._now for station, seq in last.items()}
+
+        def age(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
+            event_id, station, _, _, rank, seq = row
+            at = own_time(seq, moment_of(event_id), doubts.get(station, self._doubts(station)), self._now)
+            return rank, at or following[station], event_id
+
+        return [row[:4] for row in sorted(rows, key=age)[:AT_ONCE]]
 
     def _forget_doomed(self) -> int:
         """Remove doomed pictures and return their bytes."""
@@ -267,7 +296,7 @@ class Tidier:
             "SELECT seq, decided_at FROM verdict WHERE station = ? AND seq < ? ORDER BY seq LIMIT ?",
             (station, end, AT_ONCE),
         ).fetchall()
-        dated = [(seq, _moment(decided_at)) for seq, decided_at in rows]
+        dated = [(seq, moment(decided_at)) for seq, decided_at in rows]
         return max(int(upto), self._last_old(station, dated, found.results_before))
 
     def _forget_bytes(self, wanted: int, last_seq: Mapping[str, int]) -> None:
@@ -279,7 +308,7 @@ class Tidier:
                 " ORDER BY seq LIMIT ?",
                 (station, self._first_waiting(station), AT_ONCE),
             ).fetchall()
-            times = self._counted(station, [(seq, _moment(decided_at)) for seq, decided_at, _ in rows])
+            times = self._counted(station, [(seq, moment(decided_at)) for seq, decided_at, _ in rows])
             oldest += [(at, station, seq, size) for at, (seq, _, size) in zip(times, rows, strict=True)]
         upto: dict[str, int] = {}
         for _, station, seq, size in sorted(oldest)[:AT_ONCE]:
@@ -302,12 +331,17 @@ def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
     return db.execute("DELETE FROM verdict WHERE station = ? AND seq <= ?", (station, upto)).rowcount
 
 
-def _moment(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
+    """Return a stored time; None of what is none, in a database that was damaged."""
     try:
-        moment = datetime.fromisoformat(text)
-    except (ValueError, TypeError):  # of a database that was damaged
+        found = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
         return None
-    return None if moment.tzinfo is None else moment
+    return None if found.tzinfo is None else found
+
+
+def _id_of(moment: datetime) -> str:
+    return ulid_of(max(0, int(moment.timestamp() * 1000)), 0)
 
 
 _NOTHING = Excess(None, "", 0, 0)

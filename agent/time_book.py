@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.durable import write_durably
+from adapters.strict_json import loads
 from agent.known_time import Doubt, Known, Reading, read_clocks, step
 from agent.payloads import timestamp
 
@@ -18,6 +19,8 @@ _FILE = "clock.json"
 _WRITE_EVERY = timedelta(minutes=10)
 _MOST_DOUBTS = 1000
 _NEWEST = 2**62
+_LAST_YEAR = 9000
+_MOST_S = 1e11
 
 
 class TimeBook:
@@ -113,9 +116,10 @@ class TimeBook:
 
     def _read(self) -> None:
         try:
-            said = json.loads(self._file.read_text("utf-8"))
+            said = loads(self._file.read_bytes())
             at = None if said["at"] is None else _moment(said["at"])
-            known = Known(at, float(said["up_s"]), float(said["off_s"]), said["trusted"] is True)
+            up_s, off_s = (_seconds(said[name]) for name in ("up_s", "off_s"))
+            known = Known(at, up_s, off_s, said["trusted"] is True)
             began, opened = _numbers(said["began"]), said["open"]
             opened = None if opened is None else _numbers(opened)
             closed = [
@@ -124,14 +128,23 @@ class TimeBook:
             ]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             log.warning("%s: cannot be read, the newest result says what time it was: %s", self._file, error)
             return
         self._known, self._began, self._open, self._closed = known, began, opened, closed
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+    found = datetime.fromisoformat(text).astimezone(UTC)
+    if found.year > _LAST_YEAR:  # time goes on from it
+        raise ValueError(f"{text} is too late")
+    return found
+
+
+def _seconds(said: float) -> float:
+    if not abs(seconds := float(said)) < _MOST_S:
+        raise ValueError(f"{seconds} s are too many")
+    return seconds
 
 
 def _numbers(said: Mapping[str, object]) -> dict[str, int]:
