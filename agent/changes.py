@@ -112,7 +112,8 @@ def _fixed(path: Path) -> bool:
 def _token_came(old: Loaded, new: Loaded) -> bool:
     """Whether the token that `old` names was missing then and is there now; nothing was served without it."""
     same = _at(old.effective, _TOKEN) == _at(new.effective, _TOKEN)
-    return same and old.lacking(*_TOKEN) is not None and new.lacking(*_TOKEN) is None
+    missing = [loaded.lacking("metrics", "token") is not None for loaded in (old, new)]
+    return same and missing == [True, False]
 
 
 def _values(config: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from adapters.strict_json import loads
@@ -47,3 +48,12 @@ def sound_results(rows: Iterable[Row], kinds: str) -> list[Row]:
 def as_texts(row: Sequence[Any]) -> Row:
     """Return a row of a damaged database with texts where bytes stand: there are no other bytes in it."""
     return tuple(value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in row)
+
+
+def moment(text: str) -> datetime | None:
+    """Return a stored time; None of what is none, in a database that was damaged."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
+    return None if found.tzinfo is None else found

@@ -15,7 +15,7 @@ from typing import Any
 from agent.database import NAME, make_shrinkable, open_database, open_to_read, ours
 from agent.evidence_files import EvidenceFiles
 from agent.known_time import own_time
-from agent.tidying import moment
+from agent.sound import moment
 from agent.time_book import TimeBook
 
 _BEFORE = "decided_before"

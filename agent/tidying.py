@@ -6,15 +6,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from agent.database import used_bytes
 from agent.evidence_files import EvidenceFiles
-from agent.ids import moment_of, ulid_of
-from agent.known_time import FIRST, SLACK, Doubt, counted, own_time
-from agent.payloads import timestamp
+from agent.evidence_order import following, least_evidence
+from agent.ids import moment_of
+from agent.known_time import FIRST, Doubt, counted
 from agent.retention import Excess, Holdings, Retention, excess
-from agent.sound import sound
+from agent.sound import Row, moment, sound
 
 AT_ONCE = 200
 """Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""
@@ -205,49 +204,13 @@ class Tidier:
 
     def _counted(self, station: str, rows: Sequence[tuple[int, datetime | None]]) -> list[datetime]:
         """Return when a station's first rows count as decided."""
-        later = self._following(station, rows[-1][0]) if len(rows) == AT_ONCE else None  # more may follow
+        later = (
+            following(self._db, station, rows[-1][0], self._now) if len(rows) == AT_ONCE else None
+        )  # more may follow
         return counted(rows, self._doubts(station), self._now, later)
 
-    def _following(self, station: str, seq: int) -> datetime | None:
-        """Return when the next result was decided whose time can be."""
-        found = self._db.execute(
-            "SELECT decided_at FROM verdict WHERE station = ? AND seq > ?"
-            " AND decided_at BETWEEN ? AND ? ORDER BY seq LIMIT 1",
-            (station, seq, timestamp(FIRST), timestamp(self._now)),
-        ).fetchone()
-        return None if found is None else moment(found[0])
-
-    def _least_evidence(self) -> list[tuple[str, str, str, int]]:
-        """Return the pictures that go first, by rank and by age, as far as that is known."""
-        ask = (
-            "SELECT event_id, station, day, bytes, rank, seq FROM image"
-            " WHERE doomed = 0 AND event_id >= ? AND event_id < ? ORDER BY rank, event_id"
-        )
-        # Of a time that cannot be; then all others in their order, until enough of them are sure of theirs.
-        earliest, latest = _id_of(FIRST), _id_of(self._now + SLACK)
-        candidates = self._db.execute(f"{ask} LIMIT ?", ("", earliest, AT_ONCE)).fetchall()
-        candidates += self._db.execute(f"{ask} LIMIT ?", (latest, "a", AT_ONCE)).fetchall()
-        doubts: dict[str, Sequence[Doubt]] = {}
-        sure = unsure = 0
-        for row in self._db.execute(ask, (earliest, latest)):
-            if row[1] not in doubts:
-                doubts[row[1]] = self._doubts(row[1])
-            doubtful = any(doubt.first <= row[5] <= doubt.last for doubt in doubts[row[1]])
-            sure, unsure = sure + (not doubtful), unsure + doubtful
-            if not doubtful or unsure <= AT_ONCE:
-                candidates.append(row)
-            if sure == AT_ONCE:
-                break
-        rows = sound(candidates, "tttnnn")
-        last = {row[1]: max(one[5] for one in rows if one[1] == row[1]) for row in rows}
-        following = {station: self._following(station, seq) or self._now for station, seq in last.items()}
-
-        def age(row: tuple[Any, ...]) -> tuple[int, datetime, str]:
-            event_id, station, _, _, rank, seq = row
-            at = own_time(seq, moment_of(event_id), doubts.get(station, self._doubts(station)), self._now)
-            return rank, at or following[station], event_id
-
-        return [row[:4] for row in sorted(rows, key=age)[:AT_ONCE]]
+    def _least_evidence(self) -> list[Row]:
+        return least_evidence(self._db, self._now, self._doubts, AT_ONCE)
 
     def _forget_doomed(self) -> int:
         """Remove doomed pictures and return their bytes."""
@@ -275,7 +238,8 @@ class Tidier:
         already = self._db.execute("SELECT IFNULL(SUM(bytes), 0) FROM image WHERE doomed = 1").fetchone()[0]
         already += gone
         going = []
-        for event_id, _, _, size in self._least_evidence():
+        least = self._least_evidence() if already < found.image_bytes else []
+        for event_id, _, _, size in least:
             if already >= found.image_bytes:
                 break
             going.append((event_id,))
@@ -329,19 +293,6 @@ def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
     db.execute("UPDATE image SET doomed = 1 WHERE station = ? AND seq <= ?", (station, upto))
     db.execute("DELETE FROM label WHERE station = ? AND seq <= ?", (station, upto))
     return db.execute("DELETE FROM verdict WHERE station = ? AND seq <= ?", (station, upto)).rowcount
-
-
-def moment(text: str) -> datetime | None:
-    """Return a stored time; None of what is none, in a database that was damaged."""
-    try:
-        found = datetime.fromisoformat(text)
-    except (ValueError, TypeError):
-        return None
-    return None if found.tzinfo is None else found
-
-
-def _id_of(moment: datetime) -> str:
-    return ulid_of(max(0, int(moment.timestamp() * 1000)), 0)
 
 
 _NOTHING = Excess(None, "", 0, 0)

@@ -255,7 +255,7 @@ def test_on_a_full_disk_ballast_and_pictures_make_room(tmp_path: Path) -> None:
                 stored += len(store.commit([judged() for _ in range(5)]))
             except DiskTrouble as error:
                 refused += error.full
-                store.make_room()
+                store.make_room(NOON)
             tidy_up_at_most(store, 3)
         assert refused >= 1
         assert stored >= 200
