@@ -64,7 +64,9 @@ class ModelSettings(BaseModel):
         description="torch: of the weights file; else of the bundle's manifest.json; checked before loading",
     )
     device: Device = Field(default="auto", description="auto takes a CUDA card where there is one")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; without it half of the cores")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads; without it half of the cores"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

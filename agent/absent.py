@@ -47,6 +47,11 @@ def nothing(_path: yamltree.Path, _node: yamltree.Node) -> bool:
     return False
 
 
+def whatever_it_is(_path: yamltree.Path, _node: yamltree.Node) -> bool:
+    """Excuse everything: for who asks whether a file is understood, and is not where the agent will run."""
+    return True
+
+
 def whatever_is_spared(path: yamltree.Path, _node: yamltree.Node) -> bool:
     """Excuse everything that inspection can do without."""
     return any(_below(path, pattern) for pattern in _SPARED)

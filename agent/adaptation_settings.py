@@ -26,7 +26,7 @@ class Pins(Settings):
         default=None, pattern=_DIGEST, description="of what answers; S/adapter names it"
     )
     offset: float | None = Field(
-        default=None, allow_inf_nan=False, description="operating point of the version that answers"
+        default=None, ge=-1e6, le=1e6, description="operating point of the version that answers"
     )
 
 
@@ -42,7 +42,9 @@ class Adaptation(Settings):
         default="auto",
         description="full, or auto: LayerNorms and operating point; operating_point: that alone",
     )
-    every_frames: int = Field(default=50, ge=1, description="parts from one proposal to the next")
+    every_frames: int = Field(
+        default=50, ge=1, le=1_000_000, description="parts from one proposal to the next"
+    )
     bound: float = Field(
         default=8.0, ge=0, le=100, description="how far the operating point may follow the pictures, in nats"
     )
@@ -56,7 +58,9 @@ class Adaptation(Settings):
         description="share of the parts that the frozen model sees too where something learned answers; by it"
         " drift is noticed, and each part that it sees costs twice",
     )
-    keep: int = Field(default=20, ge=1, description="newest versions that are kept, beside pinned ones")
+    keep: int = Field(
+        default=20, ge=1, le=1_000_000, description="newest versions that are kept, beside pinned ones"
+    )
     pins: Pins = Field(
         default=Pins(), description="what must be in force at the start; mode: locked needs them"
     )

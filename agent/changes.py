@@ -29,6 +29,7 @@ _RESTART: tuple[Path, ...] = (
     ("homeassistant",),
 )
 """What is fixed from the start to the end of a run, with everything below it."""
+_TOKEN: Path = ("metrics", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,17 @@ class Change:
 
 def changes(old: Loaded, new: Loaded) -> tuple[Change, ...]:
     """Return every difference, in the order of the settings."""
-    found = []
+    found, token_came = [], _token_came(old, new)
     for path in _differing(_values(old.config), _values(new.config), ()):
         before, after = _at(old.effective, path), _at(new.effective, path)
-        found.append(Change(path, before, after, effect_of(path)))
+        live = token_came and path == _TOKEN
+        found.append(Change(path, before, after, "live" if live else effect_of(path)))
     return tuple(found)
 
 
 def effect_of(path: Path) -> Effect:
     """Return what a change of the setting at `path` takes."""
-    if any(path[: len(fixed)] == fixed for fixed in _RESTART):
+    if _fixed(path):
         return "restart"
     if path[0] != "stations":
         return "live"
@@ -90,13 +92,28 @@ def effect_of(path: Path) -> Effect:
 
 
 def in_force(old: Loaded, new: Loaded) -> Loaded:
-    """Return `new` without what needs a restart: that stays as it is in `old`."""
+    """Return `new` without what needs a restart: that stays as it is in `old`, also what is missing of it."""
     config: Any = new.config
     effective = new.effective
     for path in _RESTART:
         config = _put(config, path, _get(old.config, path))
         effective = with_value(effective, path, _at(old.effective, path))
-    return new.but(config, effective)
+    missing = [one for one in old.absent if _fixed(one.path)]
+    if _token_came(old, new):
+        config = _put(config, _TOKEN, new.config.metrics.token)
+        missing = [one for one in missing if one.path != _TOKEN]
+    return new.but(config, effective, (*missing, *(one for one in new.absent if not _fixed(one.path))))
+
+
+def _fixed(path: Path) -> bool:
+    return any(path[: len(fixed)] == fixed for fixed in _RESTART)
+
+
+def _token_came(old: Loaded, new: Loaded) -> bool:
+    """Whether the token that `old` names was missing then and is there now; nothing was served without it."""
+    same = _at(old.effective, _TOKEN) == _at(new.effective, _TOKEN)
+    missing = [loaded.lacking("metrics", "token") is not None for loaded in (old, new)]
+    return same and missing == [True, False]
 
 
 def _values(config: Config) -> dict[str, Any]:

@@ -132,12 +132,15 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from agent.absent import nothing, whatever_it_is
     from agent.configfile import load, print_config, schema
 
     if arguments.schema:
         print(json.dumps(schema(), indent=2, allow_nan=False))  # noqa: T201 - stdout is the product here
         return EXIT_OK
-    loaded = load(Path(arguments.config))
+    loaded = load(Path(arguments.config), whatever_it_is if arguments.installed else nothing)
+    for one in loaded.absent:
+        _say(f"{one.what}; not there now, which is left to the start")
     if arguments.print:
         print(print_config(loaded), end="")  # noqa: T201 - stdout is the product here
     if arguments.diff:

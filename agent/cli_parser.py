@@ -126,6 +126,11 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
         action="store_true",
         help="print what differs from the config that was in force last, and what that takes",
     )
+    check.add_argument(
+        "--installed",
+        action="store_true",
+        help="for the installer: what is not there now, such as a secret of the service, is no mistake",
+    )
     check.add_argument("--schema", action="store_true", help="print the JSON Schema for editors instead")
     check.set_defaults(command=commands_by_name["check"])
 

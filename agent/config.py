@@ -17,9 +17,11 @@ from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
 from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
 from agent.names import LOOPBACK, Host, Name, StationName, Template, Text
-from camera.settings import CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
+from camera.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
+MOST_DAYS = 36_500
+MOST_MB = 10**9
 
 
 class AgentSettings(Settings):
@@ -53,9 +55,11 @@ class PartClass(Settings):
 class Votes(Settings):
     """Several pictures of one part decide together."""
 
-    k: int = Field(ge=1, description="so many equal verdicts carry it")
+    k: int = Field(ge=1, le=1000, description="so many equal verdicts carry it")
     n: int = Field(
-        ge=1, description="among so many last pictures of the station; 1 where triggers come over MQTT"
+        ge=1,
+        le=1000,
+        description="among so many last pictures of the station; 1 where triggers come over MQTT",
     )
 
     @field_validator("n", mode="after")
@@ -106,7 +110,7 @@ class Interval(Settings):
     """One picture is inspected per interval."""
 
     mode: Literal["interval"] = "interval"
-    every_s: float = Field(gt=0)
+    every_s: float = Field(gt=0, le=604_800)
 
 
 class Triggered(Settings):
@@ -157,11 +161,12 @@ class EvidenceSettings(Settings):
     max_width_px: int = Field(default=1280, ge=16, le=8192)
     jpeg_quality: int = Field(default=85, ge=1, le=100)
     keep_days: float | None = Field(
-        default=90.0, gt=0, description="older pictures go; null: with their results"
+        default=90.0, gt=0, le=MOST_DAYS, description="older pictures go; null: with their results"
     )
     max_mb: int | None = Field(
         default=5_000,
         ge=1,
+        le=MOST_MB,
         description="pictures together; sampled passes go first, then labelled, unsure, fail; null: no limit",
     )
 
@@ -170,24 +175,37 @@ class StorageSettings(Settings):
     """How much of the past is kept."""
 
     keep_results: int = Field(
-        default=1_000_000, ge=0, description="delivered verdicts of a station; the oldest go first"
+        default=1_000_000, ge=0, le=MOST, description="delivered verdicts of a station; the oldest go first"
     )
     keep_days: float | None = Field(
-        default=None, gt=0, description="older results go, with pictures and labels; null: none for its age"
+        default=None,
+        gt=0,
+        le=MOST_DAYS,
+        description="older results go, with pictures and labels; null: none for its age",
     )
     max_mb: int | None = Field(
         default=10_000,
         ge=1,
+        le=MOST_MB,
         description="database and pictures together: pictures go first, then results; null: no limit",
     )
     max_waiting: int = Field(
-        default=1_000_000, ge=1, description="verdicts kept for an absent broker; the oldest go first"
+        default=1_000_000,
+        ge=1,
+        le=MOST,
+        description="verdicts kept for an absent broker; the oldest go first",
     )
     min_free_mb: int = Field(
-        default=200, ge=0, description="with less space on the disk pictures go and nothing is written"
+        default=200,
+        ge=0,
+        le=MOST_MB,
+        description="with less space on the disk pictures go and nothing is written",
     )
     ballast_mb: int = Field(
-        default=16, ge=0, description="a file given up when the disk is full, so that deleting is possible"
+        default=16,
+        ge=0,
+        le=MOST_MB,
+        description="a file given up when the disk is full, so that deleting is possible",
     )
     images: EvidenceSettings = EvidenceSettings()
 

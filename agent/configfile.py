@@ -76,9 +76,10 @@ class Loaded:
         """Excuse what cannot be had where another file says the same as this one; see `agent.absent`."""
         return absent.unchanged(self._tree)(path, node)
 
-    def but(self, config: Config, effective: Data) -> Loaded:
-        """Return what is in force where that is not all that the file says."""
-        return replace(self, config=config, effective=effective, digest=_digest(effective))
+    def but(self, config: Config, effective: Data, missing: tuple[Absent, ...] | None = None) -> Loaded:
+        """Return what is in force where that is not all that the file says, and what is missing of it."""
+        gone = self.absent if missing is None else missing
+        return replace(self, config=config, effective=effective, digest=_digest(effective), absent=gone)
 
     def problem(self, path: yamltree.Path, what: str) -> str:
         """Return ``file:line: key.path: what`` for something that came to light only after loading."""

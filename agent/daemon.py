@@ -139,9 +139,11 @@ class Daemon:
             try:
                 summary = self._run(now, kept, engine, store, last, stack, served)
             except BaseException as error:
-                if not self._threads:  # otherwise the publisher closes it
+                if self._threads:
+                    record.end("; ".join([_in_words(error), *self._unsaved]), orderly=False)
+                else:  # otherwise the publisher closes it
                     store.close()
-                record.end("; ".join([_in_words(error), *self._unsaved]), orderly=False)
+                    record.take_back(_in_words(error))
                 raise
             if summary.unsaved is None:
                 record.end(self._reason, orderly=True)
@@ -176,7 +178,9 @@ class Daemon:
         )
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
         if config.metrics.enabled:
-            served.append(stack.enter_context(Spared("metrics", partial(_metrics, now, parts.stats))))
+            served.append(
+                stack.enter_context(Spared("metrics", partial(_metrics, parts.reloader, parts.stats)))
+            )
         parts.missing += [one.conditions for one in served]
         parts.inspector.warm_up()
         parts.trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
@@ -188,15 +192,18 @@ class Daemon:
         self._start("triggers", parts.triggers.run)
         if parts.sparkplug is not None:
             self._start("sparkplug", parts.sparkplug.run, SERVING)
-        parts.stations.use(parts.prepared)
-        names = ", ".join(parts.prepared.plans)
-        log.info("inspecting %s with %s on %s", names, engine.info.name, engine.info.provider)
-        notify(READY)
-        parts.reloader.keep_last_good()
-        self._start("config-watch", parts.watch.run, SERVING)
-        self._heaps.settle()
         try:
+            parts.stations.use(parts.prepared)
+            names = ", ".join(parts.prepared.plans)
+            log.info("inspecting %s with %s on %s", names, engine.info.name, engine.info.provider)
+            notify(READY)
+            parts.reloader.keep_last_good()
+            self._start("config-watch", parts.watch.run, SERVING)
+            self._heaps.settle()
             self._watch(parts)
+        except BaseException as error:
+            self._crashed(error)  # nobody is to be told that it stopped in order
+            raise
         finally:
             self._heaps.release()
             self._unsaved = self._end(parts)
@@ -296,9 +303,10 @@ class Daemon:
         self._crashes.append(error)
 
 
-def _metrics(now: Loaded, stats: Callable[[], payloads.JSON]) -> AbstractContextManager[int]:
+def _metrics(reloader: Reloader, stats: Callable[[], payloads.JSON]) -> AbstractContextManager[int]:
+    now = reloader.now  # a token that was missing comes with a later one
     if (absent := now.lacking("metrics")) is not None:  # nobody is let in by half a token
-        raise ConfigError([f"{absent.what}; then start the agent again"])
+        raise ConfigError([absent.what])
     return metrics_server(now.config.metrics, stats)
 
 

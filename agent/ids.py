@@ -22,7 +22,7 @@ def moment_of(event_id: str) -> datetime | None:
             for letter, shift in zip(event_id[:10], range(45, -5, -5), strict=True)
         )
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, TypeError, OverflowError, OSError):  # bytes, from a database that was damaged
         return None
 
 

@@ -14,6 +14,7 @@ from agent.database import DiskTrouble, disk_free, on_disk, ours, transaction
 from agent.errors import StoreError
 from agent.evidence_files import EvidenceFiles, Written
 from agent.retention import Retention, rank_of
+from agent.sound import sound
 from agent.tidying import Doubts, Tidier, no_doubts
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Keeping:
                 row = self._db.execute(_RESULT, (picture.event_id,)).fetchone()
                 if row is None:
                     continue
-                station, seq, day, verdict, labelled = row
+                station, seq, day, verdict, labelled = sound([row], "tnttn")[0]
                 rank = rank_of(verdict, labelled=bool(labelled))
                 # One that was recorded before a crash is but to be moved.
                 new = self._db.execute(
@@ -139,8 +140,8 @@ class Keeping:
                 self.tidier.step(retention, last_seq)
         return more
 
-    def make_room(self, retention: Retention) -> int:
-        """Give back space on a full disk: the ballast, or else pictures; return how many bytes.
+    def make_room(self, retention: Retention, now: datetime, doubts: Doubts = no_doubts) -> int:
+        """Give back space on a full disk: the ballast, or else pictures; return how many bytes. See `tidy`.
 
         Raises:
             DiskTrouble: that cannot be done either.
@@ -148,7 +149,7 @@ class Keeping:
         with ours(self._path), on_disk(self._path.parent):
             freed = self._ballast.throw_off()
             if not freed:
-                freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES))
+                freed = self.tidier.shed(max(retention.ballast_bytes, _SHED_BYTES), now, doubts)
             if freed:
                 # What stands in the log twice stands in the file once.
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

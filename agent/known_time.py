@@ -26,6 +26,9 @@ _MOST_S = 3_600.0
 """That count between two looks: while the agent was away nobody looked at the clock."""
 
 _TIMESYNCD = Path("/run/systemd/timesync/synchronized")
+_MARK_S = 7_200.0
+"""It touches the mark at each answer: every 34 minutes at the least, `PollIntervalMaxSec=`, and where an
+answer is lost a little later. A clock that is set by hand behind NTP's back is further away from it."""
 _TIMEX_BYTES = 512
 _TIME_ERROR = 5
 
@@ -130,6 +133,18 @@ def counted(
     return found
 
 
+def own_time(number: int, own: datetime | None, doubts: Sequence[Doubt], now: datetime) -> datetime | None:
+    """Return when a result had been decided at the latest, by itself; None where it does not say that.
+
+    Args:
+        number: its number.
+        own: the time that it has.
+        doubts: of its station.
+        now: `Known.now`.
+    """
+    return _possible(_said(number, own, doubts), now)
+
+
 def read_clocks() -> Reading:
     """Return what the machine's clocks say now."""
     return Reading(datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME), _synchronised())
@@ -146,9 +161,17 @@ def _possible(moment: datetime | None, now: datetime) -> datetime | None:
     return moment if moment is not None and FIRST <= moment <= now + SLACK else None
 
 
+def _marked(wall_s: float) -> bool:
+    """Whether the wall clock goes on from where timesyncd has left it: the mark stays when NTP is gone."""
+    try:
+        return abs(wall_s - _TIMESYNCD.stat().st_mtime) <= _MARK_S
+    except OSError:
+        return False
+
+
 def _synchronised() -> bool:
     """Ask timesyncd's mark, and the kernel where the sandbox lets us."""
-    if _TIMESYNCD.exists():
+    if _marked(time.time()):
         return True
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # all zero: it is asked, not set
     try:

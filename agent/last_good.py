@@ -1,4 +1,8 @@
-"""The config that was in force last, in the data folder: what a start with a broken file falls back to."""
+"""The config that was in force last, kept with the data: what a start with a broken file falls back to.
+
+Also kept in $STATE_DIRECTORY, which systemd sets: the disk with the data may not be mounted at a start, and
+that a config was in force must be known then too.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +27,16 @@ def keep(loaded: Loaded) -> None:
     """Keep the file of `loaded` as it was read; with its literal secrets, so for its owner's eyes only.
 
     Raises:
-        OSError: the data folder cannot be written.
+        OSError: a folder cannot be written.
     """
-    file = _file(Path(loaded.config.agent.data_dir), loaded.path)
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    content = loaded.text.encode()
-    if not file.exists() or file.read_bytes() != content:
-        write_durably(file, content, mode=0o600)
+    failed = None
+    for folder in dict.fromkeys((Path(loaded.config.agent.data_dir), *_state())):
+        try:
+            _keep(_file(folder, loaded.path), loaded.text.encode())
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def find(path: Path) -> tuple[Loaded, str] | None:
@@ -53,6 +60,12 @@ def find(path: Path) -> tuple[Loaded, str] | None:
     return None
 
 
+def _keep(file: Path, content: bytes) -> None:
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    if not file.exists() or file.read_bytes() != content:
+        write_durably(file, content, mode=0o600)
+
+
 def _file(data: Path, config: Path) -> Path:
     # One for each config file: another one's would be another line's.
     name = hashlib.sha256(os.fsencode(config.absolute())).hexdigest()[:16]
@@ -68,6 +81,10 @@ def _folders(path: Path) -> Iterator[Path]:
         written = None
     if written is not None and isinstance(written.value, str) and "\0" not in written.value:
         yield here / written.value
-    if state := os.environ.get("STATE_DIRECTORY"):
-        yield Path(state.split(":")[0])
+    yield from _state()
     yield here / AgentSettings().data_dir
+
+
+def _state() -> list[Path]:
+    state = os.environ.get("STATE_DIRECTORY")
+    return [Path(state.split(":")[0])] if state else []

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from agent.names import LOOPBACK, Host, SparkplugId, Text, TopicFilter, TopicPrefix
-from camera.settings import Reconnect, Settings
+from camera.settings import Rate, Reconnect, Settings
 
 
 class TlsSettings(Settings):
@@ -35,7 +35,7 @@ class CommandSettings(Settings):
         description="verbs that are obeyed, * and ? as in file names; the default changes nothing",
     )
     per_s: float = Field(
-        default=50.0, gt=0, le=1000, description="commands and labels a second; more are refused"
+        default=50.0, ge=1e-6, le=1000, description="commands and labels a second; more are refused"
     )
     max_payload_kb: int = Field(default=16, ge=1, le=1024, description="larger payloads are refused")
     response_topics: tuple[TopicFilter, ...] = Field(
@@ -63,12 +63,12 @@ class MqttSettings(Settings):
     keepalive_s: int = Field(
         default=20, ge=1, le=65535, description="how long silence may last before it is probed"
     )
-    connect_timeout_s: float = Field(default=5.0, gt=0)
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=3600)
     reconnect: Reconnect = Reconnect()
-    drain_per_s: float = Field(
-        default=200.0, gt=0, description="pace of the verdicts that waited for the broker"
+    drain_per_s: Rate = Field(default=200.0, description="pace of the verdicts that waited for the broker")
+    stats_interval_s: float = Field(
+        default=30.0, gt=0, le=86_400, description="how often the stats are published"
     )
-    stats_interval_s: float = Field(default=30.0, gt=0, description="how often the stats are published")
     commands: CommandSettings = CommandSettings()
     embedded_broker: bool = Field(default=False, description="serve one on the loopback, for a trial")
 

@@ -176,7 +176,9 @@ class Parts:
         """Bring a config into force; see `agent.reload.Apply`."""
         anew = {str(change.path[1]) for change in found if change.effect == "station"}
         ready = self.stations.prepare(new, anew)
-        access = [_access(new) for _ in range(2)]  # one for each connection
+        # Certificates that nobody has just written may be broken for a while: the rest comes into force.
+        same = new.config.mqtt.tls == self.reloader.now.config.mqtt.tls
+        access = [_access(new, excused=same) for _ in range(2)]  # one for each connection
         # From here on nothing can fail: what was asked for comes into force as a whole.
         if new.config.log != self.reloader.now.config.log:
             logs.set_up(new.config.log.level, new.config.log.format)

@@ -80,7 +80,7 @@ class Publisher:
         self.turned_at = time.monotonic()
         self._told_stored = stored
         self._store = store
-        self._time = TimeBook(store.path.parent, store.numbers(), store.newest_at())
+        self._time = TimeBook(store.path.parent, store.numbers(), store.newest_at)
         self._board = board
         self._wake = threading.Event()
         self._delivery = Delivery(
@@ -97,6 +97,7 @@ class Publisher:
         self._unwritten: frozenset[str] = frozenset()  # event ids, once the store is closed
         self._retry_store_at = self._tidy_at = 0.0
         self._mended_at = float("-inf")
+        self._met: Damaged | None = None  # while somebody was answered
         self._evidence = evidence
         self._to_file: list[Written] = []
         self._store_problem: str | None = None
@@ -120,7 +121,7 @@ class Publisher:
 
         256 may wait; the next one is refused.
         """
-        return self._errands.leave(lambda: act(self._store))
+        return self._errands.leave(lambda: self._answer(lambda: act(self._store)))
 
     def repeat(self, station: str, first: int, last: int | None) -> Future[Answer]:
         """Publish stored results of a station again, marked as replayed; any thread may ask.
@@ -130,7 +131,7 @@ class Publisher:
         Args:
             last: None is the newest there is now.
         """
-        return self._errands.leave(lambda: self._repeat(station, first, last))
+        return self._errands.leave(lambda: self._answer(lambda: self._repeat(station, first, last)))
 
     def stop(self, drain_s: float, farewell: Message) -> None:
         """Let `run` end: everything stored, and delivered as far as the broker takes it within `drain_s`.
@@ -214,6 +215,9 @@ class Publisher:
 
     def _turn(self, now: float) -> None:
         self._errands.run(_ERRANDS_S)
+        if self._met is not None:
+            met, self._met = self._met, None
+            raise met
         self._write(now)
         self._delivery.tend(now, ending=self._stop_at is not None)
         self._send(now)
@@ -251,9 +255,7 @@ class Publisher:
             if batch and not error.busy:
                 self._strike_off(now)
             return
-        if self._store_problem is not None:
-            log.warning("store: works again, %d verdicts were lost meanwhile", self._lost)
-        self._store_problem = None
+        self._works_again()
         self._delivery.struck_off()
         self._struck_at = now
         if rows:
@@ -283,13 +285,19 @@ class Publisher:
         self._store_problem = str(error)
         if error.full:
             try:
-                freed = self._store.make_room()
+                at = self._time.look(self._store.numbers())
+                freed = self._store.make_room(at, self._time.doubts)
             except DiskTrouble as worse:
                 log.error("%s", worse)
                 return
             if freed:
                 log.warning("store: gave %.1f MB back to the full disk", freed / 1e6)
                 self._retry_store_at = self._tidy_at = now
+
+    def _works_again(self) -> None:
+        if self._store_problem is not None:
+            log.warning("store: works again, %d verdicts were lost meanwhile", self._lost)
+        self._store_problem = None
 
     def _lose_oldest(self) -> None:
         with self._space:
@@ -325,12 +333,21 @@ class Publisher:
         try:
             now_by_clocks = self._time.look(self._store.numbers())
             more = self._store.tidy(now_by_clocks, self._time.doubts)
+            if not self._pending and not self._to_file:  # otherwise they tell, when they are written
+                self._works_again()
         except DiskTrouble as error:
             self._trouble(error, now)
         ended = time.monotonic()
         self._tidy_at = ended + (ended - began if more else _LOOK_S)
 
     # What is asked for.
+
+    def _answer(self, act: Callable[[], Answer]) -> Answer:
+        try:
+            return act()
+        except Damaged as error:
+            self._met = error
+            return refused("the store is damaged, and is mended now: ask again later")
 
     def _repeat(self, station: str, first: int, last: int | None) -> Answer:
         newest = self._store.last_seq(station)
@@ -339,7 +356,7 @@ class Publisher:
             return refused(f"there is no such result: the newest has number {newest}")
         try:
             found = self._store.between(station, first, last, 1)
-        except (DiskTrouble, Damaged):  # the next write tells, and mends
+        except DiskTrouble:  # the next write tells
             return refused("the store cannot be read now: ask again later")
         missing = None if found and found[0].seq == first else [first, found[0].seq - 1 if found else last]
         if found and not self._delivery.repeat(station, found[0].seq, last):

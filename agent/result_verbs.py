@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from agent.commands import Answer, Command, Label, Range, refused
 from agent.config import Config
-from agent.database import Damaged, DiskTrouble
+from agent.database import DiskTrouble
 from agent.dispatcher import Handler
 from agent.labels import Labelled, UnknownEvent
 from agent.learner_link import Label as Told
@@ -110,7 +110,7 @@ class ResultVerbs:
                 labelled = store.label(said.event_id, said.label, actor, timestamp(datetime.now(UTC)), check)
             except UnknownEvent as error:
                 return refused(str(error))
-            except (DiskTrouble, Damaged):
+            except DiskTrouble:
                 return refused("the store does not take it now: say it again later")
             frame = self._recent.frame(said.event_id)
             if labelled.changed and frame is not None:

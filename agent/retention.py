@@ -142,7 +142,10 @@ def _share_of(event_id: str) -> float:
 
 
 def _before(now: datetime, days: float | None) -> datetime | None:
-    return None if days is None else now - timedelta(days=days)
+    try:
+        return None if days is None else now - timedelta(days=days)
+    except OverflowError:  # nothing is as old as that
+        return None
 
 
 def _ids_before(moment: datetime | None) -> str:

@@ -12,7 +12,7 @@ from agent import last_good, logs
 from agent.absent import Excuse, whatever_is_spared
 from agent.configfile import Loaded, load
 from agent.daemon import Daemon
-from agent.errors import AgentError, ConfigError, NotNow
+from agent.errors import AgentError, ConfigError, NotNow, StoreError
 from agent.summary import Summary
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
     Raises:
         ConfigError, AdapterError: the file, or a model that it names, is no good, and there is no other.
         NotNow: so it is, and it was good when it was in force last: it may be so again.
-        StoreError: the data folder cannot be used now.
+        StoreError: the data folder cannot be used now, and it is that of the config that was in force last.
     """
     try:
         good, before = _last_good(path), True
@@ -45,8 +45,10 @@ def run(path: Path, *, frames: int | None = None, strict: bool = False) -> Summa
         loaded = load(path, excuse)
         _require_a_camera(loaded, before=before)
         return _run(loaded, frames, (), proven=good is not None and loaded.text == good.text)
-    except (ConfigError, AdapterError) as error:
-        problems = error.problems if isinstance(error, ConfigError) else (f"model: {error}",)
+    except (ConfigError, AdapterError, StoreError) as error:
+        if isinstance(error, StoreError) and not _moved(loaded, good):
+            raise
+        problems = _problems(error, loaded)
         edited = loaded is None or good is None or loaded.text != good.text
         if before and (good is None or not edited):
             raise NotNow(problems) from error
@@ -93,6 +95,19 @@ def _run(
         if daemon.started:  # it could begin, and something broke later: whatever it is, it is unexpected
             raise RuntimeError(f"the agent had begun, and ended with {type(error).__name__}") from error
         raise
+
+
+def _moved(loaded: Loaded | None, good: Loaded | None) -> bool:
+    """Whether the file names another data folder than the config that was in force last."""
+    if loaded is None or good is None:
+        return False
+    return loaded.config.agent.data_dir != good.config.agent.data_dir
+
+
+def _problems(error: ConfigError | AdapterError | StoreError, loaded: Loaded | None) -> tuple[str, ...]:
+    if isinstance(error, StoreError) and loaded is not None:
+        return (loaded.problem(("agent", "data_dir"), str(error)),)
+    return error.problems if isinstance(error, AgentError) else (f"model: {error}",)
 
 
 def _require_a_camera(loaded: Loaded, *, before: bool) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters.strict_json import loads
-from agent.database import NAME, open_database, open_to_read, ours
+from agent.database import NAME, Damaged, open_database, open_to_read, ours
 from agent.evidence_files import EvidenceFiles
 from agent.payloads import RESULT_SCHEMA
 from agent.retention import rank_of
+from agent.sound import as_texts, sound
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class _Haul:
     whole: bool = True
 
     def saw(self, station: str, seq: int) -> None:
+        sound([(station, seq)], "tn")
         self.last_seq[station] = max(seq, self.last_seq.get(station, 0))
 
 
@@ -130,7 +132,7 @@ def _read_tables(path: Path, haul: _Haul) -> None:
             labels = f"SELECT {', '.join(_LABEL)} FROM label"  # noqa: S608 - names of ours
             _both_ways(db, labels, ("event_id", "user"), lambda row: _keep(haul.labels, row[:2], row), haul)
             images = f"SELECT {', '.join(_IMAGE)} FROM image"  # noqa: S608 - names of ours
-            _both_ways(db, images, ("event_id",), lambda row: _keep(haul.images, row[0], row), haul)
+            _both_ways(db, images, ("event_id",), lambda row: _image(haul, row), haul)
     except Exception as error:  # noqa: BLE001 - whatever a broken file does, its bytes are still there
         log.warning("store: %s: %s", path, error)
         haul.whole = False
@@ -144,11 +146,11 @@ def _both_ways(
         order = ", ".join(f"{key}{way}" for key in keys)
         try:
             for row in db.execute(f"{query} ORDER BY {order}"):
-                take(row)
+                take(as_texts(row))
                 if time.monotonic() > haul.until:
                     return False
             return True
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except (sqlite3.Error, Damaged, ValueError, LookupError, TypeError) as error:
             log.info("store: %s%s: %s", query, way, error)
     return False
 
@@ -172,17 +174,18 @@ def _read_bytes(path: Path, haul: _Haul) -> None:
                 # What lies below was deleted, and only its bytes are still there.
                 if row[1] >= first.get(row[0], 0):
                     _result(haul, row)
-            except (ValueError, KeyError, TypeError):
+            except (Damaged, ValueError, KeyError, TypeError):
                 continue
 
 
 def _result(haul: _Haul, row: _Row) -> None:
     """Keep a result where it is one: what a broken page says may be anything."""
-    station, seq, event_id, decided_at, verdict, payload = row
+    station, seq, event_id, _, _, payload = row
     said = loads(payload)
     if (said["station"], said["seq"], said["event_id"]) != (station, seq, event_id):
         raise ValueError(f"{station} {seq} says something else")
-    haul.results.setdefault((station, seq), (station, seq, event_id, decided_at, verdict, payload))
+    sounds = (station, seq, event_id, said["decided_at"], said["verdict"], payload)
+    haul.results.setdefault((station, seq), *sound([sounds], "tntttt"))
     haul.saw(station, seq)
 
 
@@ -190,6 +193,10 @@ def _wait(haul: _Haul, row: _Row) -> None:
     station, seq, place = row
     haul.waiting[str(station), int(seq)] = int(place)
     haul.saw(station, int(seq))
+
+
+def _image(haul: _Haul, row: _Row) -> None:
+    _keep(haul.images, row[0], *sound([row], "ttntnnn"))
 
 
 def _keep(rows: dict[Any, _Row], key: Any, row: _Row) -> None:

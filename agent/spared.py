@@ -23,7 +23,7 @@ class Spared:
 
     Args:
         name: of the condition while it cannot.
-        enter: makes the context; raises AgentError where it cannot be had now.
+        enter: makes the context; raises where it cannot be had now: an AgentError that says why, or a bug.
 
     Attributes:
         problem: why it cannot be had, in one sentence; None while it can.
@@ -58,9 +58,11 @@ class Spared:
                     self.problem = None
                     self._tried.set()
                     self._stop.wait()
-            except AgentError as error:
-                if str(error) != self.problem:
-                    log.error("%s; inspection goes on without it", error)
-                self.problem = str(error)
+            except Exception as error:  # whatever it is, the line does without it
+                ours = isinstance(error, AgentError)
+                problem = str(error) if ours else f"{self._name}: {type(error).__name__}: see the journal"
+                if problem != self.problem:
+                    log.error("%s; inspection goes on without it", problem, exc_info=None if ours else error)
+                self.problem = problem
                 self._tried.set()
                 self._stop.wait(_AGAIN_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence, Set
 from contextlib import closing
@@ -31,6 +30,7 @@ from agent.known_time import FIRST
 from agent.labels import Labelled, put_label
 from agent.retention import Retention
 from agent.salvage import finish_exchange, put_aside, salvage
+from agent.sound import sound, sound_results
 from agent.tidying import NOTHING_KEPT, Doubts, no_doubts
 from agent.verdict import Verdict
 
@@ -105,6 +105,7 @@ class Store:
         files: of the pictures.
         kept: how much is kept, as it was found last; any thread may read it.
         damage: what is to be done about a database that was damaged and put aside; None without one.
+        newest_at: when the newest results say that they were decided; None without one to be believed.
 
     Raises:
         StoreError: the folder cannot be written, is in use by another agent, or is a newer version's.
@@ -136,7 +137,8 @@ class Store:
         self._db = open_database(self.path)
         try:
             with ours(self.path):
-                self._last_seq = dict(self._db.execute(_LAST).fetchall())
+                self._last_seq = dict(sound(self._db.execute(_LAST), "tn"))
+                self.newest_at = self._newest_at()
                 self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
                 self._keeping = Keeping(self._db, self.path, self.files)
             self._keeping.recover()
@@ -220,14 +222,14 @@ class Store:
         """Return what waits for delivery, oldest first, beyond `after_id`.
 
         Raises:
-            DiskTrouble: the disk cannot be read now.
+            DiskTrouble, Damaged: it cannot be read now.
         """
         rows = self._read(
             "SELECT o.id, o.station, o.seq, v.payload FROM outbox o JOIN verdict v USING (station, seq)"
             " WHERE o.id > ? ORDER BY o.id LIMIT ?",
             (after_id, limit),
         )
-        return [Outgoing(*row) for row in rows]
+        return [Outgoing(*row) for row in sound_results(rows, "ntnt")]
 
     def newest_waiting(self) -> int:
         """Return the outbox id of the newest result that waits, 0 if none does.
@@ -246,13 +248,13 @@ class Store:
             limit: return the oldest so many of them.
 
         Raises:
-            DiskTrouble: the disk cannot be read now.
+            DiskTrouble, Damaged: it cannot be read now.
         """
         rows = self._read(
             "SELECT seq, payload FROM verdict WHERE station = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
             (station, first_seq, last_seq, limit),
         )
-        return [Stored(*row) for row in rows]
+        return [Stored(*row) for row in sound_results(rows, "nt")]
 
     def last_seq(self, station: str) -> int:
         """Return the number of a station's newest result, 0 before the first; from any thread."""
@@ -261,20 +263,6 @@ class Store:
     def numbers(self) -> dict[str, int]:
         """Return the number of each station's newest result."""
         return dict(self._last_seq)
-
-    def newest_at(self) -> datetime | None:
-        """Return when the newest results say that they were decided; None without one that can be believed.
-
-        Raises:
-            DiskTrouble: the disk cannot be read now.
-        """
-        found = [
-            moment
-            for station, last in self._last_seq.items()
-            for row in self.between(station, last, last, 1)
-            if (moment := moment_of(json.loads(row.payload)["event_id"])) is not None and moment >= FIRST
-        ]
-        return max(found, default=None)
 
     def label(
         self,
@@ -314,14 +302,20 @@ class Store:
         self._tell_damage()
         return more
 
-    def make_room(self) -> int:
+    def make_room(self, now: datetime, doubts: Doubts = no_doubts) -> int:
         """Give back space on a full disk; return how many bytes; see `Keeping.make_room`."""
-        return self._keeping.make_room(self.retention)
+        return self._keeping.make_room(self.retention, now, doubts)
 
     def close(self) -> None:
         """Close the database and let another agent have the folder."""
         self._db.close()
         self._lock.close()
+
+    def _newest_at(self) -> datetime | None:
+        # Not from the payload: what one flipped bit makes unreadable there is no reason not to start.
+        query = "SELECT event_id FROM verdict WHERE station = ? AND seq = ?"
+        ids = [row[0] for key in self._last_seq.items() for row in self._db.execute(query, key)]
+        return max((at for one in ids if (at := moment_of(one)) is not None and at >= FIRST), default=None)
 
     def _told(self, rows: list[_Row]) -> list[_Row]:
         return rows if self._outbox else []

@@ -11,6 +11,7 @@ from pathlib import Path
 from adapters.strict_json import loads
 from agent.database import NAME, open_to_read, ours, used_bytes
 from agent.evidence_files import EvidenceFiles
+from agent.sound import as_texts
 
 _MANY = 20
 """Lines of one kind; what is more is counted."""
@@ -63,6 +64,13 @@ def _relations(db: sqlite3.Connection) -> Iterator[str]:
             "SELECT station, seq FROM image i WHERE doomed = 0 AND NOT EXISTS (SELECT 1 FROM verdict v"
             " WHERE v.event_id = i.event_id AND v.station = i.station AND v.seq = i.seq)"
         ),
+        "has bytes in the place of a text": (
+            "SELECT station, seq FROM verdict WHERE 'blob' IN"
+            " (typeof(station), typeof(event_id), typeof(decided_at), typeof(verdict), typeof(payload))"
+        ),
+        "has bytes in the place of a text of its picture": (
+            "SELECT station, seq FROM image WHERE 'blob' IN (typeof(station), typeof(event_id), typeof(day))"
+        ),
         "is numbered beyond what was given out": (
             "SELECT v.station, MAX(v.seq) FROM verdict v JOIN numbering n USING (station)"
             " GROUP BY v.station HAVING MAX(v.seq) > n.last_seq"
@@ -101,8 +109,8 @@ def _pictures(db: sqlite3.Connection, files: EvidenceFiles) -> Iterator[str]:
     """Hold rows against files; what an agent was doing just now is asked for again."""
     rows = {
         event_id: (station, day, size)
-        for event_id, station, day, size in db.execute(
-            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 0"
+        for event_id, station, day, size in map(
+            as_texts, db.execute("SELECT event_id, station, day, bytes FROM image WHERE doomed = 0")
         )
     }
     there = {path.stem: path for path in files.settled()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,8 @@ from adapters.strict_json import loads
 from agent.database import NAME, open_to_read, ours
 from agent.errors import ConfigError, UsageError
 from agent.payloads import timestamp
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 1000
 """Results that are in memory together."""
@@ -97,12 +100,17 @@ def _rows(db: sqlite3.Connection, wish: Wish) -> Iterator[dict[str, Any]]:
         ).fetchall()
         if not found:
             return
-        for station, _, event_id, payload, day in found:
+        for station, seq, event_id, payload, day in found:
             labels = dict(
                 db.execute("SELECT user, label FROM label WHERE event_id = ? ORDER BY user", (event_id,))
             )
             image = None if day is None else f"evidence/{station}/{day}/{event_id}.jpg"
-            yield _flat(loads(payload), labels, image)
+            try:
+                row = _flat(loads(payload), labels, image)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                log.warning("%s %s: cannot be read, it is left out: %s", station, seq, error)
+                continue
+            yield row
         after = (found[-1][0], found[-1][1])
 
 

@@ -7,14 +7,18 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from agent.database import NAME, make_shrinkable, open_database, open_to_read, ours
 from agent.evidence_files import EvidenceFiles
-from agent.payloads import timestamp
+from agent.known_time import own_time
+from agent.sound import moment
+from agent.time_book import TimeBook
 
+_BEFORE = "decided_before"
 _AT_ONCE = 5000
 """Results of one transaction."""
 
@@ -24,7 +28,7 @@ class Purge:
     """What is to go.
 
     Attributes:
-        before: decided before this moment; None: whenever.
+        before: decided before this moment for sure; None: whenever.
         station: of this one alone; None: of all.
         images_only: pictures alone.
     """
@@ -35,11 +39,23 @@ class Purge:
 
     def where(self) -> tuple[str, tuple[Any, ...]]:
         """Return the condition on a result `v`, with its values."""
-        before = None if self.before is None else timestamp(self.before)
         return (
-            "(? IS NULL OR v.station = ?) AND (? IS NULL OR v.decided_at < ?)",
-            (self.station, self.station, before, before),
+            f"(? IS NULL OR v.station = ?) AND {_BEFORE}(v.station, v.seq, v.decided_at)",
+            (self.station, self.station),
         )
+
+    def prepare(self, db: sqlite3.Connection, data: Path) -> None:
+        """Let a connection know what was decided before: where a time is in doubt it may have been later."""
+        before = self.before
+        doubts, now = cache(TimeBook(data, {}, None).doubts), datetime.now(UTC)
+
+        def decided_before(station: str, seq: int, decided_at: str) -> bool:
+            if before is None:
+                return True
+            at = own_time(seq, moment(decided_at), doubts(station), now)
+            return at is not None and at < before
+
+        db.create_function(_BEFORE, 3, decided_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ def would_go(data: Path, purge: Purge) -> Going:
     where, values = purge.where()
     path = data / NAME
     with closing(open_to_read(path)) as db, ours(path):
+        purge.prepare(db, data)
 
         def ask(what: str, more: str = "") -> tuple[int, ...]:
             query = f"SELECT {what} FROM verdict v {more} WHERE {where}"  # noqa: S608 - words of ours
@@ -95,6 +112,7 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
     files = EvidenceFiles(data)
     path = data / NAME
     with closing(open_database(path)) as db, ours(path):
+        wish.prepare(db, data)
         db.execute("PRAGMA secure_delete = ON")  # whatever SQLite was built with
         done = 0
         query = (

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from agent.database import used_bytes
 from agent.evidence_files import EvidenceFiles
+from agent.evidence_order import following, least_evidence
 from agent.ids import moment_of
 from agent.known_time import FIRST, Doubt, counted
-from agent.payloads import timestamp
 from agent.retention import Excess, Holdings, Retention, excess
+from agent.sound import Row, moment, sound
 
 AT_ONCE = 200
 """Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""
@@ -98,7 +99,7 @@ class Tidier:
             used_bytes(self._db)[0],
             self.images,
             self.image_bytes,
-            None if oldest is None else oldest[0],
+            None if oldest is None or moment(oldest[0]) is None else oldest[0],
             self._excess is not None,
             self.purged,
             self.purged_images,
@@ -156,11 +157,12 @@ class Tidier:
         if self._excess.result_bytes > 0:
             self._forget_bytes(self._excess.result_bytes, last_seq)
 
-    def shed(self, image_bytes: int) -> int:
+    def shed(self, image_bytes: int, now: datetime, doubts: Doubts) -> int:
         """Remove files of the least evidence without a word to the database: the disk takes none.
 
-        Their rows follow: the same pictures are the first to be doomed once it does.
+        Their rows follow: the same pictures are the first to be doomed once it does. See `look`.
         """
+        self._now, self._doubts = now, doubts
         freed = 0
         for event_id, station, day, size in self._least_evidence():
             if freed >= image_bytes:
@@ -202,28 +204,18 @@ class Tidier:
 
     def _counted(self, station: str, rows: Sequence[tuple[int, datetime | None]]) -> list[datetime]:
         """Return when a station's first rows count as decided."""
-        following = None
-        if len(rows) == AT_ONCE:  # more may follow
-            following = self._db.execute(
-                "SELECT decided_at FROM verdict WHERE station = ? AND seq > ?"
-                " AND decided_at BETWEEN ? AND ? ORDER BY seq LIMIT 1",
-                (station, rows[-1][0], timestamp(FIRST), timestamp(self._now)),
-            ).fetchone()
-        later = None if following is None else _moment(following[0])
+        later = (
+            following(self._db, station, rows[-1][0], self._now) if len(rows) == AT_ONCE else None
+        )  # more may follow
         return counted(rows, self._doubts(station), self._now, later)
 
-    def _least_evidence(self) -> list[tuple[str, str, str, int]]:
-        return self._db.execute(
-            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 0 ORDER BY rank, event_id"
-            " LIMIT ?",
-            (AT_ONCE,),
-        ).fetchall()
+    def _least_evidence(self) -> list[Row]:
+        return least_evidence(self._db, self._now, self._doubts, AT_ONCE)
 
     def _forget_doomed(self) -> int:
         """Remove doomed pictures and return their bytes."""
-        rows = self._db.execute(
-            "SELECT event_id, station, day, bytes FROM image WHERE doomed = 1 LIMIT ?", (AT_ONCE,)
-        ).fetchall()
+        query = "SELECT event_id, station, day, bytes FROM image WHERE doomed = 1 LIMIT ?"
+        rows = sound(self._db.execute(query, (AT_ONCE,)), "tttn")
         for event_id, station, day, _ in rows:
             self._files.remove(station, day, event_id)
         self._db.executemany("DELETE FROM image WHERE event_id = ?", [(row[0],) for row in rows])
@@ -246,7 +238,8 @@ class Tidier:
         already = self._db.execute("SELECT IFNULL(SUM(bytes), 0) FROM image WHERE doomed = 1").fetchone()[0]
         already += gone
         going = []
-        for event_id, _, _, size in self._least_evidence():
+        least = self._least_evidence() if already < found.image_bytes else []
+        for event_id, _, _, size in least:
             if already >= found.image_bytes:
                 break
             going.append((event_id,))
@@ -267,7 +260,7 @@ class Tidier:
             "SELECT seq, decided_at FROM verdict WHERE station = ? AND seq < ? ORDER BY seq LIMIT ?",
             (station, end, AT_ONCE),
         ).fetchall()
-        dated = [(seq, _moment(decided_at)) for seq, decided_at in rows]
+        dated = [(seq, moment(decided_at)) for seq, decided_at in rows]
         return max(int(upto), self._last_old(station, dated, found.results_before))
 
     def _forget_bytes(self, wanted: int, last_seq: Mapping[str, int]) -> None:
@@ -279,7 +272,7 @@ class Tidier:
                 " ORDER BY seq LIMIT ?",
                 (station, self._first_waiting(station), AT_ONCE),
             ).fetchall()
-            times = self._counted(station, [(seq, _moment(decided_at)) for seq, decided_at, _ in rows])
+            times = self._counted(station, [(seq, moment(decided_at)) for seq, decided_at, _ in rows])
             oldest += [(at, station, seq, size) for at, (seq, _, size) in zip(times, rows, strict=True)]
         upto: dict[str, int] = {}
         for _, station, seq, size in sorted(oldest)[:AT_ONCE]:
@@ -300,13 +293,6 @@ def forget(db: sqlite3.Connection, station: str, upto: int) -> int:
     db.execute("UPDATE image SET doomed = 1 WHERE station = ? AND seq <= ?", (station, upto))
     db.execute("DELETE FROM label WHERE station = ? AND seq <= ?", (station, upto))
     return db.execute("DELETE FROM verdict WHERE station = ? AND seq <= ?", (station, upto)).rowcount
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # of a database that was damaged
-        return None
 
 
 _NOTHING = Excess(None, "", 0, 0)

@@ -19,6 +19,8 @@ _FILE = "clock.json"
 _WRITE_EVERY = timedelta(minutes=10)
 _MOST_DOUBTS = 1000
 _NEWEST = 2**62
+_LAST_YEAR = 9000
+_MOST_S = 1e11
 
 
 class TimeBook:
@@ -116,7 +118,8 @@ class TimeBook:
         try:
             said = loads(self._file.read_bytes())
             at = None if said["at"] is None else _moment(said["at"])
-            known = Known(at, float(said["up_s"]), float(said["off_s"]), said["trusted"] is True)
+            up_s, off_s = (_seconds(said[name]) for name in ("up_s", "off_s"))
+            known = Known(at, up_s, off_s, said["trusted"] is True)
             began, opened = _numbers(said["began"]), said["open"]
             opened = None if opened is None else _numbers(opened)
             closed = [
@@ -132,7 +135,16 @@ class TimeBook:
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+    found = datetime.fromisoformat(text).astimezone(UTC)
+    if found.year > _LAST_YEAR:  # time goes on from it
+        raise ValueError(f"{text} is too late")
+    return found
+
+
+def _seconds(said: float) -> float:
+    if not abs(seconds := float(said)) < _MOST_S:
+        raise ValueError(f"{seconds} s are too many")
+    return seconds
 
 
 def _numbers(said: Mapping[str, object]) -> dict[str, int]:

@@ -9,9 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from camera.address import MASK, Address, check_source, is_address, shown_name, shown_pipeline
 
+MOST = 10**12
+"""What may be counted: more than any line makes, and every use of it can hold so many. Each number in a
+config has such an end, which nobody reaches: beyond it something would overflow while the line runs."""
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 # As udev names them. What else is written in the place of one may hold a password.
 _PLAIN_DEVICE = re.compile(r"[0-9]+|/[\w/.:+-]+")
+Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""A second."""
 Point = tuple[Unit, Unit]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
 
@@ -28,8 +34,8 @@ class Settings(BaseModel):
 class Reconnect(Settings):
     """How long to wait before a lost camera is opened again: doubling, jittered, capped, for ever."""
 
-    initial_s: float = Field(default=1.0, gt=0)
-    max_s: float = Field(default=30.0, gt=0)
+    initial_s: float = Field(default=1.0, gt=0, le=86_400)
+    max_s: float = Field(default=30.0, gt=0, le=86_400)
     jitter: Unit = 0.2
 
     @model_validator(mode="after")
@@ -47,11 +53,15 @@ class OpenCVCamera(Settings):
         description="V4L2 index or path, rtsp://, http://, GStreamer pipeline, video file"
     )
     backend: Literal["auto", "ffmpeg", "v4l2", "gstreamer"] = "auto"
-    fps: float | None = Field(default=None, gt=0, description="look at no more pictures a second than this")
-    width: int | None = Field(default=None, gt=0, description="asked of a V4L2 device; it may give another")
-    height: int | None = Field(default=None, gt=0, description="asked of a V4L2 device; it may give another")
-    open_timeout_s: float = Field(default=5.0, gt=0)
-    read_timeout_s: float = Field(default=3.0, gt=0)
+    fps: Rate | None = Field(default=None, description="look at no more pictures a second than this")
+    width: int | None = Field(
+        default=None, gt=0, le=65_535, description="asked of a V4L2 device; it may give another"
+    )
+    height: int | None = Field(
+        default=None, gt=0, le=65_535, description="asked of a V4L2 device; it may give another"
+    )
+    open_timeout_s: float = Field(default=5.0, gt=0, le=3600)
+    read_timeout_s: float = Field(default=3.0, gt=0, le=3600)
     reconnect: Reconnect = Reconnect()
     loop: bool = Field(default=False, description="start a clip again when it ends")
     pace: Literal["recorded", "full"] = Field(
@@ -113,8 +123,8 @@ class FolderCamera(Settings):
 
     kind: Literal["folder"] = "folder"
     path: str
-    fps: float | None = Field(
-        default=None, gt=0, description="pictures a second; without it as fast as they are inspected"
+    fps: Rate | None = Field(
+        default=None, description="pictures a second; without it as fast as they are inspected"
     )
     loop: bool = False
 
@@ -134,13 +144,13 @@ class Condition(Settings):
     """One change of the simulated line: from one part to another a degradation ramps up to its severity."""
 
     kind: Literal["dim", "glare", "dirt", "defocus", "motion", "noise", "fog", "contrast", "cast"]
-    from_part: int = Field(default=0, ge=0)
-    to_part: int | None = Field(default=None, ge=0, description="without it the condition stays")
+    from_part: int = Field(default=0, ge=0, le=MOST)
+    to_part: int | None = Field(default=None, ge=0, le=MOST, description="without it the condition stays")
     severity: float = Field(
         default=3.0, ge=0, le=5, description="0 none, 1 mild, 5 severe; reached at the end of the ramp"
     )
     ramp_parts: int = Field(
-        default=0, ge=0, description="0: sudden; else parts until the severity is reached"
+        default=0, ge=0, le=MOST, description="0: sudden; else parts until the severity is reached"
     )
 
     @model_validator(mode="after")
@@ -154,11 +164,13 @@ class SimulatedCamera(Settings):
     """The simulated line: machined parts on a belt, with ground truth."""
 
     kind: Literal["simulated"] = "simulated"
-    seed: int = 0
-    fps: float | None = Field(
-        default=None, gt=0, description="parts a second; without it as fast as they are inspected"
+    seed: int = Field(default=0, ge=-MOST, le=MOST)
+    fps: Rate | None = Field(
+        default=None, description="parts a second; without it as fast as they are inspected"
     )
-    parts: int | None = Field(default=None, gt=0, description="stop after so many parts; without it for ever")
+    parts: int | None = Field(
+        default=None, gt=0, le=MOST, description="stop after so many parts; without it for ever"
+    )
     defect_rate: Unit = 0.03
     burst_rate: Unit = Field(
         default=0.02, description="share of blocks of 25 parts in which half of the parts are defective"
@@ -177,12 +189,14 @@ class QualityLimits(Settings):
     min_luma: float | None = Field(default=8.0, ge=0, le=255, description="darker on average: black")
     max_luma: float | None = Field(default=247.0, ge=0, le=255, description="brighter on average: saturated")
     min_sharpness: float | None = Field(
-        default=None, ge=0, description="variance of the Laplacian below this: blurred"
+        default=None, ge=0, le=1e9, description="variance of the Laplacian below this: blurred"
     )
     frozen_s: float | None = Field(
-        default=5.0, gt=0, description="the very same picture for this long: frozen"
+        default=5.0, gt=0, le=604_800, description="the very same picture for this long: frozen"
     )
-    stale_s: float | None = Field(default=2.0, gt=0, description="older than this when it is judged: stale")
+    stale_s: float | None = Field(
+        default=2.0, gt=0, le=604_800, description="older than this when it is judged: stale"
+    )
 
     @model_validator(mode="after")
     def _some_light(self) -> Self:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from verdicts import a_verdict
 
+from agent.ballot import Ballot
 from agent.commands import BODIES, Refusal, TriggerBody, read
 from agent.config import Config
-from agent.configfile import load
+from agent.configfile import load, schema
 from agent.errors import ConfigError
-from agent.message import Inbound
+from agent.known_time import FIRST
+from agent.message import Inbound, Message
+from agent.mqtt import Link, _properties
+from agent.opening import feed_settings
+from agent.pace import Pace
+from agent.retention import Holdings, Retention, excess
+from agent.store import Store
+from camera.source import open_source
+from camera.video import VideoError, open_camera
+from camera.view import View
 
 CAMERAS: list[dict[str, Any]] = [
     {"kind": "opencv", "source": "rtsp://10.0.0.1/x"},
@@ -116,3 +132,87 @@ def test_no_command_takes_such_a_number(verb: str, odd: str) -> None:
     for field in TriggerBody.model_fields:
         with pytest.raises(ValidationError):
             TriggerBody.model_validate_json(f'{{"trigger_id": "1", "{field}": {odd}}}')
+
+
+def test_every_number_has_both_ends() -> None:
+    """What has none overflows somewhere while the line runs, in a config that `check` called good."""
+    open_ended = []
+
+    def look(node: Any, path: str) -> None:
+        if isinstance(node, dict):
+            if node.get("type") in ("number", "integer") and not {"const", "enum"} & set(node):
+                low, high = {"minimum", "exclusiveMinimum"} & set(node), {"maximum", "exclusiveMaximum"}
+                if not (low and high & set(node)):
+                    open_ended.append(path)
+            for key, item in node.items():
+                look(item, f"{path}.{key}")
+        elif isinstance(node, list):
+            for item in node:
+                look(item, path)
+
+    look(schema(), "")
+    assert open_ended == []
+
+
+LADDER = [-(10**12), 0, 1e-323, 1e-6, 1, 30, 1000, 1024, 3600, 36_500, 65_535, 86_400, 604_800, 10**6]
+LADDER += [10**9, 10**12, 10**15, 10**18, 1e30, 1e300]
+
+
+def ends(config: dict[str, Any], path: tuple[Any, ...]) -> list[Any]:
+    """Return the smallest and the largest value on the ladder that may stand at a path."""
+    fits = [value for value in LADDER if not refuses(put(config, path, value))]
+    return [*fits[:1], *fits[-1:]]
+
+
+def use(config: Config, folder: Path) -> None:
+    """Do with the numbers what an agent does that runs."""
+    full = Holdings(10**18, 10**18, 0)
+    for now in (FIRST, datetime.now(UTC)):
+        excess(Retention.of(config.storage), full, now)
+    retention = Retention.of(config.storage)
+    store = Store(folder / "store", replace(retention, ballast_bytes=min(retention.ballast_bytes, 10)))
+    try:
+        # The floor of the disk may be above all that there is.
+        store.retention = replace(store.retention, min_free_bytes=0)
+        store.commit([a_verdict(), a_verdict()])
+        store.retention = retention
+        store.tidy(datetime.now(UTC))
+    finally:
+        store.close()
+    mqtt, station = config.mqtt, next(iter(config.stations.values()))
+    expiry_s = math.ceil(2 * mqtt.stats_interval_s)
+    _properties(Message("t", b"", 0, False, "x", expiry_s)).pack()  # type: ignore[no-untyped-call]
+    Pace(mqtt.drain_per_s).allows(1.0)
+    Pace(mqtt.commands.per_s).allows(1.0)
+    Link(mqtt, "x", 5, None, lambda: None, None)
+    Ballot(config.recipes["r"].votes)
+    for live in (False, True):
+        View(feed_settings(station), live=live).due(10**18)
+    camera, stop = station.camera, threading.Event()
+    waits = [mqtt.connect_timeout_s, mqtt.reconnect.initial_s, mqtt.reconnect.max_s, mqtt.stats_interval_s]
+    if camera.kind == "opencv":
+        waits += [camera.open_timeout_s, camera.read_timeout_s, camera.reconnect.max_s, 1 / (camera.fps or 1)]
+        there = camera.model_copy(update={"source": SecretStr(str(folder / "none.mp4"))})
+        with suppress(VideoError):
+            open_camera(there, cv2.CAP_FFMPEG)
+    elif camera.kind == "simulated":
+        assert next(open_source(camera).captures(stop)).image is not None
+    stop.set()
+    for wait_s in waits:
+        stop.wait(wait_s)
+        assert 2 * wait_s < threading.TIMEOUT_MAX
+
+
+@pytest.mark.parametrize("camera", CAMERAS, ids=lambda camera: camera["kind"])
+def test_what_check_calls_good_ends_nothing(camera: dict[str, Any], tmp_path: Path) -> None:
+    """The largest and the smallest value of each number, through what uses it."""
+    known = load(written(tmp_path, camera)).config.model_dump(mode="python")
+    sections = {"mqtt", "storage", "stations", "recipes", "inspector"}
+    tried = 0
+    for path in numbers(known):
+        if path[0] not in sections:
+            continue
+        for value in ends(known, path):
+            use(Config.model_validate(put(known, path, value)), tmp_path)
+            tried += 1
+    assert tried > 80

@@ -159,6 +159,30 @@ def test_install_upgrade_and_roll_back(tmp_path: Path) -> None:
     assert "WatchdogSec=30" in unit.read_text()
     assert (etc / "systemd/system/mekiki.service.d/10-without-torch.conf").is_file()
 
+    # What is not there now, such as the secrets of a service that is down, stops neither return nor upgrade.
+    left_with = config.read_text()
+    secret = "${file:/run/credentials/mekiki.service/secrets_mqtt}"
+    gone = yaml.safe_load(left_with)
+    gone["mqtt"] |= {"username": "agent", "password": secret}
+    gone["stations"]["disk"] = {
+        **next(iter(gone["stations"].values())),
+        "camera": {"kind": "folder", "path": "/no"},
+    }
+    config.write_text(yaml.safe_dump(gone))
+    for old in (False, True):
+        if old:  # a release that does not know of it, as 0.1.0
+            for version in (first, second):
+                (parser,) = (site.opt / version).glob("lib/python*/site-packages/agent/cli_parser.py")
+                parser.write_text(parser.read_text().replace('"--installed"', '"--other", dest="installed"'))
+        found = site.install("--rollback")
+        assert found.returncode == 0, found.stderr
+    assert site.current() == first
+    config.write_text(config.read_text().replace("stations:", "statoins:"))
+    found = site.install("--rollback")
+    assert found.returncode == 78
+    assert "secrets_mqtt" not in found.stderr
+    config.write_text(left_with)
+
     config.write_text(config.read_text().replace("stations:", "statoins:"))
     site.release("1.2.0")
     found = site.install()

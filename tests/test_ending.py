@@ -23,6 +23,8 @@ from agent.errors import EXIT_OK, EXIT_UNEXPECTED
 from agent.evidence import Evidence
 from agent.inspector import Inspector
 from agent.last_exit import RunRecord
+from agent.parts import Parts
+from agent.status import Status
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 
@@ -144,3 +146,45 @@ def test_what_others_ask_for_keeps_nobody_waiting() -> None:
     errands.close(limit_s=0.005)
     assert done == [0, 1]
     assert [future.result(0).status for future in futures] == ["done"] * 2 + ["refused"] * 3
+
+
+def test_a_fault_of_the_main_loop_is_no_orderly_end(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the audit trail nor for whoever listens to the availability."""
+    turns = iter(range(3))
+    turn = Parts.turn
+
+    def fail(self: Parts) -> None:
+        if next(turns, None) is None:
+            raise OSError(5, "Input/output error")
+        turn(self)
+
+    said: list[str] = []
+    word = Status.availability
+    monkeypatch.setattr(Status, "availability", lambda self, one: said.append(one) or word(self, one))
+    monkeypatch.setattr(Parts, "turn", fail)
+    assert main(["run", "-c", str(write_config(tmp_path, tiny_bundle, LINE))]) == EXIT_UNEXPECTED
+    assert said[-1] == "offline"
+    row = json.loads((tmp_path / "data" / "audit.jsonl").read_text().splitlines()[-1])
+    assert (row["event"], row["why"]) == ("stopped", "OSError: see the journal")
+
+
+def test_a_start_that_comes_to_nothing_leaves_the_last_end_to_be_told(tmp_path: Path) -> None:
+    """What was lost is told by the one that begins."""
+    first = RunRecord(tmp_path)
+    first.begin()
+    first.end("stopped; 40 results are lost", orderly=False)
+    failed = RunRecord(tmp_path)
+    assert failed.begin() is not None
+    failed.take_back("ConfigError: the pins")
+    found = RunRecord(tmp_path).begin()
+    assert found is not None
+    assert found.reason == "stopped; 40 results are lost"
+    (tmp_path / "new").mkdir()
+    failed = RunRecord(tmp_path / "new")
+    failed.begin()
+    failed.take_back("ConfigError: the pins")
+    found = RunRecord(tmp_path / "new").begin()
+    assert found is not None
+    assert found.reason == "ConfigError: the pins"

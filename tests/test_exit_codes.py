@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from test_daemon import write_config
 
+from agent import last_good
 from agent.cli import _COMMANDS, main
 from agent.data_folder import lock_folder
 from agent.database import Damaged
@@ -144,6 +145,53 @@ def test_a_model_that_was_good_and_is_gone_is_tried_again(
     said = capfd.readouterr().err
     assert "model.bundle: no such folder" in said
     assert "Traceback" not in said
+
+
+def test_a_disk_with_data_and_model_that_is_not_mounted_is_tried_again(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says that a config was in force must not lie on that disk alone, or nobody tries again."""
+    disk, state, away = tmp_path / "disk", tmp_path / "state", tmp_path / "away"
+    state.mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    bundle = shutil.copytree(tiny_bundle, disk / "bundle")
+    agent = {"id": "agent", "data_dir": str(disk / "data")}
+    path = write_config(tmp_path, bundle, LINE, agent=agent)
+    disk.rename(away)
+    disk.mkdir()
+    assert run(path) == EXIT_CONFIG  # it was never in force
+    disk.rmdir()
+    away.rename(disk)
+    assert run(path) == EXIT_OK
+    disk.rename(away)
+    disk.mkdir()
+    assert run(path) == EXIT_TRY_AGAIN
+    disk.rmdir()
+    away.rename(disk)
+    assert run(path) == EXIT_OK
+    (tmp_path / "elsewhere").mkdir()
+    (disk / "data").rename(tmp_path / "elsewhere" / "data")
+    assert last_good.find(path) is not None  # with pictures on that disk it is the same
+    (kept,) = (state / "last_good").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_data_folder_that_cannot_be_had_is_refused_for_the_last_good_config(
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An edit is no reason for the line to stand; with the same folder it is, and it may pass."""
+    path = write_config(tmp_path, tiny_bundle, LINE)
+    assert run(path) == EXIT_OK
+    write_config(tmp_path, tiny_bundle, LINE, agent={"id": "agent", "data_dir": "other"})
+    with lock_folder(tmp_path / "other"):
+        assert run(path) == EXIT_OK
+        assert run(path, "--strict") == EXIT_TRY_AGAIN
+        said = capfd.readouterr().err
+        assert "config refused: " in said
+        assert "agent.data_dir: " in said
+        with lock_folder(tmp_path / "data"):
+            assert run(path) == EXIT_TRY_AGAIN
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_disk_that_refuses_is_one_line_wherever_it_shows(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from evidence_site import judged, pictures_in, with_pictures
+from evidence_site import NOON, judged, pictures_in, with_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdicts import a_store, close_stores
 
 from agent.ids import moment_of, ulid_of
-from agent.known_time import FIRST, SLACK, Doubt, Known, Reading, counted, read_clocks, step
+from agent.known_time import FIRST, SLACK, Doubt, Known, Reading, _marked, counted, read_clocks, step
+from agent.store_purge import Purge, purge, would_go
 from agent.tidying import no_doubts
 from agent.time_book import TimeBook
+from agent.verdict import Verdict
 
 TRUTH = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEEP = timedelta(days=10)
@@ -206,7 +210,20 @@ def test_a_machine_that_was_off_for_a_month_goes_on(tmp_path: Path) -> None:
         assert machine.gone == 10
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"at": 3}', b"\xff", b"[" * 100_000, None])
+ODD = [
+    b'{"at":"%s","up_s":%s,"off_s":%s,"trusted":true,"began":{},"open":null,"doubts":[]}' % odd
+    for odd in [
+        *(
+            (b"2026-06-01T00:00:00Z", up, off)
+            for up, off in [(b"NaN", b"0"), (b"1e300", b"0"), (b"1", b"-1e300")]
+        ),
+        (b"9999-12-31T23:59:59Z", b"1", b"0"),
+        (b"0001-01-01T00:00:00+14:00", b"1", b"0"),
+    ]
+]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"at": 3}', b"\xff", b"[" * 100_000, None, *ODD])
 def test_a_lost_book_believes_the_newest_result(content: bytes | None, tmp_path: Path) -> None:
     """What time it was at least is in the store."""
     if content is not None:
@@ -296,3 +313,92 @@ def test_many_results_of_a_wrong_clock_block_nothing(tmp_path: Path) -> None:
         assert [row.seq for row in store.between("top", 1, 999, 999)] == [452]
     finally:
         close_stores()
+
+
+def boot_in_1970(count: int) -> list[Verdict]:
+    at = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    return [
+        replace(judged("fail"), event_id=ulid_of(int(at.timestamp() * 1000) + i, i), decided_at=at)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("full_disk", [False, True])
+@pytest.mark.parametrize("year", [1970, 2025])
+def test_where_space_is_needed_a_wrong_clock_makes_no_picture_older(
+    year: int, full_disk: bool, tmp_path: Path
+) -> None:
+    """Of this morning, with a clock of 1970 or of a past year: those of last week go first."""
+    size = 150_000
+    store = a_store(tmp_path, image_bytes=10 * size)
+    week = [judged("fail", age_days=5 - i / 10) for i in range(10)]
+    with_pictures(store, week, size)
+    new = boot_in_1970(3) if year == 1970 else [judged("fail", age_days=300) for _ in range(3)]
+    with_pictures(store, new, size)
+    now = week[-1].decided_at + timedelta(days=1)
+    doubts = [] if year == 1970 else [Doubt("top", 11, 13, now)]
+    try:
+        if full_disk:
+            assert store.make_room(now, lambda _: doubts) == 7 * size
+        else:
+            while store.tidy(now, lambda _: doubts):
+                pass
+        gone = 7 if full_disk else 3
+        assert pictures_in(tmp_path) == {part.event_id for part in [*week[gone:], *new]}
+    finally:
+        close_stores()
+
+
+def test_pictures_of_a_wrong_clock_go_in_their_turn(tmp_path: Path) -> None:
+    """More of them than one look takes in, also from the future: before what came behind them."""
+    store = a_store(tmp_path, image_bytes=10**9)
+    now = NOON
+    odd = [*boot_in_1970(250), *(judged("fail", age_days=-500) for _ in range(250))]
+    with_pictures(store, odd, 10)
+    with_pictures(store, [judged("fail", age_days=200 - i / 2) for i in range(250)], 10)
+    doubts = [Doubt("top", 1, 500, now - timedelta(days=300))]
+    store.retention = replace(store.retention, image_bytes=2500)
+    try:
+        while store.tidy(now, lambda _: doubts):
+            pass
+        assert not pictures_in(tmp_path) & {part.event_id for part in odd}
+        assert len(pictures_in(tmp_path)) == 250
+    finally:
+        close_stores()
+
+
+def test_purging_by_hand_leaves_what_is_in_doubt(tmp_path: Path) -> None:
+    """Of 1970 and of a past year: by their number, a station or once their time is known they can go."""
+    store = a_store(tmp_path)
+    store.commit([judged(age_days=90), *boot_in_1970(1), judged(age_days=90), judged(age_days=1)])
+    store.close()
+    book = TimeBook(tmp_path, {"top": 1}, None, lambda: Reading(TRUTH, 10.0, False))
+    book.look({"top": 2})
+    book._open = {"top": 2}
+    book.write()
+    wish = Purge(TRUTH - timedelta(days=30), None)
+    assert would_go(tmp_path, wish).results == 1
+    purge(tmp_path, wish, lambda _: None)
+    store = a_store(tmp_path)
+    try:
+        assert [row.seq for row in store.between("top", 1, 9, 9)] == [2, 3, 4]
+    finally:
+        close_stores()
+    book._open, book._closed = None, [Doubt("top", 2, 3, TRUTH - timedelta(days=31))]
+    book.write()
+    assert would_go(tmp_path, wish).results == 2
+    assert would_go(tmp_path, Purge(None, "top")).results == 3
+
+
+def test_a_mark_of_ntp_counts_while_the_clock_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timesyncd leaves it when NTP is gone; a clock that somebody sets then is not kept by it."""
+    mark = tmp_path / "synchronized"
+    monkeypatch.setattr("agent.known_time._TIMESYNCD", mark)
+    assert not _marked(1.8e9)
+    mark.touch()
+    os.utime(mark, (1.8e9, 1.8e9))
+    assert _marked(1.8e9 + 2100)
+    for wrong_s in (-400 * 86_400, -4 * 3600, 4 * 3600, 400 * 86_400):
+        assert not _marked(1.8e9 + wrong_s)

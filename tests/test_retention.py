@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -254,7 +255,7 @@ def test_on_a_full_disk_ballast_and_pictures_make_room(tmp_path: Path) -> None:
                 stored += len(store.commit([judged() for _ in range(5)]))
             except DiskTrouble as error:
                 refused += error.full
-                store.make_room()
+                store.make_room(NOON)
             tidy_up_at_most(store, 3)
         assert refused >= 1
         assert stored >= 200
@@ -308,3 +309,18 @@ def test_a_full_disk_does_not_stop_inspection_and_ends_by_itself(tmp_path: Path)
     finally:
         close_stores()
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_lock_met_while_tidying_is_over_once_tidying_works(tmp_path: Path) -> None:
+    """Also on a line that stands still, where no result comes to say so."""
+    store = a_store(tmp_path)
+    publisher = a_publisher(store, None)
+    store.commit([a_verdict() for _ in range(5)])
+    store.commit([], range(1, 6))
+    store.retention = replace(store.retention, keep_results=1)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        publisher._tidy(1e9)
+        assert "locked" in str(publisher.stats().store_problem)
+    publisher._tidy(2e9)
+    assert publisher.stats().store_problem is None

@@ -8,16 +8,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from damage_store import survive
-from evidence_site import judged, pictures_in, with_pictures
+from evidence_site import NOON, judged, pictures_in, with_pictures
 from mqtt_peers import wait_until
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
-from agent.database import NAME
+from agent.database import NAME, Damaged
 from agent.health import conditions
 from agent.store_check import check
 
@@ -196,3 +198,106 @@ def test_a_disk_that_fails_now_and_then_loses_nothing(tmp_path: Path, fault: str
     store = a_store(tmp_path)
     assert [row.seq for row in store.backlog(0, 999)] == list(range(1, 61))
     assert check(tmp_path).problems == ()
+
+
+COLUMNS = ["station", "event_id", "decided_at", "verdict", "payload"]
+
+
+def flip(folder: Path, text: str, place: int, bit: int) -> None:
+    """Flip one bit of a text that stands in the database file."""
+    content = bytearray((folder / NAME).read_bytes())
+    content[content.rindex(text.encode()) + place] ^= 1 << bit
+    (folder / NAME).write_bytes(content)
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("delivered", [True, False])
+def test_one_flipped_bit_in_the_newest_result_keeps_nobody_from_starting(
+    tmp_path: Path, bit: int, delivered: bool
+) -> None:
+    """No UTF-8, or no JSON; that result alone is lost, if it is, and it is not sent as it is."""
+    store = a_store(tmp_path)
+    rows = store.commit([a_verdict() for _ in range(20)])
+    if delivered:
+        store.commit([], [row.id for row in rows])
+    store.close()
+    flip(tmp_path, rows[-1].payload, 0, bit)
+
+    store = a_store(tmp_path)
+    a_publisher(store, None)
+    try:
+        found = store.between("top", 1, 99, 99)
+    except Damaged as error:
+        store.mend(error)
+        found = store.between("top", 1, 99, 99)
+    assert [row.seq for row in found] == list(range(1, 20))
+    assert [row.seq for row in store.backlog(0, 99)] == ([] if delivered else list(range(1, 20)))
+    assert [row.seq for row in store.commit([a_verdict()])] == [21]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_bytes_in_the_place_of_a_text_end_nothing(tmp_path: Path, column: str) -> None:
+    """One flipped bit of a row's header; of the newest and of the oldest result. Nothing is lost."""
+    store = a_store(tmp_path, keep_days=30)
+    rows = store.commit([judged() for _ in range(20)])
+    store._db.execute(f"UPDATE verdict SET {column} = CAST({column} AS BLOB) WHERE seq IN (1, 20)")
+    store.close()
+    assert any("bytes" in problem or "says" in problem for problem in check(tmp_path).problems)
+    _at_work(tmp_path, [row.seq for row in rows])
+
+
+@pytest.mark.parametrize("column", ["event_id", "station", "day"])
+@pytest.mark.parametrize("doomed", [0, 1])
+def test_bytes_in_the_place_of_a_text_of_a_picture_end_nothing(
+    tmp_path: Path, column: str, doomed: int
+) -> None:
+    store = a_store(tmp_path)
+    parts = [judged("fail") for _ in range(20)]
+    with_pictures(store, parts, deliver=False)
+    store._db.execute(f"UPDATE image SET {column} = CAST({column} AS BLOB), doomed = {doomed} WHERE seq = 20")
+    store.close()
+    assert any("bytes" in problem for problem in check(tmp_path).problems)
+    _at_work(tmp_path, list(range(1, 21)), image_bytes=15_000)
+    assert len(pictures_in(tmp_path)) in (14, 15)
+
+
+def _at_work(folder: Path, numbers: list[int], **limits: int) -> None:
+    """Start, send everything, delete, tell: as an agent does, and mend what is met."""
+    store = a_store(folder, keep_days=30, **limits)
+    publisher = a_publisher(store, None)
+    for act in (
+        lambda: publisher._tidy(time.monotonic()),
+        lambda: store.backlog(0, 99),
+        lambda: [store.tidy(NOON) for _ in range(9)],
+    ):
+        try:
+            act()
+        except Damaged as error:
+            store.mend(error)
+            act()
+    oldest = publisher.stats().kept.oldest_at
+    assert oldest is None or datetime.fromisoformat(oldest)
+    assert [row.seq for row in store.backlog(0, 99)] == numbers
+    assert [row.seq for row in store.between("top", 1, 99, 99)] == numbers
+    assert [row.seq for row in store.commit([a_verdict()])] == [21]
+    assert store.kept.images == len(pictures_in(folder))
+
+
+def test_damage_that_is_met_while_somebody_asks_is_mended(tmp_path: Path) -> None:
+    """Whoever asks again gets an answer."""
+    store = a_store(tmp_path, outbox=False)
+    publisher = a_publisher(store, None)
+    text = store.commit([a_verdict() for _ in range(3)]) or store.between("top", 1, 1, 1)[0].payload
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    flip(tmp_path, str(text), 0, 7)
+    publisher = a_publisher(a_store(tmp_path, outbox=False), None)
+    thread = threading.Thread(target=publisher.run)
+    thread.start()
+    try:
+        assert publisher.repeat("top", 1, 3).result(60).status == "refused"
+        wait_until(lambda: publisher.stats().damage is not None)
+        assert publisher.repeat("top", 2, 3).result(60).status == "accepted"
+    finally:
+        publisher.stop(1, availability("stopped"))
+        thread.join(20)

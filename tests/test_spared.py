@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 import trustme
@@ -22,6 +24,7 @@ from test_daemon import running, write_config, write_pictures
 
 from agent.absent import nothing, unchanged, whatever_is_spared
 from agent.broker import embedded_broker
+from agent.changes import changes, in_force
 from agent.cli import main
 from agent.config_watch import ConfigWatch
 from agent.configfile import load
@@ -38,6 +41,7 @@ from camera.source import open_source
 from camera.waiting import Waiting, is_live
 
 PATIENCE_S = 120.0
+TOKEN = "0123456789abcdef"
 LINE = {"camera": {"kind": "simulated", "fps": 20}}
 
 
@@ -84,6 +88,85 @@ def test_a_metrics_port_that_is_taken_stops_nothing(
             wait_until(lambda: conditions() == {}, PATIENCE_S)
             with socket.create_connection(("127.0.0.1", port), 30):
                 pass
+
+
+def test_a_metrics_token_that_was_missing_comes_by_itself(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    conditions: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody has to start the agent again; until then, and with half of it, nobody is let in."""
+    monkeypatch.setattr("agent.spared._AGAIN_S", 0.1)
+    port = free_port()
+    metrics = {"enabled": True, "host": "0.0.0.0", "port": port, "token": "${file:token}"}
+    path = write_config(tmp_path, tiny_bundle, {"line": LINE}, metrics=metrics)
+    loaded = load(path, whatever_is_spared)
+    other = load(write_config(tmp_path, tiny_bundle, {"line": LINE}, metrics={"enabled": True}))
+    assert in_force(loaded, other).lacking("metrics") is not None  # an edit is no token
+    assert "restart" in {change.effect for change in changes(loaded, other)}
+    write_config(tmp_path, tiny_bundle, {"line": LINE}, metrics=metrics)
+    with running(loaded) as (daemon, _):
+        wait_until(lambda: "${file:token}" in conditions().get("metrics", ""), PATIENCE_S)
+        assert "start the agent again" not in conditions()["metrics"]
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), 30)
+        (tmp_path / "token").write_text(TOKEN)
+        wait_until(lambda: conditions() == {}, PATIENCE_S)
+        url = f"http://127.0.0.1:{port}/metrics"
+        with pytest.raises(HTTPError, match="401"):
+            urlopen(url, timeout=30)
+        with urlopen(Request(url, headers={"Authorization": f"Bearer {TOKEN}"}), timeout=30) as answer:
+            assert b"mekiki_" in answer.read()
+        assert daemon._reloader is not None
+        assert daemon._reloader.shown()["pending"] == []
+
+
+def test_what_is_spared_is_tried_again_after_a_bug_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told with its traceback in the journal; its text, which may hold anything, is not in health."""
+    monkeypatch.setattr("agent.spared._AGAIN_S", 0.1)
+    broken = Event()
+    broken.set()
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        if broken.is_set():
+            raise RuntimeError("can't start new thread")
+        yield
+
+    with Spared("metrics", enter) as spared:
+        wait_until(lambda: spared.problem is not None, PATIENCE_S)
+        assert [one.message for one in spared.conditions()] == [
+            "metrics: RuntimeError: see the journal; it is tried again"
+        ]
+        assert "can't start new thread" in caplog.text
+        broken.clear()
+        wait_until(lambda: spared.conditions() == [], PATIENCE_S)
+
+
+@pytest.mark.parametrize("sparkplug", [False, True])
+def test_a_broken_certificate_stops_no_other_edit(
+    tiny_bundle: Path, tmp_path: Path, conditions: Callable[[], dict[str, str]], sparkplug: bool
+) -> None:
+    """Nobody has just written it; an edit of the certificates themselves is still refused."""
+    ca = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca))
+    mqtt = {"host": "127.0.0.1", "port": 1, "tls": {"ca": str(ca)}}
+    path = write_config(tmp_path, tiny_bundle, {"line": LINE}, mqtt=mqtt, sparkplug={"enabled": sparkplug})
+    with running(load(path)) as (daemon, _):
+        wait_until(lambda: daemon._reloader is not None and conditions() != {}, PATIENCE_S)
+        reloader = daemon._reloader
+        assert reloader is not None
+        ca.write_text("no certificate")
+        text = path.read_text()
+        path.write_text(text.replace("a bad part", "a worse part"))
+        wait_until(lambda: reloader.now.text != text or "config_refused" in conditions(), PATIENCE_S)
+        assert "config_refused" not in conditions()
+        (tmp_path / "other.pem").write_text("no certificate")
+        path.write_text(path.read_text().replace(str(ca), str(tmp_path / "other.pem")))
+        wait_until(lambda: "mqtt.tls" in conditions().get("config_refused", ""), PATIENCE_S)
 
 
 def test_an_embedded_broker_whose_port_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
