@@ -85,7 +85,7 @@ def shown(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     short = repr(address.shown(value) if isinstance(value, str) else value)
-    return short if len(short) <= 60 else f"{short[:56]}...'"
+    return short if len(short) <= 60 else f"{short[:28]}...{short[-29:]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class Verbs:
         active = store.active().number == number
         return Answer("done", data={**facts, "active": active, "pinned": number in store.pinned})
 
-    def _asking(self, kind: Kind) -> Handler:
+    def _asking(self, kind: Kind) -> Callable[[Command], Answer]:
         """Return what leaves a request for the station's learner, as `mekiki adapter` does."""
 
         def leave(command: Command) -> Answer:
