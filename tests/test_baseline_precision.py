@@ -77,7 +77,7 @@ def test_what_it_was_measured_with_is_not_altered_unseen(
 ) -> None:
     file = baseline(site(tmp_path, commissioned=False), HERE)
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(CommissioningError, match="measured with was altered"):
+    with pytest.raises(CommissioningError, match="altered since it was written"):
         Commissioning.load(file)
     assert measured_with(file) is None
 
