@@ -245,7 +245,8 @@ def _data_of_a_release_that_cannot_be_read_is_no_way_back(machine: Machine) -> s
     assert machine.must("readlink /opt/mekiki/previous") == first
     _more_verdicts(machine)
     assert _answers(machine) == before
-    _require_whole(machine)
+    # Nor can that one read versions of before: it was made of this checkout by changing names of formats.
+    _require_whole(machine, "store check", "audit verify")
     assert "mekiki.db: written by a newer version of the agent (release 1.3.0, schema 4)" in machine.must(
         "journalctl -u mekiki -o cat"
     )
@@ -324,10 +325,10 @@ def _at_site(machine: Machine, *verbs: str) -> tuple:
     return _answers(machine)
 
 
-def _require_whole(machine: Machine) -> None:
-    """Let the version that runs look at everything that is stored."""
+def _require_whole(machine: Machine, *commands: str) -> None:
+    """Let the version that runs look at everything that is stored, or by these commands only."""
     user = "setpriv --reuid mekiki --regid mekiki --clear-groups"
-    for command in ("store check", "adapter verify", "audit verify"):
+    for command in commands or ("store check", "adapter verify", "audit verify"):
         machine.must(f"{user} /opt/mekiki/current/bin/mekiki {command} --config /etc/mekiki/config.yaml")
     count, last = _asked(machine, "SELECT COUNT(*) || ' ' || MAX(seq) FROM verdict").split()
     assert count == last, f"{count} results, the last is number {last}"
