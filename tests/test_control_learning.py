@@ -86,7 +86,7 @@ def test_what_cannot_be_read_of_the_versions_is_refused_and_ends_nobody(tmp_path
         camera = {"kind": "simulated", "seed": 5, "fps": 10}
         loaded = site(tmp_path, camera=camera, mqtt=mqtt, adaptation={"mode": "frozen"})
         version = promote(loaded, -30.0)
-        pointer = line_folder(loaded) / "active.json"
+        pointer = line_folder(loaded) / "adapters" / "active.json"
         good = pointer.read_bytes()
         asked = {"adapter/list": {}, "adapter/show": {"number": version.number}, "adapter/freeze": {}}
         subscriber = Subscriber(broker.port)
