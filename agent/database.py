@@ -198,9 +198,6 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     lift(db)
-    # Who cannot write now finds it out here, where the start can be tried again.
-    db.execute("BEGIN IMMEDIATE")
-    db.execute("COMMIT")
     shrinks = int(db.execute("PRAGMA auto_vacuum").fetchone()[0])
     if not shrinks and path.stat().st_size <= _VACUUM_AT_START:
         try:
