@@ -285,6 +285,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
 
     from agent.commissioned import commissioning_file
     from agent.data_folder import no_folder, require_owner
+    from agent.refusal import refusal
     from agent.requests import Request, agent_runs, ask, whoever_asks
 
     require_owner(place.data, "adapter")
@@ -292,8 +293,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     try:
         request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        raise UsageError(refusal(error, Request)) from None
     try:
         runs = agent_runs(place.data)
         ask(place.folder / "requests", request)

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
 from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.names import LOOPBACK, Host, Name, StationName, Template, Text
+from agent.names import LOOPBACK, Exactly, Host, Label, Name, StationName, Template
 from camera.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -40,7 +40,7 @@ class PartClass(Settings):
     severity: Literal["minor", "major", "critical"] | None = Field(
         default=None, validate_default=True, description="of a fail class; without it major"
     )
-    phrases: tuple[Text, ...] = Field(min_length=1, description="what is put into the templates")
+    phrases: tuple[Exactly, ...] = Field(min_length=1, description="what is put into the templates")
 
     @field_validator("severity", mode="after")
     @classmethod
@@ -79,7 +79,7 @@ class Recipe(Settings):
         default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
     )
     votes: Votes | None = Field(default=None, description="without it every picture decides alone")
-    classes: dict[Text, PartClass] = Field(min_length=2, description="label: class; results name the label")
+    classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
 
     @property
     def digest(self) -> str:

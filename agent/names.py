@@ -6,7 +6,9 @@ import ipaddress
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from agent.text import visible, visible_as_given, visible_key
 
 RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
 """Topics of the agent itself, beside which the stations' topics stand."""
@@ -39,31 +41,27 @@ def _topic_filter(wanted: str) -> str:
     levels = wanted.split("/")
     if (
         not wanted
-        or not wanted.isprintable()
         or any(len(level) > 1 and ("+" in level or "#" in level) for level in levels)
         or "#" in levels[:-1]
     ):
         raise ValueError("should be a topic filter such as plant1/mes/#")
-    return wanted
-
-
-def visible(text: str) -> str:
-    """Return `text`; ValueError where it is not visible text on one line."""
-    if not text.strip() or not text.isprintable():
-        raise ValueError("should be visible text on one line")
-    return text
+    return visible_key(wanted)
 
 
 def _sparkplug_id(name: str) -> str:
     if re.search(r"[+/#]", name) or name == "STATE":
         raise ValueError("should be text without +, / and #, and not STATE")
-    return visible(name)
+    return visible_as_given(name)
 
 
 def _template(template: str) -> str:
     if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
         raise ValueError("should hold {} once, for the phrase, and no other brace")
-    return visible(template)
+    return visible_as_given(template)
+
+
+def _none_if_empty(text: object) -> object:
+    return None if isinstance(text, str) and not text.strip() else text
 
 
 def _host(host: str) -> str:
@@ -82,6 +80,12 @@ Name = Annotated[str, AfterValidator(_name)]
 """A name that is safe in an MQTT topic and as a file name."""
 StationName = Annotated[str, AfterValidator(_station_name)]
 Text = Annotated[str, AfterValidator(visible)]
+"""What a person wrote; blanks around it are left out."""
+Exactly = Annotated[str, AfterValidator(visible_as_given)]
+"""What somebody compares with what they have, or what a digest is made of: blanks around it stay."""
+Label = Annotated[str, AfterValidator(visible_key)]
+PartId = Annotated[Text | None, BeforeValidator(_none_if_empty)]
+"""What a scanner read; None where it read nothing."""
 SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
 """A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
 Template = Annotated[str, AfterValidator(_template)]

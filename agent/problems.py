@@ -45,6 +45,7 @@ _SENTENCES: dict[str, _Sentence] = {
         if ctx["min_length"] == 1
         else f"should have at least {ctx['min_length']} letters"
     ),
+    "string_too_long": lambda ctx, _value, _seen: f"should have at most {ctx['max_length']} letters",
     "model_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "model_attributes_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "dict_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
