@@ -15,8 +15,9 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
+from agent.alike import alike
 from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.names import LOOPBACK, Exactly, Host, Label, Name, StationName, Template
+from agent.names import Exactly, Host, Label, Name, StationName, Template, is_loopback
 from camera.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -80,6 +81,14 @@ class Recipe(Settings):
     )
     votes: Votes | None = Field(default=None, description="without it every picture decides alone")
     classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
+
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _told_apart(cls, classes: dict[str, PartClass]) -> dict[str, PartClass]:
+        problem = alike({label: one.phrases for label, one in classes.items()})
+        if problem is not None:
+            raise ValueError(problem)
+        return classes
 
     @property
     def digest(self) -> str:
@@ -232,7 +241,7 @@ class MetricsSettings(Settings):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if self.host not in LOOPBACK and self.token is None:
+        if not is_loopback(self.host) and self.token is None:
             raise ValueError("any host but the loopback needs a token: set token: ${file:...}")
         return self
 
