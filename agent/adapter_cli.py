@@ -6,14 +6,13 @@ Imports nothing heavy before a command needs it, as `agent.cli` does.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.output import as_json, put, put_text, say
 
 if TYPE_CHECKING:
     from adapters.adapter_store import AdapterStore
@@ -103,7 +102,7 @@ class _Place:
         except AdapterFileError as error:
             raise ConfigError([str(error)]) from error
         for line in store.found:
-            _say(line)
+            say(line)
         return store
 
     def load(self, store: AdapterStore, number: int) -> Version:
@@ -154,11 +153,11 @@ def _list(arguments: argparse.Namespace) -> int:
             rows.append({**row, "damaged": str(error)})
     if arguments.json:
         for row in rows:
-            _print(json.dumps(row, ensure_ascii=False, allow_nan=False))
+            put(as_json(row))
         return EXIT_OK
-    _print(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
+    put(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
     for row in rows:
-        _print(_line(row))
+        put(_line(row))
     return EXIT_OK
 
 
@@ -189,7 +188,7 @@ def _show(arguments: argparse.Namespace) -> int:
         "since": active.since if here else None,
         "pinned": arguments.number in store.pinned,
     }
-    _print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+    put_text(as_json(facts, indent=2) + "\n")
     return EXIT_OK
 
 
@@ -221,7 +220,7 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.file}: cannot be written: {error.strerror or error}") from error
     except AdapterFileError as error:
         raise ConfigError([str(error)]) from error
-    _say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
+    say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
     return EXIT_OK
 
 
@@ -243,8 +242,8 @@ def _import(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror or error}") from error
-    _print(str(version.number))
-    _say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
+    put(str(version.number))
+    say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
     _request(place, "imported", version.number, arguments.why or f"from {arguments.file.name}")
     if arguments.activate:
         _request(place, "activate", version.number, arguments.why)
@@ -274,8 +273,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise StoreError(f"{trail}: cannot be read: {error.strerror or error}") from error
     for line in (*problems, *report.problems):
-        _print(line)
-    _print(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
+        put(line)
+    put(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
     return EXIT_CHECK_FAILED if problems or report.problems else EXIT_OK
 
 
@@ -308,7 +307,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
         taken = "the running agent takes it within a second"
     else:
         taken = "no agent runs; it takes it when it starts"
-    _say(f"{place.station}: {what}: asked; {taken}")
+    say(f"{place.station}: {what}: asked; {taken}")
 
 
 def _number(text: str) -> int:
@@ -316,11 +315,3 @@ def _number(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is not the number of a version")
     return number
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201 - stdout is the product here
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr
