@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.arguments import number_from
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
 from agent.output import as_json, put, put_text, say
 
@@ -60,7 +61,9 @@ def add_parser(commands: Any, default_config: str) -> None:
     asking("reset", "back to the model as it was trained, and learn from there")
     export = verb("export", _export, "write a version to a file, for another station or machine")
     export.add_argument("number", type=_number, metavar="N")
-    export.add_argument("file", type=Path, metavar="FILE")
+    where = export.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="FILE")
+    where.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the same as --out FILE")
     export.add_argument("--force", action="store_true", help="replace FILE")
     trail = verb(
         "verify", _verify, "check every version and the audit trail; exit code 1 where one was changed"
@@ -139,25 +142,31 @@ def _place(arguments: argparse.Namespace) -> _Place:
 def _list(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
     from adapters.adapter_store import UnknownVersion
+    from agent.learner_memory import Memory
 
     store = _place(arguments).store()
-    active = store.active().number
+    answers = store.active()
+    active, frozen_by = answers.number, Memory.read(answers.learner).frozen_by
     rows: list[dict[str, Any]] = [{"number": 0, "active": active == 0, "origin": "source"}]
     for number in store.numbers():
-        row = {"number": number, "active": number == active, "pinned": number in store.pinned}
+        row: dict[str, Any] = {"number": number, "active": number == active, "pinned": number in store.pinned}
         try:
             rows.append({**row, **store.load(number).facts()})
         except UnknownVersion:  # the agent removed it a moment ago
             continue
         except AdapterFileError as error:
             rows.append({**row, "damaged": str(error)})
+    for row in rows:
+        if row["active"] and frozen_by is not None:
+            row["frozen_by"] = frozen_by
     if arguments.json:
         for row in rows:
             put(as_json(row))
         return EXIT_OK
     put(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
     for row in rows:
-        put(_line(row))
+        frozen = f"  frozen by {row['frozen_by']}" if "frozen_by" in row else ""
+        put(f"{_line(row)}{frozen}")
     return EXIT_OK
 
 
@@ -205,9 +214,9 @@ def _ask(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
 
-    place = _place(arguments)
-    if arguments.file.exists() and not arguments.force:
-        raise UsageError(f"{arguments.file}: is there already: choose another name, or --force")
+    place, file = _place(arguments), arguments.out or arguments.file
+    if file.exists() and not arguments.force:
+        raise UsageError(f"{file}: is there already: choose another name, or --force")
     if arguments.number == 0:
         raise UsageError(
             "0 is the model as it was trained: it has no file, every agent with this model has it"
@@ -215,12 +224,12 @@ def _export(arguments: argparse.Namespace) -> int:
     store = place.store()
     place.load(store, arguments.number)
     try:
-        version = store.export(arguments.number, arguments.file)
+        version = store.export(arguments.number, file)
     except OSError as error:
-        raise UsageError(f"{arguments.file}: cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{file}: cannot be written: {error.strerror or error}") from error
     except AdapterFileError as error:
         raise ConfigError([str(error)]) from error
-    say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
+    say(f"{file}: version {version.number} of {place.station}, {version.digest}")
     return EXIT_OK
 
 
@@ -311,7 +320,4 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not the number of a version")
-    return number
+    return number_from(int, text, lambda number: number >= 0, "is not the number of a version")

@@ -15,6 +15,7 @@ from agent.mqtt import Link, LinkState, Protocol, largest_inbound, tls_context
 from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
 from agent.names import at_port
+from agent.publisher_stats import NOT_YET
 from agent.repeats import Repeats
 from agent.same_id import SameId
 from agent.store import Outgoing, Store
@@ -67,7 +68,7 @@ class Delivery:
         self.acknowledged: set[int] = set()
         self.published = self.too_large = 0
         self.same_id = SameId()
-        self.problem: str | None = None if mqtt is None else "not connected yet"
+        self.problem: str | None = None if mqtt is None else NOT_YET
 
         self._store = store
         self._mqtt = mqtt

@@ -58,7 +58,7 @@ def standard_streams() -> Iterator[None]:
     """
     _open_closed()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Out(before[0]), _Err(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Out(before[0]), _Err(before[1])
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ def check_prompts(loaded: Loaded, engine: Engine) -> None:
     Raises:
         ConfigError: a prompt is longer than the model's context, or two classes are the same words to it.
     """
-    problems = []
+    problems: list[str] = []
     for name, recipe in used_recipes(loaded.config).items():
         too_long = len(problems)
         for label, texts in zip(recipe.classes, prompts(recipe).texts, strict=True):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.arguments import number_from
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.output import put, say
 
@@ -156,7 +157,4 @@ def _moment(text: str) -> datetime:
 
 
 def _days(text: str) -> float:
-    days = float(text)
-    if not 0 <= days < 100_000:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days")
-    return days
+    return number_from(float, text, lambda days: 0 <= days < 100_000, "is no number of days")
