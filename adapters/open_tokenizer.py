@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from adapters.clean_text import Clean
 from adapters.engine import ModelError
-from adapters.tokenizer import Clean, ClipTokenizer, TokenizerSpec
+from adapters.tokenizer import ClipTokenizer, TokenizerSpec
 
 _CLEAN: dict[str, Clean] = {
     "_clean_lower": "lower",

@@ -7,24 +7,19 @@ to `tokenizers` with the model's vocabulary.
 
 from __future__ import annotations
 
-import html
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-import ftfy
 import numpy as np
 import regex  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
+from adapters.clean_text import CLEAN, Clean
 from adapters.engine import ModelError, PromptTooLong, Tokens
 
-Clean = Literal["lower", "whitespace", "canonicalize"]
-
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of one text with start and end, however many they are."""
-        text = _CLEAN[self.spec.clean](text)
+        text = CLEAN[self.spec.clean](text)
         if self.spec.kind == "hf":
             return list(self._tokenizer.encode(text).ids)
         start, end = (self._special[text] for text in self.spec.special[:2])
@@ -110,30 +105,6 @@ class ClipTokenizer:
         if number is None:
             raise ModelError(f"tokenizer.json: has no {special}: not this model's vocabulary")
         return number
-
-
-def _repaired(text: str) -> str:
-    """Mend broken encodings and HTML entities; twice, because web texts are escaped twice."""
-    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-
-
-def _whitespace(text: str) -> str:
-    return " ".join(_repaired(text).split())
-
-
-def _lower(text: str) -> str:
-    return _whitespace(text).lower()
-
-
-def _canonicalize(text: str) -> str:
-    return " ".join(_repaired(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
-
-
-_CLEAN: dict[Clean, Callable[[str], str]] = {
-    "lower": _lower,
-    "whitespace": _whitespace,
-    "canonicalize": _canonicalize,
-}
 
 
 def _shortened(text: str) -> str:

@@ -6,14 +6,14 @@ Imports nothing heavy before a command needs it, as `agent.cli` does.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.arguments import number_from
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.output import as_json, put, put_text, say
 
 if TYPE_CHECKING:
     from adapters.adapter_store import AdapterStore
@@ -61,7 +61,9 @@ def add_parser(commands: Any, default_config: str) -> None:
     asking("reset", "back to the model as it was trained, and learn from there")
     export = verb("export", _export, "write a version to a file, for another station or machine")
     export.add_argument("number", type=_number, metavar="N")
-    export.add_argument("file", type=Path, metavar="FILE")
+    where = export.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="FILE")
+    where.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the same as --out FILE")
     export.add_argument("--force", action="store_true", help="replace FILE")
     trail = verb(
         "verify", _verify, "check every version and the audit trail; exit code 1 where one was changed"
@@ -103,7 +105,7 @@ class _Place:
         except AdapterFileError as error:
             raise ConfigError([str(error)]) from error
         for line in store.found:
-            _say(line)
+            say(line)
         return store
 
     def load(self, store: AdapterStore, number: int) -> Version:
@@ -140,25 +142,31 @@ def _place(arguments: argparse.Namespace) -> _Place:
 def _list(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
     from adapters.adapter_store import UnknownVersion
+    from agent.learner_memory import Memory
 
     store = _place(arguments).store()
-    active = store.active().number
+    answers = store.active()
+    active, frozen_by = answers.number, Memory.read(answers.learner).frozen_by
     rows: list[dict[str, Any]] = [{"number": 0, "active": active == 0, "origin": "source"}]
     for number in store.numbers():
-        row = {"number": number, "active": number == active, "pinned": number in store.pinned}
+        row: dict[str, Any] = {"number": number, "active": number == active, "pinned": number in store.pinned}
         try:
             rows.append({**row, **store.load(number).facts()})
         except UnknownVersion:  # the agent removed it a moment ago
             continue
         except AdapterFileError as error:
             rows.append({**row, "damaged": str(error)})
+    for row in rows:
+        if row["active"] and frozen_by is not None:
+            row["frozen_by"] = frozen_by
     if arguments.json:
         for row in rows:
-            _print(json.dumps(row, ensure_ascii=False, allow_nan=False))
+            put(as_json(row))
         return EXIT_OK
-    _print(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
+    put(f"  {'N':>6}  {'origin':8}  {'made at':24}  {'parent':>6}  {'offset':>8}  frames")
     for row in rows:
-        _print(_line(row))
+        frozen = f"  frozen by {row['frozen_by']}" if "frozen_by" in row else ""
+        put(f"{_line(row)}{frozen}")
     return EXIT_OK
 
 
@@ -189,7 +197,7 @@ def _show(arguments: argparse.Namespace) -> int:
         "since": active.since if here else None,
         "pinned": arguments.number in store.pinned,
     }
-    _print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+    put_text(as_json(facts, indent=2) + "\n")
     return EXIT_OK
 
 
@@ -206,9 +214,9 @@ def _ask(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from adapters.adapter import AdapterFileError
 
-    place = _place(arguments)
-    if arguments.file.exists() and not arguments.force:
-        raise UsageError(f"{arguments.file}: is there already: choose another name, or --force")
+    place, file = _place(arguments), arguments.out or arguments.file
+    if file.exists() and not arguments.force:
+        raise UsageError(f"{file}: is there already: choose another name, or --force")
     if arguments.number == 0:
         raise UsageError(
             "0 is the model as it was trained: it has no file, every agent with this model has it"
@@ -216,12 +224,12 @@ def _export(arguments: argparse.Namespace) -> int:
     store = place.store()
     place.load(store, arguments.number)
     try:
-        version = store.export(arguments.number, arguments.file)
+        version = store.export(arguments.number, file)
     except OSError as error:
-        raise UsageError(f"{arguments.file}: cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{file}: cannot be written: {error.strerror or error}") from error
     except AdapterFileError as error:
         raise ConfigError([str(error)]) from error
-    _say(f"{arguments.file}: version {version.number} of {place.station}, {version.digest}")
+    say(f"{file}: version {version.number} of {place.station}, {version.digest}")
     return EXIT_OK
 
 
@@ -243,8 +251,8 @@ def _import(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror or error}") from error
-    _print(str(version.number))
-    _say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
+    put(str(version.number))
+    say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
     _request(place, "imported", version.number, arguments.why or f"from {arguments.file.name}")
     if arguments.activate:
         _request(place, "activate", version.number, arguments.why)
@@ -274,8 +282,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise StoreError(f"{trail}: cannot be read: {error.strerror or error}") from error
     for line in (*problems, *report.problems):
-        _print(line)
-    _print(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
+        put(line)
+    put(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
     return EXIT_CHECK_FAILED if problems or report.problems else EXIT_OK
 
 
@@ -285,6 +293,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
 
     from agent.commissioned import commissioning_file
     from agent.data_folder import no_folder, require_owner
+    from agent.refusal import refusal
     from agent.requests import Request, agent_runs, ask, whoever_asks
 
     require_owner(place.data, "adapter")
@@ -292,8 +301,7 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     try:
         request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        raise UsageError(refusal(error, Request)) from None
     try:
         runs = agent_runs(place.data)
         ask(place.folder / "requests", request)
@@ -308,19 +316,8 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
         taken = "the running agent takes it within a second"
     else:
         taken = "no agent runs; it takes it when it starts"
-    _say(f"{place.station}: {what}: asked; {taken}")
+    say(f"{place.station}: {what}: asked; {taken}")
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not the number of a version")
-    return number
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201 - stdout is the product here
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr
+    return number_from(int, text, lambda number: number >= 0, "is not the number of a version")

@@ -6,7 +6,6 @@ import argparse
 import csv
 import heapq
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TextIO
 
 from adapters.strict_json import loads
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.output import put, say
 
 TRAIL = "audit.jsonl"
 AGENT = "agent"
@@ -82,8 +82,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
         for line in report.problems:
-            _print(line)
-        _print(f"{name}: {report.lines} lines, head {report.head}{'' if report.ok else ': NOT WHOLE'}")
+            put(line)
+        put(f"{name}: {report.lines} lines, head {report.head}{'' if report.ok else ': NOT WHOLE'}")
         well = well and report.ok
     return EXIT_OK if well else EXIT_CHECK_FAILED
 
@@ -108,7 +108,7 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.out}: {error.strerror or error}") from error
     finally:
         half.unlink(missing_ok=True)
-    _say(f"{arguments.out}: {count} rows; whether nobody changed them says mekiki audit verify")
+    say(f"{arguments.out}: {count} rows; whether nobody changed them says mekiki audit verify")
     return EXIT_OK
 
 
@@ -191,11 +191,3 @@ def _moment(text: str) -> datetime:
 
 def _timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201 - stdout is the product here
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr

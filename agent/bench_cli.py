@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from agent.configfile import load
 from agent.data_folder import require_owner
 from agent.errors import EXIT_OK, UsageError
 from agent.opening import commissioned_in
+from agent.output import as_json as to_json
+from agent.output import put
 
 
 def bench_engines(config: str, *, as_json: bool) -> int:
@@ -33,10 +34,10 @@ def bench_engines(config: str, *, as_json: bool) -> int:
     folder, threads = bundle_path(settings.bundle), settings.threads or default_threads()
     measured = measure(BundleModel(folder, settings.sha256, settings.device, threads), data)
     if as_json:
-        _print(json.dumps(_facts(measured), ensure_ascii=False, allow_nan=False))
+        put(to_json(_facts(measured)))
     else:
         for line in _sentences(measured, settings, commissioned_in(loaded)):
-            _print(line)
+            put(line)
     return EXIT_OK
 
 
@@ -86,7 +87,3 @@ def _sentences(measured: Measured, settings: ModelSettings, stay_in: Precision |
         )
     if settings.engine != "auto":
         yield f"the config says engine: {settings.engine}; engine: auto would take {kind}"
-
-
-def _print(line: str) -> None:
-    print(line)  # noqa: T201 - stdout is the product here

@@ -71,7 +71,7 @@ def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yamltree.Pat
             written = _written(node, path)
             absolute = Path(value).is_absolute()
             hint = "name another" if absolute else f"relative paths start at {str(folder)!r}"
-            yield path, Problem(*tree.place(path), f"{what} {written}: {hint}")
+            yield path, tree.problem(path, f"{what} {written}: {hint}")
 
 
 def _named_files(data: Data) -> Iterator[tuple[yamltree.Path, str, _Named]]:
@@ -128,7 +128,7 @@ def _unknown_recipes(data: Data, tree: Node) -> Iterator[Problem]:
         ):
             node = tree.get(path)
             written = str(node.value) if node else name
-            yield Problem(*tree.place(path), unknown_recipe(written, known))
+            yield tree.problem(path, unknown_recipe(written, known))
 
 
 def _shared_devices(data: Data, tree: Node) -> Iterator[Problem]:
@@ -137,7 +137,7 @@ def _shared_devices(data: Data, tree: Node) -> Iterator[Problem]:
         device = _device(source)
         if device and device in users:
             what = f"the same device as in stations.{users[device]}: use another"
-            yield Problem(*tree.place(path), what)
+            yield tree.problem(path, what)
         elif device:
             users[device] = str(path[1])
 

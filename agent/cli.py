@@ -9,13 +9,13 @@ import argparse
 import errno
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import output
 from agent.cli_parser import Command, build_parser
 from agent.errors import (
     EXIT_CHECK_FAILED,
@@ -27,6 +27,7 @@ from agent.errors import (
     ConfigError,
     UsageError,
 )
+from agent.text import on_one_line
 
 if TYPE_CHECKING:
     from agent.configfile import Loaded
@@ -45,6 +46,37 @@ _TORCH_EXTRA = frozenset({"torch", "open_clip", "timm", "onnx", "onnx_ir", "onnx
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, return its exit code; `agent.errors` says which there are."""
+    with output.standard_streams():
+        try:
+            code = _main(argv)
+            output.finish()
+        except SystemExit:  # of argparse
+            if (code := _flushed()) != EXIT_OK:
+                return code
+            raise
+        except (output.OutputError, BrokenPipeError) as error:
+            return _unwritten(error)
+        return code
+
+
+def _flushed() -> int:
+    try:
+        output.finish()
+    except (output.OutputError, BrokenPipeError) as error:
+        return _unwritten(error)
+    return EXIT_OK
+
+
+def _unwritten(error: output.OutputError | BrokenPipeError) -> int:
+    """Return the exit code where output is lost: 0 where its reader has gone, as in ``| head``."""
+    output.give_up()
+    if isinstance(error, BrokenPipeError):
+        return EXIT_OK
+    output.say(str(error))
+    return error.exit_code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = build_parser(_COMMANDS).parse_args(argv)
     # Threads that compute hold the GIL for up to this long before another gets it; the default of 5 ms is
     # half of a small model's frame.
@@ -52,27 +84,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         return int(arguments.command(arguments))
+    except (output.OutputError, BrokenPipeError):
+        raise
     except AgentError as error:
-        _say(str(error))
+        for line in error.problems:
+            output.say(on_one_line(line))
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `mekiki inspect ... | head`. What is still buffered
-        # must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
         from adapters.adapter import AdapterError
 
         if isinstance(error, AdapterError):  # a model or bundle that the config names is no good
-            _say(f"model: {error}")
+            output.say(f"model: {error}")
             return EXIT_CONFIG
         if isinstance(error, ModuleNotFoundError) and error.name in _TORCH_EXTRA:
-            _say(f"{error.name} is not installed here: pip install 'mekiki[torch]'")
+            output.say(f"{error.name} is not installed here: pip install 'mekiki[torch]'")
             return EXIT_CONFIG
         if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename is not None:
-            _say(
+            output.say(
                 f"{error.filename}: {error.strerror}: look whether the disk is there and has room,"
                 " and whether this user may read and write there"
             )
@@ -136,16 +166,16 @@ def _check(arguments: argparse.Namespace) -> int:
     from agent.configfile import load, print_config, schema
 
     if arguments.schema:
-        print(json.dumps(schema(), indent=2, allow_nan=False))  # noqa: T201 - stdout is the product here
+        output.put_text(json.dumps(schema(), indent=2, allow_nan=False) + "\n")
         return EXIT_OK
     loaded = load(Path(arguments.config), whatever_it_is if arguments.installed else nothing)
     for one in loaded.absent:
-        _say(f"{one.what}; not there now, which is left to the start")
+        output.say(f"{one.what}; not there now, which is left to the start")
     if arguments.print:
-        print(print_config(loaded), end="")  # noqa: T201 - stdout is the product here
+        output.put_text(print_config(loaded))
     if arguments.diff:
         _print_differences(loaded)
-    _say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
+    output.say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
     return EXIT_OK
 
 
@@ -162,7 +192,7 @@ def _print_differences(loaded: Loaded) -> None:
     if found is None:
         raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
     for change in changes(found[0], loaded):
-        print(change)  # noqa: T201 - stdout is the product here
+        output.put(str(change))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -185,7 +215,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     well, path = True, Path(arguments.config)
     for finding in examine(load(path, excused(path))):
-        print(finding, flush=True)  # noqa: T201 - stdout is the product here
+        output.put(str(finding))
         well = well and finding.ok
     return EXIT_OK if well else EXIT_CHECK_FAILED
 
@@ -208,7 +238,7 @@ def _model_build(arguments: argparse.Namespace) -> int:
         sha256=arguments.sha256,
         int8=arguments.int8,
     )
-    _say(
+    output.say(
         f"{built.folder}: {built.size / 1e6:.1f} MB, {built.digest}, "
         f"differs from torch by at most {built.error:.1e} of the largest feature"
     )
@@ -231,15 +261,11 @@ def _convert_diffclip(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         overwrite=arguments.force,
     )
-    _say(
+    output.say(
         f"{done.file}: {done.tensors} tensors, {done.numbers} numbers of {arguments.model}"
         f" with lambda_init {done.lambda_init}, from {arguments.checkpoint}, {done.source}"
     )
     return EXIT_OK
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr
 
 
 _COMMANDS: dict[str, Command] = {

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent import __version__, adapter_cli, audit_cli, store_cli
+from agent.arguments import number_from
 from agent.errors import EXIT_USAGE
+from agent.text import on_one_line
 
 DEFAULT_CONFIG = "config.yaml"
 
@@ -28,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {on_one_line(message)}\n")
 
 
 def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -196,35 +198,24 @@ def _with_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    return number_from(int, text, lambda number: number > 0, "is not a positive number")
 
 
 def _duration(text: str) -> float:
-    duration = float(text)
-    if not 0 < duration <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not a duration")
-    return duration
+    return number_from(
+        float, text, lambda duration: 0 < duration <= threading.TIMEOUT_MAX, "is not a duration in seconds"
+    )
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 <= rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a rate")
-    return rate
+    return number_from(float, text, lambda rate: 0 <= rate < float("inf"), "is not a rate")
 
 
 def _enough(text: str) -> int:
-    number = int(text)
-    if number < LEAST_PARTS:
-        raise argparse.ArgumentTypeError(f"{text} are too few: drift needs {LEAST_PARTS}, better 3000")
-    return number
+    what = f"is not a number of parts that is enough: drift needs {LEAST_PARTS}, better 3000"
+    return number_from(int, text, lambda number: number >= LEAST_PARTS, what)
 
 
 def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share: give one from 0 to below 1")
-    return share
+    what = "is not a share: give one from 0 to below 1"
+    return number_from(float, text, lambda share: 0 <= share < 1, what)

@@ -11,24 +11,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.config import MAX_DEADLINE_MS
 from agent.message import Inbound
-from agent.names import Text
+from agent.names import Exactly, PartId, Text
 from agent.overrides import NAMES
 from agent.payloads import JSON
+from agent.refusal import refusal
+from agent.text import harmless
 
 Status = Literal["done", "accepted", "refused"]
 
 _VERB = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,2}")
+_EVENT_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _MAX_REASON = 300
 _TRUTH = {"on": True, "true": True, "off": False, "false": False}
 
 
 def one_line(text: str) -> str:
     """Return a text from outside as one that a journal can show: printable, and not endless."""
-    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    shown = "".join(letter if harmless(letter) else "�" for letter in text)
     return shown if len(shown) <= _MAX_REASON else f"{shown[:_MAX_REASON]}…"
 
 
@@ -46,7 +49,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    transaction: Text | None = Field(default=None, max_length=100)
+    transaction: Exactly | None = Field(default=None, max_length=100)
     user: Text = Field(default="anonymous", max_length=64)
 
 
@@ -78,8 +81,15 @@ class Range(AboutStation):
 class Label(Body):
     """What a part really was: ``good``, ``defective`` or a class of the recipe."""
 
-    event_id: str = Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")
+    event_id: str
     label: Text = Field(max_length=100)
+
+    @field_validator("event_id", mode="after")
+    @classmethod
+    def _of_a_result(cls, event_id: str) -> str:
+        if not _EVENT_ID.fullmatch(event_id):
+            raise ValueError("is no event_id as results have it: 26 digits and capital letters")
+        return event_id
 
 
 class Setting(Body):
@@ -93,8 +103,8 @@ class TriggerBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    trigger_id: Text = Field(max_length=100)
-    part_id: Text | None = Field(default=None, max_length=100)
+    trigger_id: Exactly = Field(max_length=100)
+    part_id: PartId = Field(default=None, max_length=100)
     deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
 
 
@@ -214,7 +224,7 @@ def read(
     try:
         body = _parse(model, verb, inbound.payload)
     except ValidationError as error:
-        return Refusal(reply, told(error), _transaction(inbound.payload), station)
+        return Refusal(reply, one_line(refusal(error, model)), _transaction(inbound.payload), station)
     except ValueError as error:
         return Refusal(reply, one_line(str(error)), None, station)
     if isinstance(body, AboutStation):
@@ -225,7 +235,7 @@ def read(
 def may_answer(topic: str, own: str, prefix: str, filters: Sequence[str]) -> bool:
     """Whether we may be made to write there: never where an agent takes commands or says something."""
     levels = topic.split("/")
-    if not topic.isprintable() or len(topic.encode()) > 1000 or set("+#") & set(topic) or "" in levels:
+    if not all(map(harmless, topic)) or len(topic.encode()) > 1000 or set("+#") & set(topic) or "" in levels:
         return False
     if topic.startswith(f"{own}/cmd/response/"):
         return True
@@ -260,6 +270,10 @@ def _address(topic: str, own: str) -> tuple[str, str | None]:
 
 def _parse(model: type[Body], verb: str, payload: bytes) -> Body:
     """Raise ValueError (ValidationError is one) with what is wrong."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
     if model is Setting:
         return _setting(verb.removeprefix("set/"), payload)
     return model.model_validate_json(payload or b"{}")
@@ -269,7 +283,7 @@ def _no_trigger(payload: bytes) -> str:
     try:
         TriggerBody.model_validate_json(payload)
     except ValidationError as error:
-        return told(error)
+        return one_line(refusal(error, TriggerBody))
     return "this station takes no triggers: its trigger.mode is not mqtt"
 
 
@@ -278,11 +292,7 @@ def _setting(name: str, payload: bytes) -> Setting:
     if payload.lstrip()[:1] == b"{":
         setting = Setting.model_validate_json(payload)
     else:
-        try:
-            word = payload.decode()
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8") from None
-        setting = Setting(value=word)
+        setting = Setting(value=payload.decode())
     if name == "enabled":
         value = setting.value if isinstance(setting.value, bool) else _TRUTH.get(setting.value.lower())
         if value is None:
@@ -297,16 +307,9 @@ def _transaction(payload: bytes) -> str | None:
     """Return the transaction of a command that is wrong elsewhere, so that who asked knows."""
 
     class Anything(BaseModel):
-        transaction: Text | None = Field(default=None, max_length=100)
+        transaction: Exactly | None = Field(default=None, max_length=100)
 
     try:
         return Anything.model_validate_json(payload, strict=True).transaction
     except ValidationError:
         return None
-
-
-def told(error: ValidationError) -> str:
-    """Return in one line what is wrong with a payload, without repeating it."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, problem["loc"]))
-    return one_line(f"{where}: {problem['msg']}" if where else str(problem["msg"]))

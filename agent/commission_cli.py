@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,8 @@ from agent.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
 from agent.learner_memory import record as trail_line
 from agent.ledger import Ledger
 from agent.opening import open_model
+from agent.output import as_json as to_json
+from agent.output import put, say
 from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
 from agent.recipes import find_recipe
@@ -101,7 +102,7 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
             _require_clean(made, fails)
         except AdapterError as error:
             # Of the model itself nothing is wrong any more by now: it is the line, or what was asked for.
-            _say(f"{error}; nothing was written")
+            say(f"{error}; nothing was written")
             return EXIT_CHECK_FAILED
         try:
             _keep(made.clean, file, engine)
@@ -113,10 +114,10 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
         label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
     ]
     if as_json:
-        _print(json.dumps(_facts(made.clean, file, without), ensure_ascii=False, allow_nan=False))
+        put(to_json(_facts(made.clean, file, without)))
     else:
         for line in _sentences(made.clean, file, without):
-            _print(line)
+            put(line)
     return EXIT_OK
 
 
@@ -206,7 +207,7 @@ def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     ledger = Ledger(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
     ledger.begin()
     if ledger.kept.trouble is not None:
-        _say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")
+        say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")
 
 
 def _records(
@@ -286,11 +287,3 @@ def _sentences(clean: Commissioning, file: Path, without: Sequence[str]) -> list
         else f"it only watches for drift, and learns nothing: {clean.missing}"
     )
     return [*lines, f"{file}", clean.digest]
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201 - stdout is the product here
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr

@@ -15,8 +15,9 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from adapters.open import ModelSettings
 from agent.adaptation_settings import Adaptation
+from agent.alike import alike
 from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.names import LOOPBACK, Host, Name, StationName, Template, Text
+from agent.names import Exactly, Host, Label, Name, StationName, Template, is_loopback
 from camera.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -40,7 +41,7 @@ class PartClass(Settings):
     severity: Literal["minor", "major", "critical"] | None = Field(
         default=None, validate_default=True, description="of a fail class; without it major"
     )
-    phrases: tuple[Text, ...] = Field(min_length=1, description="what is put into the templates")
+    phrases: tuple[Exactly, ...] = Field(min_length=1, description="what is put into the templates")
 
     @field_validator("severity", mode="after")
     @classmethod
@@ -79,7 +80,15 @@ class Recipe(Settings):
         default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
     )
     votes: Votes | None = Field(default=None, description="without it every picture decides alone")
-    classes: dict[Text, PartClass] = Field(min_length=2, description="label: class; results name the label")
+    classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
+
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _told_apart(cls, classes: dict[str, PartClass]) -> dict[str, PartClass]:
+        problem = alike({label: one.phrases for label, one in classes.items()})
+        if problem is not None:
+            raise ValueError(problem)
+        return classes
 
     @property
     def digest(self) -> str:
@@ -232,7 +241,7 @@ class MetricsSettings(Settings):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if self.host not in LOOPBACK and self.token is None:
+        if not is_loopback(self.host) and self.token is None:
             raise ValueError("any host but the loopback needs a token: set token: ${file:...}")
         return self
 

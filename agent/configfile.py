@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -23,7 +23,7 @@ from agent import absent, checks, migrations, yamltree
 from agent.absent import Absent, Excuse
 from agent.config import Config
 from agent.errors import ConfigError
-from agent.problems import kind_of, problems_of, shown
+from agent.problems import SHARED, kind_of, problems_of, shown
 from agent.references import without_references
 from agent.voting import voting_problems
 from agent.yamltree import Data, Node, Problem, YamlError
@@ -83,7 +83,7 @@ class Loaded:
 
     def problem(self, path: yamltree.Path, what: str) -> str:
         """Return ``file:line: key.path: what`` for something that came to light only after loading."""
-        return _line(self.path, Problem(*self._tree.place(path), what))
+        return _line(self.path, self._tree.problem(path, what))
 
 
 def load(path: Path, excuse: Excuse = absent.nothing) -> Loaded:
@@ -113,13 +113,13 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         config = Config.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
         found = problems_of(error, _ConfigFile, tree) + others
-        problems += [problem for problem in found if problem.path not in unresolved]
+        problems += [problem for problem in found if not unresolved & set(_paths(problem))]
         # Of what has no value nothing is excused that the other settings need.
         problems += lost
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
     if not problems:  # every recipe is there
-        problems += [Problem(*tree.place(where), what) for where, what in voting_problems(config)]
+        problems += [tree.problem(where, what) for where, what in voting_problems(config)]
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())
@@ -245,9 +245,12 @@ def _holds_secret(written: str, path: yamltree.Path) -> bool:
     return bool(literal) and not (path[-2:] == ("camera", "source") and _HARMLESS_SOURCE.fullmatch(literal))
 
 
-def _lines(path: Path, problems: Iterable[Problem]) -> list[str]:
+def _lines(path: Path, problems: Sequence[Problem]) -> list[str]:
     """Return one line per problem in the order of the file, the first `MAX_PROBLEMS` of them."""
-    unique = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
+    told = {(problem.line, problem.path, problem.what) for problem in problems}
+    # What is wrong where it is written already is not told again of each alias.
+    once = (one for one in problems if one.origin is None or (*one.origin, one.what) not in told)
+    unique = sorted(dict.fromkeys(once), key=lambda problem: problem.line)
     lines = [_line(path, problem) for problem in unique[:MAX_PROBLEMS]]
     if len(unique) > MAX_PROBLEMS:
         lines.append(f"{path}:{unique[MAX_PROBLEMS].line}: more problems follow from here: mend these first")
@@ -255,8 +258,24 @@ def _lines(path: Path, problems: Iterable[Problem]) -> list[str]:
 
 
 def _line(path: Path, problem: Problem) -> str:
-    keys = ".".join(_key(str(part)) for part in problem.path)
-    return f"{path}:{problem.line}: {f'{keys}: ' if keys else ''}{problem.what}"
+    keys = _keys(problem.path)
+    what = problem.what
+    if problem.origin is not None:
+        line, written = problem.origin
+        hint = f"; {SHARED}" if problem.path[:1] == ("stations",) else ""
+        what += f" (here by an alias; it is written in line {line}, as {_keys(written)}{hint})"
+    return f"{path}:{problem.line}: {f'{keys}: ' if keys else ''}{what}"
+
+
+def _paths(problem: Problem) -> Iterator[yamltree.Path]:
+    """Yield the places of a problem."""
+    yield problem.path
+    if problem.origin is not None:
+        yield problem.origin[1]
+
+
+def _keys(path: yamltree.Path) -> str:
+    return ".".join(_key(str(part)) for part in path)
 
 
 def _key(key: str) -> str:

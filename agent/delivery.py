@@ -14,6 +14,8 @@ from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, Protocol, largest_inbound, tls_context
 from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
+from agent.names import at_port
+from agent.publisher_stats import NOT_YET
 from agent.repeats import Repeats
 from agent.same_id import SameId
 from agent.store import Outgoing, Store
@@ -66,7 +68,7 @@ class Delivery:
         self.acknowledged: set[int] = set()
         self.published = self.too_large = 0
         self.same_id = SameId()
-        self.problem: str | None = None if mqtt is None else "not connected yet"
+        self.problem: str | None = None if mqtt is None else NOT_YET
 
         self._store = store
         self._mqtt = mqtt
@@ -180,7 +182,7 @@ class Delivery:
             if self._dialing.due(now) and not ending:
                 self._dial(now, self._dialing.protocol)
         elif self._link.state is LinkState.UP and self.problem is not None:
-            log.info("mqtt: connected to %s:%d", self._mqtt.host, self._mqtt.port)
+            log.info("mqtt: connected to %s", at_port(self._mqtt.host, self._mqtt.port))
             self.problem = None
             self._dialing.up(now)
             self._answered_at = now
@@ -310,7 +312,7 @@ class Delivery:
         fought_over = link.was_up and self.same_id.problem(now) is not None
         wait_s = self._dialing.lost(link, now, fought_over=fought_over)
         self.collect()
-        problem = f"{self._mqtt.host}:{self._mqtt.port}: {link.reason}"
+        problem = f"{at_port(self._mqtt.host, self._mqtt.port)}: {link.reason}"
         if problem != self.problem:
             log.warning("mqtt: %s; results wait on disk, next try in %.1f s", problem, wait_s)
         self.problem = problem

@@ -21,6 +21,7 @@ from agent.errors import AgentError, ConfigError, StoreError
 from agent.health import LearnerStats, of_learner
 from agent.metrics import metrics_server
 from agent.mqtt import Link, LinkState, Protocol, tls_context
+from agent.names import at_port
 from agent.opening import open_model
 from agent.plans import check_prompts, predictors, used_recipes
 from agent.sparkplug_payload import require_protobuf
@@ -197,7 +198,7 @@ def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:
 
 
 def _broker(config: Config) -> Finding:
-    where = f"{config.mqtt.host}:{config.mqtt.port}"
+    where = at_port(config.mqtt.host, config.mqtt.port)
     protocols: list[Protocol] = [5, 4] if config.mqtt.protocol == 5 else [4]
     reason = ""
     try:
@@ -231,7 +232,7 @@ def _embedded(config: Config, runs: bool) -> Finding:
 
 
 def _metrics(config: Config, runs: bool) -> Finding:
-    where = f"{config.metrics.host}:{config.metrics.port}"
+    where = at_port(config.metrics.host, config.metrics.port)
     if runs:
         return Finding(True, "metrics", f"{where} is the affair of the agent that runs")
     try:

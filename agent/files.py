@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,10 @@ from adapters.engine import Engine
 from adapters.prompts import TextCache, probabilities
 from agent.config import Recipe
 from agent.errors import UsageError
+from agent.output import as_json as to_json
+from agent.output import put, say
 from agent.plans import prompts
+from agent.text import on_one_line
 from agent.verdict import Decision, decide
 from camera.folder import picture_files
 from camera.frame import CameraError, Capture, Fault, Quality
@@ -66,7 +68,7 @@ def inspect(paths: Sequence[str], recipe: Recipe, engine: Engine, *, as_json: bo
     ) as progress:
         task = progress.add_task("inspecting", total=total)
         for judged in judge(captures, recipe, engine):
-            print(_json(judged) if as_json else _text(judged), flush=True)  # noqa: T201 - stdout is the product here
+            put(_json(judged) if as_json else _text(judged))
             progress.advance(task)
     return 0
 
@@ -117,7 +119,7 @@ def _read(path: Path) -> Iterator[tuple[str, Capture]]:
         else:
             yield name, stamp(read_image(path))
     except CameraError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the reason, beside the line that says unreadable
+        say(on_one_line(str(error)))  # the reason, beside the line that says unreadable
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
 
@@ -130,7 +132,7 @@ def _quality(capture: Capture) -> Quality:
 def _json(judged: Judged) -> str:
     d = judged.decision
     scores = None if d.scores is None else {label: round(score, 6) for label, score in d.scores.items()}
-    return json.dumps(
+    return to_json(
         {
             "path": judged.path,
             "verdict": d.verdict,
@@ -138,9 +140,7 @@ def _json(judged: Judged) -> str:
             "label": d.label,
             "score": None if d.score is None else round(d.score, 6),
             "scores": scores,
-        },
-        ensure_ascii=False,
-        allow_nan=False,
+        }
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.publisher_stats import PublisherStats
+from agent.publisher_stats import NOT_YET, PublisherStats
 from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]
@@ -93,6 +93,16 @@ def conditions(
     for learner in learners:
         found += of_learner(learner)
     return tuple(found)
+
+
+def beginning(publisher: PublisherStats, feeds: Sequence[FeedStats]) -> set[tuple[str, str]]:
+    """Return code and subject of what is not there yet, and of which nothing bad is known: it only begins."""
+    cameras = {
+        ("camera_offline", feed.station)
+        for feed in feeds
+        if not feed.connected and feed.problem is None and feed.last_fault is None and feed.frames == 0
+    }
+    return cameras | ({("broker", "mqtt")} if publisher.link_problem == NOT_YET else set())
 
 
 def not_finite(stations: Iterable[str]) -> list[Condition]:

@@ -51,10 +51,11 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    def __init__(self, address: tuple[str, int], *args: Any, **more: Any) -> None:
         self._lock = threading.Lock()
         self._clients: dict[socket.socket, _Client] = {}  # the oldest first
-        super().__init__(*args, **more)
+        self.address_family = _family(*address)
+        super().__init__(address, *args, **more)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Make room for one more; False where too many are still leaving."""
@@ -138,3 +139,10 @@ class _Answer(ServerHandler):
         """Tell of what is a fault of ours; that a client does not read its answer is none."""
         if not issubclass(exc_info[0], OSError):
             log.error("metrics: a request could not be answered", exc_info=exc_info)
+
+
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """Return IPv4 where a host has such an address, else what it has; OSError where it has none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    families = [family for family, *_ in found]
+    return socket.AF_INET if socket.AF_INET in families else families[0]

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from agent.config import MetricsSettings
 from agent.errors import ConfigError
 from agent.http_server import BoundedHandler, BoundedServer
-from agent.names import LOOPBACK
+from agent.names import at_port, is_loopback
 from agent.payloads import JSON
 
 log = logging.getLogger(__name__)
@@ -166,14 +166,14 @@ def metrics_server(settings: MetricsSettings, stats: Callable[[], JSON]) -> Iter
     try:
         server = make_server(settings.host, settings.port, app, BoundedServer, BoundedHandler)
     except (OSError, UnicodeError) as error:
-        where = f"{settings.host}:{settings.port}"
+        where = at_port(settings.host, settings.port)
         why = getattr(error, "strerror", None) or error
         raise ConfigError(
             [f"metrics: {where} cannot be served: {why}: free it, or set metrics.host or metrics.port"]
         ) from error
     thread = threading.Thread(target=server.serve_forever, args=(0.2,), name="metrics", daemon=True)
     thread.start()
-    log.info("metrics: http://%s:%d/metrics", settings.host, server.server_port)
+    log.info("metrics: http://%s/metrics", at_port(settings.host, server.server_port))
     try:
         yield server.server_port
     finally:
@@ -195,10 +195,17 @@ def _guarded(app: Callable[..., Any], settings: MetricsSettings) -> Callable[...
             shown = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
             if not hmac.compare_digest(shown, token):
                 return refuse("401 Unauthorized")
-        elif environ.get("HTTP_HOST", "").partition(":")[0] not in LOOPBACK:
+        elif not is_loopback(_host_of(environ.get("HTTP_HOST", ""))):
             return refuse("403 Forbidden")  # a page of another host, by a name that points here
         if environ["PATH_INFO"] != "/metrics":
             return refuse("404 Not Found")
         return app(environ, start)
 
     return answer
+
+
+def _host_of(header: str) -> str:
+    """Return the host of a ``Host`` header, without its port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower()

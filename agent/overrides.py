@@ -21,6 +21,7 @@ from agent.config import Config, Station
 from agent.configfile import Loaded
 from agent.errors import AgentError, StoreError
 from agent.recipes import find_recipe, recipe_names
+from agent.refusal import refusal
 from agent.voting import votes_over_parts, voting_problem
 from agent.yamltree import with_value
 
@@ -158,7 +159,7 @@ def _changed(config: Config, override: Override) -> Config:
             try:
                 update = {"adaptation": _adaptation(station.adaptation, value)}
             except ValidationError as error:
-                raise OverrideError(f"mode {value!r}: {error.errors()[0]['msg']}") from None
+                raise OverrideError(f"mode {value!r}: {refusal(error, Adaptation)}") from None
         case "enabled":
             if not isinstance(value, bool):
                 raise OverrideError(f"enabled is true or false, not {value!r}")

@@ -12,6 +12,7 @@ from adapters.engine import Engine, PromptError
 from adapters.prompts import TextCache
 from adapters.version import SOURCE
 from agent import __version__
+from agent.alike import first_equal, same
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
@@ -30,17 +31,30 @@ def check_prompts(loaded: Loaded, engine: Engine) -> None:
     """Make sure that the model can read every recipe that is used.
 
     Raises:
-        ConfigError: a prompt is longer than the model's context.
+        ConfigError: a prompt is longer than the model's context, or two classes are the same words to it.
     """
-    problems = []
+    problems: list[str] = []
     for name, recipe in used_recipes(loaded.config).items():
+        too_long = len(problems)
         for label, texts in zip(recipe.classes, prompts(recipe).texts, strict=True):
             try:
                 engine.tokenize(texts)
             except PromptError as error:
                 problems.append(loaded.problem(("recipes", name, "classes", label, "phrases"), str(error)))
+        if len(problems) == too_long and (pair := _same_tokens(recipe, engine)) is not None:
+            problems.append(loaded.problem(("recipes", name, "classes", pair[1], "phrases"), same(*pair)))
     if problems:
         raise ConfigError(problems)
+
+
+def _same_tokens(recipe: Recipe, engine: Engine) -> tuple[str, str] | None:
+    """Return two classes whose phrases are the same tokens to the model."""
+    labels = [(label, phrase) for label, one in recipe.classes.items() for phrase in one.phrases]
+    rows = engine.tokenize([phrase for _, phrase in labels])
+    tokens: dict[str, set[bytes]] = {}
+    for (label, _), row in zip(labels, rows, strict=True):
+        tokens.setdefault(label, set()).add(row.tobytes())
+    return first_equal((label, frozenset(found)) for label, found in tokens.items())
 
 
 def used_recipes(config: Config) -> dict[str, Recipe]:

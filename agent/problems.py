@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from agent.yamltree import Node, Path, Problem
 from camera import address
 
+SHARED = "what stations share can stand in station_defaults"
 MAX_ERRORS = 10_000  # a hint for each takes 70 us, and nobody reads the last of them
 
 _Sentence = Callable[[dict[str, Any], object, str], str]
@@ -45,6 +46,7 @@ _SENTENCES: dict[str, _Sentence] = {
         if ctx["min_length"] == 1
         else f"should have at least {ctx['min_length']} letters"
     ),
+    "string_too_long": lambda ctx, _value, _seen: f"should have at most {ctx['max_length']} letters",
     "model_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "model_attributes_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
     "dict_type": lambda _ctx, value, _seen: f"should be a mapping of keys, is {kind_of(value)}",
@@ -109,6 +111,9 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], tree: Node) -> Proble
     path, kind, ctx = place.path, detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         what = f"unknown key: {did_you_mean(str(path[-1]), _keys(place.holder))}"
+        node = tree.get(path)
+        if len(path) == 1 and node is not None and node.anchor:  # a place for an anchor alone
+            what += f"; {SHARED}"
     elif kind == "union_tag_invalid":
         path = (*path, ctx["discriminator"].strip("'"))
         what = _choice(_value(tree, path), _words(ctx["expected_tags"]))
@@ -123,7 +128,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], tree: Node) -> Proble
         seen = kind_of(value) if secret else shown(value)
         sentence = _SENTENCES.get(kind)
         what = sentence(ctx, value, seen) if sentence else detail["msg"]
-    return Problem(*tree.place(path), what)
+    return tree.problem(path, what)
 
 
 def _choice(value: object, known: list[str]) -> str:

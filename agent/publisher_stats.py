@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from agent.tidying import NOTHING_KEPT, Kept
 
+NOT_YET = "not connected yet"
+"""The problem of a connection that nothing is known of so far."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublisherStats:
@@ -37,6 +40,10 @@ class PublisherStats:
     pictures_problem: str | None = None
     too_large: int = 0
     same_id: str | None = None
+
+
+NOT_YET = "not connected yet"
+"""The problem of a connection that nothing is known of so far."""
 
 
 @dataclass(frozen=True, slots=True)

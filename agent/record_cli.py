@@ -16,6 +16,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from agent.configfile import Loaded, load
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.output import put
 from camera.frame import CameraError, Capture
 from camera.recorder import Limits, Recorder
 from camera.recording import Ended
@@ -63,7 +64,7 @@ def record(
         except CameraError as error:
             raise StoreError(str(error)) from error
     dropped = f", {manifest.dropped} dropped" if source.live else ""
-    print(  # noqa: T201 - the summary is the product here
+    put(
         f"{out}: {recorder.pictures} frames, {recorder.faults} faults{dropped}, "
         f"{recorder.size_bytes / 1e6:.1f} MB, {recorder.seconds:.1f} s: {_WHY[ended]}"
     )

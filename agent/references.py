@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.encoding import UnfitError, fitted
 from agent.errors import AgentError
+from agent.text import harmless
 
 MAX_FILE_BYTES = 4096
 
@@ -95,6 +96,6 @@ def _file(name: str, folder: Path) -> str:
 def _clean(value: str, reference: str) -> str:
     if not value:
         raise UnresolvedError(f"{reference}: is empty: give it a value")
-    if not value.isprintable():
+    if not all(map(harmless, value)):
         raise UnresolvedError(f"{reference}: holds a line break or another control character: give one line")
     return value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +14,8 @@ from agent.commissioned import Commissioned
 from agent.configfile import Loaded, load
 from agent.errors import EXIT_OK, ConfigError, UsageError
 from agent.opening import open_model
+from agent.output import as_json as to_json
+from agent.output import put, safe_json, say
 from agent.plans import check_prompts
 from agent.problems import did_you_mean
 from agent.recipes import find_recipe
@@ -74,20 +74,20 @@ def replay(config: str, wish: Wish, *, as_json: bool) -> int:
         run = Replay(loaded, found, recipe, engine, recording.sha256)
         why_off = run.why_off if isinstance(found, Commissioned) else found.why
         if why_off is not None:
-            print(f"nothing is learned: {why_off}", file=sys.stderr)  # noqa: T201 - not the product
+            say(f"nothing is learned: {why_off}")
         frames = replayed_frames(recording, name, station, engine.info.preprocess, wish.limit)
         with closing(frames):
             for judged in run.run(frames, stop):
                 for _, verdict in judged:
                     text = count.add(verdict)
                     if as_json:
-                        _print(text)
+                        put(safe_json(text))
         audit = found.audit if isinstance(found, Commissioned) else None
         if as_json:
-            _print(json.dumps(count.summary(run.course, audit, why_off), allow_nan=False))
+            put(to_json(count.summary(run.course, audit, why_off)))
         else:
             for text in sentences(count, run.course, audit, why_off):
-                _print(text)
+                put(text)
     draw(f"{wish.recording} at {name}", count, run)
     return EXIT_OK
 
@@ -142,7 +142,3 @@ def _stopped() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - stdout is the product here

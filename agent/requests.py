@@ -16,7 +16,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapters.durable import write_durably
 from agent.ids import ulid
-from agent.names import Text, visible
+from agent.names import Text
+from agent.refusal import refusal
+from agent.text import visible
 
 REFUSED = "refused"
 """Folder beside the requests where those go that cannot be read."""
@@ -48,7 +50,7 @@ class Request(BaseModel):
     actor: Text = Field(max_length=100)
     at: Text = Field(max_length=40)
     number: int | None = Field(default=None, ge=0)
-    why: Annotated[str, AfterValidator(lambda text: text and visible(text))] = Field(
+    why: Annotated[str, AfterValidator(lambda text: text.strip() and visible(text))] = Field(
         default="", max_length=500
     )
     id: str = Field(default_factory=ulid, pattern=r"^[0-9A-Z]{26}$")
@@ -188,7 +190,4 @@ def _read(path: Path) -> Request:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"
-    return str(error)
+    return refusal(error, Request) if isinstance(error, ValidationError) else str(error)

@@ -13,6 +13,7 @@ from agent.message import Inlet, Message
 from agent.mqtt import Link, LinkState, tls_context
 from agent.mqtt_access import Access
 from agent.mqtt_settings import MqttSettings
+from agent.names import at_port
 from agent.sparkplug_node import EdgeNode
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Connection:
                 self.problem = self._access.problem
         elif link.check() is LinkState.DOWN:
             wait_s = self._dialing.lost(link, now)
-            problem = f"{self._mqtt.host}:{self._mqtt.port}: {link.reason}"
+            problem = f"{at_port(self._mqtt.host, self._mqtt.port)}: {link.reason}"
             if problem != self.problem:
                 log.warning("sparkplug: %s; next try in %.1f s", problem, wait_s)
             self.problem = problem

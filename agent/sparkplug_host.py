@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.refusal import refusal
 from agent.sparkplug_node import NAMESPACE
 from agent.sparkplug_payload import PayloadError
 
@@ -52,7 +53,6 @@ class PrimaryHost:
         try:
             state = _State.model_validate_json(content)
         except ValidationError as error:
-            what = error.errors(include_url=False, include_input=False)[0]["msg"]
-            raise PayloadError(f"no STATE: {what}") from error
+            raise PayloadError(f"no STATE: {refusal(error, _State)}") from error
         if state.timestamp >= self._timestamp:
             self._timestamp, self._online = state.timestamp, state.online

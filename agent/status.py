@@ -13,7 +13,7 @@ from adapters.engine import ModelInfo
 from agent import __version__, payloads
 from agent.commissioned import Uncommissioned
 from agent.config import Config
-from agent.health import Condition, LearnerStats, conditions, level, not_finite
+from agent.health import Condition, LearnerStats, beginning, conditions, level, not_finite
 from agent.ids import ulid
 from agent.last_exit import LastExit
 from agent.message import Message
@@ -27,6 +27,8 @@ from camera.images import encode_jpeg
 log = logging.getLogger(__name__)
 
 _CAMERA_EVERY_S = 10.0
+_PATIENCE_S = 5.0
+"""What only begins, such as a camera that is being opened, is wrong when it takes longer than this."""
 _LEAST_WIDTH_PX = 16
 _FRAME_BYTES = 16
 """Of a PUBLISH packet, beside topic and payload."""
@@ -70,6 +72,7 @@ class Status:
         self._conditions: tuple[Condition, ...] | None = None
         self._since = datetime.now(UTC)
         self._cameras: dict[str, bool] = {}
+        self._begun: dict[tuple[str, str], float] = {}
         self._cameras_at = self._stats_at = float("-inf")
 
     def use(self, config: Config) -> None:
@@ -175,7 +178,7 @@ class Status:
     def look(self, publisher: PublisherStats, now: float) -> list[Message]:
         """Return what has changed, and what is due: health at once, cameras and stats now and then."""
         feeds = [feed.snapshot() for feed in self._feeds()]
-        messages = self._health(publisher, feeds)
+        messages = self._health(publisher, feeds, now)
         connected = {feed.station: feed.connected for feed in feeds}
         if connected != self._cameras or now - self._cameras_at >= _CAMERA_EVERY_S:
             self._cameras, self._cameras_at = connected, now
@@ -205,9 +208,13 @@ class Status:
         """
         return self._for_hosts
 
-    def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats]) -> list[Message]:
+    def _health(self, publisher: PublisherStats, feeds: Sequence[FeedStats], now: float) -> list[Message]:
+        begun = {one: self._begun.get(one, now) for one in beginning(publisher, feeds)}
+        self._begun = begun
+        early = {one for one, since in begun.items() if now - since < _PATIENCE_S}
         blind = [feed.station for feed in feeds if self._tally.not_finite(feed.station)]
-        found = (*conditions(publisher, feeds, self._learners()), *not_finite(blind), *self._more())
+        wrong = (*conditions(publisher, feeds, self._learners()), *not_finite(blind), *self._more())
+        found = tuple(one for one in wrong if (one.code, one.subject) not in early)
         self._level = level(found, feeds)
         there = [condition for condition in found if condition.code != "sparkplug"]
         self._for_hosts = level(there, feeds), len(there)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.arguments import number_from
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.output import put, say
 
 
 def add_parser(commands: Any, default_config: str) -> None:
@@ -51,15 +53,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
     data = _data(arguments)
     if agent_runs(data):
-        _say(f"{data}: an agent is at work; this is one moment of it")
+        say(f"{data}: an agent is at work; this is one moment of it")
     try:
         found = check(data)
     except Damaged as error:
-        _print(f"{error}: the agent puts it aside when it starts, and goes on with what can be read")
+        put(f"{error}: the agent puts it aside when it starts, and goes on with what can be read")
         return EXIT_CHECK_FAILED
     for line in (*found.facts, *found.problems):
-        _print(line)
-    _print("well" if not found.problems else f"{len(found.problems)} problems")
+        put(line)
+    put("well" if not found.problems else f"{len(found.problems)} problems")
     return EXIT_CHECK_FAILED if found.problems else EXIT_OK
 
 
@@ -83,7 +85,7 @@ def _purge(arguments: argparse.Namespace) -> int:
     if going.waiting:
         what += f"; {going.waiting} of the results have not been delivered yet"
     if arguments.dry_run or not (going.results or going.images):
-        _print(f"would go: {what}")
+        put(f"would go: {what}")
         return EXIT_OK
     if agent_runs(data):
         raise StoreError(
@@ -112,8 +114,8 @@ def _purge(arguments: argparse.Namespace) -> int:
             raise StoreError(
                 f"{data}: audit.jsonl: {error.strerror or error}: nothing was deleted"
             ) from error
-        purge(data, wish, _say if sys.stderr.isatty() else lambda line: None)
-    _print(f"gone: {what}")
+        purge(data, wish, say if sys.stderr.isatty() else lambda line: None)
+    put(f"gone: {what}")
     return EXIT_OK
 
 
@@ -124,7 +126,7 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.out}: is there already: choose another name, or --force")
     wish = Wish(arguments.station, arguments.first, arguments.last, arguments.verdict)
     rows = export(_data(arguments), arguments.out, arguments.format, wish)
-    _say(f"{arguments.out}: {rows} results")
+    say(f"{arguments.out}: {rows} results")
     return EXIT_OK
 
 
@@ -140,9 +142,9 @@ def _data(arguments: argparse.Namespace) -> Path:
 
 
 def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"{question} nobody is there to ask: --yes, or --dry-run to see what would go")
-    _say(f"{question} [y/N]")
+    say(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -155,15 +157,4 @@ def _moment(text: str) -> datetime:
 
 
 def _days(text: str) -> float:
-    days = float(text)
-    if not 0 <= days < 100_000:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days")
-    return days
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201 - stdout is the product here
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what is not the product goes to stderr
+    return number_from(float, text, lambda days: 0 <= days < 100_000, "is no number of days")

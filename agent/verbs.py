@@ -16,6 +16,7 @@ from agent import __version__
 from agent.commands import AboutStation, AboutVersion, Answer, Command, refused
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.dispatcher import Handler
+from agent.learner_memory import Memory
 from agent.payloads import JSON, timestamp
 from agent.requests import Kind, Request, ask
 
@@ -62,7 +63,8 @@ class Verbs:
         if isinstance(found, Answer):
             return found
         store = self._store(found)
-        active = store.active().number
+        answers = store.active()
+        active = answers.number
         rows: list[JSON] = [{"number": SOURCE, "active": active == SOURCE, "origin": "source"}]
         for number in store.numbers():
             row = {"number": number, "active": number == active, "pinned": number in store.pinned}
@@ -72,7 +74,8 @@ class Verbs:
                 continue
             except AdapterFileError as error:
                 rows.append(row | {"damaged": str(error)})
-        return Answer("done", data={"versions": rows})
+        frozen_by = Memory.read(answers.learner).frozen_by
+        return Answer("done", data={"versions": rows, "frozen_by": frozen_by})
 
     def _show(self, command: Command) -> Answer:
         found = self._commissioned(command)

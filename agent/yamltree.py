@@ -41,28 +41,44 @@ _FLOAT = re.compile(
 )
 
 
+Place = tuple[int, Path]
+"""Line and path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One value with the place where it stands.
 
     Attributes:
         line: counted from 1; of a value in a mapping the line of its key.
-        path: keys and indexes from the root to where the value is written.
+        path: keys and indexes from the root to where the value, or its alias, is written.
+        anchor: name that it may be called by elsewhere.
+        origin: of an alias, line and path of what it stands for.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
     line: int
     path: Path
+    anchor: str | None = None
+    origin: Place | None = None
 
-    def place(self, path: Path) -> tuple[int, Path]:
-        """Return line and path as written of what is at `path`, or of where it would have to be added."""
-        node = self
+    def problem(self, path: Path, what: str) -> Problem:
+        """Return what is wrong at `path`, with the place where it is written, or would have to be added.
+
+        Within an alias that is the place of the alias: what it stands for may be good where it is written.
+        """
+        node, origin, rest = self, self.origin, path
+        used: Place | None = None
         for depth, part in enumerate(path):
             child = node._child(part)
             if child is None:
-                return node.line, (*node.path, *path[depth:])
-            node = child
-        return node.line, node.path
+                break
+            node, rest, origin = child, path[depth + 1 :], child.origin
+            if node.origin and used is None:
+                used = node.line, (*node.path, *rest)
+        line, start = origin or (node.line, node.path)
+        written = line, (*start, *rest)
+        return Problem(*written, what) if used is None else Problem(*used, what, written)
 
     def get(self, path: Path) -> Node | None:
         """Return the node at `path`, or None where nothing is written."""
@@ -109,11 +125,13 @@ class Problem:
     Attributes:
         path: where it is wrong; empty where the text as a whole is.
         what: ``what: hint``, on one line.
+        origin: where that is written which an alias brings to this place.
     """
 
     line: int
     path: Path
     what: str
+    origin: Place | None = None
 
 
 class YamlError(AgentError):
@@ -179,7 +197,7 @@ class _Composer:
         if len(path) > MAX_DEPTH:
             raise YamlError(Problem(line, (), f"nested deeper than {MAX_DEPTH} levels"))
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event, line)
+            return self._alias(event, path, line)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         before = self._cost
         self._spend(_NODE_COST, line)
@@ -195,10 +213,11 @@ class _Composer:
         else:
             node = Node(self._mapping(path), line, path)
         if event.anchor:
+            node = replace(node, anchor=event.anchor)
             self._anchors[event.anchor] = (node, self._cost - before)
         return node
 
-    def _alias(self, event: yaml.AliasEvent, line: int) -> Node:
+    def _alias(self, event: yaml.AliasEvent, path: Path, line: int) -> Node:
         if event.anchor not in self._anchors:
             what = "an alias stands before the end of its anchor, or has none"
             raise YamlError(
@@ -206,7 +225,7 @@ class _Composer:
             )
         node, cost = self._anchors[event.anchor]
         self._spend(cost, line)
-        return node
+        return _used(node, path, line)
 
     def _list(self, path: Path) -> list[Node]:
         items: list[Node] = []
@@ -216,6 +235,7 @@ class _Composer:
 
     def _mapping(self, path: Path) -> dict[str, Node]:
         entries: dict[str, Node] = {}
+        merges: list[Node] = []
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             line = _line_of(event)
             if not isinstance(event, yaml.ScalarEvent):
@@ -223,11 +243,22 @@ class _Composer:
             key = self._text(event.value, path, line)
             self._spend(len(key), line)
             node = self._node(next(self._events), (*path, key), line)
-            if key in entries:
+            if key == "<<" and event.implicit[0]:
+                what = "a merge key: those are not used here: write out what it brings"
+                brought = node.value if isinstance(node.value, list) else [node]
+                origin = next((one.origin for one in brought if one.origin), None)
+                self.problems.append(Problem(line, (*path, key), what, origin))
+                merges += brought
+            elif key in entries:
                 first = entries[key].line
                 self.problems.append(Problem(line, (*path, key), f"stands here twice: first in line {first}"))
             else:
                 entries[key] = node
+        # As it was meant, so that nothing else is told to be missing.
+        for merge in merges:
+            if isinstance(merge.value, dict):
+                used = {key: _used(one, (*path, key), merge.line) for key, one in merge.value.items()}
+                entries = used | entries
         return entries
 
     def _scalar(self, event: yaml.ScalarEvent, path: Path, line: int) -> Scalar:
@@ -253,6 +284,11 @@ class _Composer:
         self._cost += cost
         if self._cost > MAX_COST:
             raise YamlError(Problem(line, (), "too much in it, aliases counted each time: make it smaller"))
+
+
+def _used(node: Node, path: Path, line: int) -> Node:
+    """Return a node where an alias brings it to."""
+    return replace(node, line=line, path=path, origin=node.origin or (node.line, node.path))
 
 
 def _unquoted(problem: str) -> str:

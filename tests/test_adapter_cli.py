@@ -22,6 +22,7 @@ from agent.audit import Audit
 from agent.cli import main
 from agent.data_folder import lock_folder, require_owner
 from agent.errors import UsageError
+from agent.learner_memory import Memory
 from agent.recipes import shipped
 from agent.requests import take
 
@@ -102,6 +103,28 @@ def requests(station: str = "top") -> list[tuple[str, int | None, str]]:
     taken = take(Path("data/stations") / station / "requests")
     assert taken.refused == ()
     return [(request.kind, request.number, request.why) for request in taken.requests]
+
+
+def test_list_shows_that_learning_is_frozen(mekiki: Mekiki, engine: Engine) -> None:
+    """Beside what answers, with who has stopped it; nothing where nobody has."""
+    store = fill(engine, 2)
+    store.activate(2, AT)
+    assert "frozen" not in mekiki("list", "-s", "top")[1]
+    store.remember(Memory(frozen_by="yamada").blob())
+    lines = mekiki("list", "-s", "top")[1].splitlines()
+    assert [line.endswith("  frozen by yamada") for line in lines] == [False, False, False, True]
+    rows = [json.loads(line) for line in mekiki("list", "-s", "top", "--json")[1].splitlines()]
+    assert [row.get("frozen_by") for row in rows] == [None, None, "yamada"]
+    store.activate(0, AT)
+    assert mekiki("list", "-s", "top")[1].splitlines()[1].endswith("source  frozen by yamada")
+
+
+def test_export_takes_its_file_as_other_exports_do(mekiki: Mekiki, engine: Engine) -> None:
+    """`--out FILE`, as `store export` and `audit export`; FILE alone is the same."""
+    fill(engine, 1)
+    assert mekiki("export", "1", "--out", "one", "-s", "top")[0] == 0
+    assert mekiki("export", "1", "two", "-s", "top")[0] == 0
+    assert Path("one").stat().st_size == Path("two").stat().st_size
 
 
 def test_list_shows_every_version_and_which_answers(mekiki: Mekiki, engine: Engine) -> None:
@@ -262,9 +285,12 @@ def test_what_cannot_be_carried_is_refused_in_one_line(mekiki: Mekiki, engine: E
         (["list"], 64, "which station? add -s with one of"),
         (["list", "-s", "tob"], 64, "did you mean top?"),
         (["show", "-1", "-s", "top"], 64, ""),
+        (["show", "x", "-s", "top"], 64, "argument N: x is not the number of a version"),
+        (["export", "1", "-s", "top"], 64, "--out"),
+        (["export", "1", "a", "--out", "b", "-s", "top"], 64, "not allowed with"),
         (["rollback", "-s", "top"], 64, ""),
         ([], 64, ""),
-        (["freeze", "-s", "top", "--why", "two\nlines"], 64, "one line"),
+        (["freeze", "-s", "top", "--why", "two\nlines"], 64, "why: holds U+000A LINE FEED as character 4"),
         (["list", "-c", "nowhere.yaml"], 78, "nowhere.yaml"),
     ],
 )

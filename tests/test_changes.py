@@ -129,7 +129,7 @@ def test_an_old_file_is_lifted_step_by_step_and_keeps_its_lines() -> None:
 
     lifted, problems = up_to_date(tree, [rename, say])
     assert (lifted.plain(), problems) == ({"version": 3, "log": {"level": 3}}, [])
-    assert lifted.place(("log", "level"))[0] == 3
+    assert lifted.problem(("log", "level"), "").line == 3
 
     newest, _ = parse("version: 2\nlog: {}\n")
     assert up_to_date(newest, [rename])[0].plain() == {"version": 2, "log": {}}
