@@ -1,0 +1,188 @@
+"""`mekiki inspect`: pictures, folders and clips judged as the line judges them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from learning_site import PARTS, engine, photos, site
+from PIL import Image
+
+from adapters.adapter import Adapter
+from adapters.adapter_store import AdapterStore
+from adapters.version import Version, Window
+from agent import cli
+from agent.recipes import shipped
+
+REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_parts(folder: Path, count: int = 12) -> Path:
+    """Write parts of the simulated line, every third darkened a little, the last one nearly black."""
+    folder.mkdir()
+    for number in range(count):
+        light = 0.02 if number == count - 1 else 0.7 if number % 3 == 0 else 1.0
+        photo = (photos()[number * (PARTS // count)] * light).astype(np.uint8)
+        Image.fromarray(photo).save(folder / f"{number:03}.png")
+    return folder
+
+
+def line_of_pictures(folder: Path, **station: Any) -> Path:
+    """Write the config of a station `line` that looks at the pictures in `parts`."""
+    write_parts(folder / "parts")
+    path = site(folder).path
+    config = yaml.safe_load(path.read_text())
+    config["stations"]["line"] |= {"camera": {"kind": "folder", "path": "parts"}, **station}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def learned(folder: Path, offset: float) -> None:
+    """Let a version answer at the station `line`."""
+    rng = np.random.default_rng(0)
+    source = engine().source
+    tensors = {
+        name: tensor + rng.normal(0, 0.05, tensor.shape).astype(np.float32)
+        for name, tensor in source.tensors.items()
+    }
+    store = AdapterStore(folder / "data/stations/line/adapters", source, engine().info.weights, 20)
+    words = shipped("line").words
+    version = Version(
+        Adapter(tensors), 0, "learned", "2026-01-01T00:00:00.000Z", Window(1, 50, 50), offset, words, {}, {}
+    )
+    store.promote(version, "2026-01-01T00:00:00.000Z")
+
+
+def mekiki(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], list[str]]:
+    """Return exit code, lines of stdout and lines of stderr."""
+    capfd.readouterr()
+    code = cli.main(list(arguments))
+    out, err = capfd.readouterr()
+    return code, out.splitlines(), err.splitlines()
+
+
+def line_says(capfd: pytest.CaptureFixture[str]) -> list[tuple[str, str, dict[str, float] | None]]:
+    """Run the line over its pictures; return verdict, reason and scores of each."""
+    assert mekiki(capfd, "run")[0] == 0
+    assert mekiki(capfd, "store", "export", "--out", "out.csv", "--force")[0] == 0
+    with Path("out.csv").open(newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["part_id"])
+    return [(row["verdict"], row["reason"], json.loads(row["scores"] or "null")) for row in rows]
+
+
+@pytest.mark.parametrize("version", [False, True])
+def test_a_station_judges_files_as_its_line_does(
+    version: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Region, masks, limits, operating point and the version that answers are the line's."""
+    line_of_pictures(tmp_path, roi=REGION, quality={"min_luma": 30.0}, adaptation={"mode": "frozen"})
+    if version:
+        learned(tmp_path, 1.5)
+    expected = line_says(capfd)
+    code, out, err = mekiki(capfd, "inspect", "parts", "--station", "line", "--json")
+    found = [json.loads(line) for line in out]
+    assert code == 0
+    assert [(one["verdict"], one["reason"]) for one in found] == [one[:2] for one in expected]
+    assert {one["reason"] for one in found} >= {"class", "black"}
+    for one, (_, _, scores) in zip(found, expected, strict=True):
+        assert one["scores"] == (None if scores is None else pytest.approx(scores, abs=1e-3))
+    assert f"station line: recipe line, {'version 1 at offset 1.500' if version else 'the model'}" in err[0]
+    # The recipe alone is another question.
+    _, plain, _ = mekiki(capfd, "inspect", "parts", "--recipe", "line", "--json")
+    assert [json.loads(line)["scores"] for line in plain] != [one["scores"] for one in found]
+
+
+def test_what_was_set_over_the_file_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Another recipe, set over MQTT, is the line's recipe."""
+    line_of_pictures(tmp_path)
+    override = {"station": "line", "name": "recipe", "value": "steel-neu", "file": "line"}
+    (tmp_path / "data" / "overrides.json").write_text(json.dumps({"version": 1, "overrides": [override]}))
+    _, out, err = mekiki(capfd, "inspect", "parts", "--station", "line", "--json")
+    assert set(json.loads(out[0])["scores"]) == set(shipped("steel-neu").classes)
+    assert any("recipe steel-neu" in line for line in err)
+
+
+def test_the_config_of_this_folder_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As with other commands; what it names for cameras and broker may be missing here."""
+    path = line_of_pictures(tmp_path)
+    config = yaml.safe_load(path.read_text())
+    config["recipes"] = {
+        "line": yaml.safe_load((Path(cli.__file__).parent / "recipes/line.yaml").read_text())
+    }
+    config["recipes"]["line"]["threshold"] = 1.0
+    config["mqtt"] = {"enabled": False, "password": "${file:gone}", "username": "u"}
+    path.write_text(yaml.safe_dump(config))
+    code, out, _ = mekiki(capfd, "inspect", "parts", "--recipe", "line")
+    assert code == 0
+    assert not [line for line in out if "  fail  " in line]
+    path.write_text("version: 1\nstations: {}\nnonsense: 1\n")
+    assert mekiki(capfd, "inspect", "parts", "--recipe", "line")[0] == 78
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--station", "lin"], "no station is called 'lin': did you mean line?"),
+        ([], "one of the arguments --recipe -s/--station is required"),
+        (["--station", "line", "--recipe", "line"], "not allowed with argument"),
+    ],
+)
+def test_what_to_judge_by_is_one_thing(
+    arguments: list[str], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe or a station; a misspelt one is named."""
+    line_of_pictures(tmp_path)
+    capfd.readouterr()
+    try:
+        code = cli.main(["inspect", "parts", *arguments])
+    except SystemExit as error:
+        code = error.code
+    assert code == 64
+    assert said in capfd.readouterr().err
+
+
+def test_totals_come_last(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On standard error, for people and for programs; they add up to the lines."""
+    write_parts(tmp_path / "parts")
+    code, out, err = mekiki(capfd, "inspect", "parts", "--recipe", "line")
+    assert code == 0
+    assert err == [err[-1]]
+    assert err[0].startswith("12 results: ")
+    assert "1 not_inspected (1 black)" in err[0]
+    _, _, err = mekiki(capfd, "inspect", "parts", "--recipe", "line", "--json")
+    totals = json.loads(err[-1])
+    assert totals["results"] == len(out) == sum(totals["verdicts"].values()) == 12
+    assert totals["not_inspected"] == {"black": 1}
+
+
+def test_what_cannot_be_read_is_told_counted_and_exit_code_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A broken picture, and a clip that is cut off, each with its reason."""
+    (tmp_path / "bad.png").write_bytes(b"")
+    clip = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (64, 48))
+    for _ in range(20):
+        writer.write(np.full((48, 64, 3), 120, np.uint8))
+    writer.release()
+    content = clip.read_bytes()
+    clip.write_bytes(content[: (content.index(b"movi") + content.index(b"idx1")) // 2])
+    code, out, err = mekiki(capfd, "inspect", "bad.png", "cut.avi", "--recipe", "line")
+    assert code == 1
+    assert out[0] == "bad.png  not_inspected  unreadable"
+    assert out[1].startswith("cut.avi#0  ")
+    assert out[-1] == "cut.avi  not_inspected  unreadable"
+    assert err[0] == "bad.png: empty file"
+    assert f"ends after {len(out) - 2} of 20 pictures" in err[1]
+    assert "2 not_inspected (2 unreadable)" in err[2]
