@@ -17,7 +17,7 @@ from agent.plans import failing, predictors, prompts
 from agent.predictor import Predictor
 from agent.problems import did_you_mean
 from agent.recipes import find_recipe
-from camera.settings import QualityLimits, RegionOfInterest
+from camera.settings import FolderCamera, QualityLimits, RegionOfInterest
 
 _NEITHER = {"frozen_s": None, "stale_s": None}
 """Files are neither frozen nor stale."""
@@ -29,6 +29,7 @@ class FilePlan:
 
     Attributes:
         limits: black, saturated and blurred pictures are not judged, as on the line.
+        bit_depth: of 16-bit grey pictures; None: what the file says.
         said: what answers, for people; empty where it is the model as it was trained, uncommissioned.
     """
 
@@ -36,6 +37,7 @@ class FilePlan:
     predictor: Predictor
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
     limits: QualityLimits = field(default_factory=lambda: QualityLimits(frozen_s=None, stale_s=None))
+    bit_depth: int | None = None
     said: str = ""
 
 
@@ -76,7 +78,8 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     why = f" ({found.why})" if isinstance(found, Uncommissioned) else ""
     said = f"station {name}: recipe {station.recipe}, {version} at offset {answering.offset:.3f} answers{why}"
     limits = station.quality.model_copy(update=_NEITHER)
-    return FilePlan(recipe, answering, station.roi, limits, said)
+    depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
+    return FilePlan(recipe, answering, station.roi, limits, depth, said)
 
 
 def require_station(loaded: Loaded, name: str) -> None:

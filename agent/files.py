@@ -25,7 +25,7 @@ from camera.folder import picture_files
 from camera.frame import CameraError, Capture, Fault, Image, Quality
 from camera.images import read_image
 from camera.preprocess import Preprocess, prepare
-from camera.quality import assess
+from camera.quality import assess, too_small
 from camera.region import Region
 from camera.settings import OpenCVCamera
 from camera.source import file_id, open_source, stamp
@@ -55,7 +55,7 @@ def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bo
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
         raise UsageError(f"{missing[0]}: no such file or folder")
-    captures, total = _captures([Path(path) for path in paths])
+    captures, total = _captures([Path(path) for path in paths], plan.bit_depth)
     if plan.said:
         _say(plan.said)
     totals = Totals()
@@ -110,7 +110,7 @@ def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engin
     spec, region = Preprocess(**asdict(engine.info.preprocess)), Region(plan.roi)
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
-        seen = [_seen(capture, region, plan) for _, capture in batch]
+        seen = [_seen(path, capture, region, plan) for path, capture in batch]
         pixels = [prepare(image, spec) for image, quality in seen if image is not None and not quality.fault]
         rows = iter(())
         if pixels:
@@ -125,7 +125,9 @@ def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engin
             yield Judged(path, decide(scores, quality, plan.recipe))
 
 
-def _captures(paths: Sequence[Path]) -> tuple[Iterator[tuple[str, Capture]], int | None]:
+def _captures(
+    paths: Sequence[Path], bit_depth: int | None
+) -> tuple[Iterator[tuple[str, Capture]], int | None]:
     """Return captures with the names to print, and how many, unless a clip is among them."""
     expanded: list[Path] = []
     for path in paths:
@@ -134,14 +136,14 @@ def _captures(paths: Sequence[Path]) -> tuple[Iterator[tuple[str, Capture]], int
         except CameraError as error:
             raise UsageError(str(error)) from error
     clips = [path for path in expanded if _is_clip(path)]
-    return (item for path in expanded for item in _read(path)), None if clips else len(expanded)
+    return (item for path in expanded for item in _read(path, bit_depth)), None if clips else len(expanded)
 
 
 def _is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES
 
 
-def _read(path: Path) -> Iterator[tuple[str, Capture]]:
+def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
     name = file_id(path)
     try:
         if _is_clip(path):
@@ -150,16 +152,19 @@ def _read(path: Path) -> Iterator[tuple[str, Capture]]:
             for capture in clip.captures(Event()):
                 yield f"{name}{(capture.part_id or '').removeprefix(own)}", capture
         else:
-            yield name, stamp(read_image(path))
+            yield name, stamp(read_image(path, bit_depth, _say))
     except CameraError as error:
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
 
-def _seen(capture: Capture, region: Region, plan: FilePlan) -> tuple[Image | None, Quality]:
+def _seen(path: str, capture: Capture, region: Region, plan: FilePlan) -> tuple[Image | None, Quality]:
     """Return what of a picture is looked at, and how good it is."""
     if capture.image is None:
         return None, Quality(fault=capture.fault)
     image, unmasked = region.cut(capture.image)
+    if small := too_small(image):
+        _say(f"{path}: {small}")
+        return None, Quality(fault=Fault.UNREADABLE)
     return image, assess(image, plan.limits, unmasked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from camera import preprocess
 from camera.folder import picture_files
 from camera.frame import CameraError
 from camera.images import read_image
-from camera.quality import assess
+from camera.quality import assess, too_small
 from camera.region import Region
+from camera.settings import FolderCamera
+
+log = logging.getLogger(__name__)
 
 
 def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> Known:
@@ -46,16 +50,19 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
     region, prepared = Region(station.roi), preprocess.Preprocess(**asdict(spec))
-    pictures, classes = [], []
+    pictures, classes, warned = [], [], list[str]()
+    depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
             for file in picture_files(path):
-                image, seen = region.cut(read_image(file))
-                fault = assess(image, station.quality, seen).fault
-                if fault is not None:
+                image, seen = region.cut(read_image(file, depth, warned.append))
+                fault = too_small(image) or assess(image, station.quality, seen).fault
+                if fault:
                     raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
                 pictures.append(as_bytes(preprocess.prepare(image, prepared)[None], spec)[0])
                 classes.append(labels.index(path.name))
         except CameraError as error:
             raise UsageError(str(error)) from error
+    if warned:
+        log.warning("%s", warned[0])
     return Known(np.stack(pictures), np.array(classes, np.int64))

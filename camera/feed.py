@@ -17,7 +17,7 @@ from camera.frame import Capture, Fault, Frame, Quality
 from camera.gate import Gate, claimed
 from camera.mailbox import STOP_CHECK_S, Mailbox
 from camera.preprocess import Preprocess, prepare
-from camera.quality import assess
+from camera.quality import assess, too_small
 from camera.source import Source
 from camera.view import FeedSettings, View
 
@@ -226,6 +226,9 @@ class Feed:
             view = self._view
             image, seen = view.region.cut(capture.image)
             quality = assess(image, view.settings.limits, seen)
+            if small := too_small(image):
+                log.warning("camera %s: %s: %s", self.station, Fault.UNREADABLE, small)
+                quality = replace(quality, fault=Fault.UNREADABLE)
             if view.freeze.frozen(capture.image, capture.captured_ns) and quality.fault is None:
                 quality = replace(quality, fault=Fault.FROZEN)
             if quality.fault is None:

@@ -186,3 +186,32 @@ def test_what_cannot_be_read_is_told_counted_and_exit_code_1(
     assert err[0] == "bad.png: empty file"
     assert f"ends after {len(out) - 2} of 20 pictures" in err[1]
     assert "2 not_inspected (2 unreadable)" in err[2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (15, 200), (16 * 65, 16)])
+def test_what_is_too_small_to_be_a_part_is_not_judged(
+    size: tuple[int, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither by inspect nor by the line; both say how much is needed."""
+    (tmp_path / "parts").mkdir()
+    Image.new("RGB", size, (120, 130, 140)).save(tmp_path / "parts" / "a.png")
+    code, out, err = mekiki(capfd, "inspect", "parts", "--recipe", "line")
+    assert (code, out) == (1, ["parts/a.png  not_inspected  unreadable"])
+    assert f"parts/a.png: {size[0]} x {size[1]} pixels are looked at" in err[0]
+    site(tmp_path, camera={"kind": "folder", "path": "parts"})
+    assert mekiki(capfd, "run")[0] == 0
+    assert mekiki(capfd, "store", "export", "--out", "out.csv")[0] == 0
+    with Path("out.csv").open(newline="") as file:
+        assert [row["reason"] for row in csv.DictReader(file)] == ["unreadable"]
+
+
+def test_a_stations_bit_depth_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Twelve bits in a file of sixteen are no black picture where the camera says so."""
+    line_of_pictures(tmp_path, camera={"kind": "folder", "path": "parts", "bit_depth": 12})
+    ramp = np.linspace(200, 1800, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    _, out, err = mekiki(capfd, "inspect", "deep.png", "--recipe", "line")
+    assert "black" in out[0]
+    assert "set bit_depth: 12" in err[0]
+    _, out, _ = mekiki(capfd, "inspect", "deep.png", "--station", "line")
+    assert "not_inspected" not in out[0]
