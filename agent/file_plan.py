@@ -28,6 +28,7 @@ class FilePlan:
     """Everything that judging a picture file needs.
 
     Attributes:
+        roi: of a station; None: the whole of each picture, kept ones too.
         limits: black, saturated and blurred pictures are not judged, as on the line.
         bit_depth: of 16-bit grey pictures; None: what the file says.
         said: what answers, for people; empty where it is the model as it was trained, uncommissioned.
@@ -35,7 +36,7 @@ class FilePlan:
 
     recipe: Recipe
     predictor: Predictor
-    roi: RegionOfInterest = field(default_factory=RegionOfInterest)
+    roi: RegionOfInterest | None = None
     limits: QualityLimits = field(default_factory=lambda: QualityLimits(frozen_s=None, stale_s=None))
     bit_depth: int | None = None
     said: str = ""

@@ -24,10 +24,11 @@ from agent.verdict import Decision, Outcome, decide
 from camera.folder import picture_files
 from camera.frame import CameraError, Capture, Fault, Image, Quality
 from camera.images import read_image
+from camera.kept_region import kept_region
 from camera.preprocess import Preprocess, prepare
 from camera.quality import assess, too_small
-from camera.region import Region
-from camera.settings import OpenCVCamera
+from camera.region import OtherRegion, Region
+from camera.settings import OpenCVCamera, RegionOfInterest
 from camera.source import file_id, open_source, stamp
 
 _BATCH = 8
@@ -107,7 +108,7 @@ class Totals:
 
 def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine) -> Iterator[Judged]:
     """Judge captures in batches; in the order in which they come."""
-    spec, region = Preprocess(**asdict(engine.info.preprocess)), Region(plan.roi)
+    spec, region = Preprocess(**asdict(engine.info.preprocess)), Region(plan.roi or RegionOfInterest())
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
         seen = [_seen(path, capture, region, plan) for path, capture in batch]
@@ -152,7 +153,7 @@ def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
             for capture in clip.captures(Event()):
                 yield f"{name}{(capture.part_id or '').removeprefix(own)}", capture
         else:
-            yield name, stamp(read_image(path, bit_depth, _say))
+            yield name, stamp(read_image(path, bit_depth, _say), kept=kept_region(path))
     except CameraError as error:
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
@@ -161,7 +162,11 @@ def _seen(path: str, capture: Capture, region: Region, plan: FilePlan) -> tuple[
     """Return what of a picture is looked at, and how good it is."""
     if capture.image is None:
         return None, Quality(fault=capture.fault)
-    image, unmasked = region.cut(capture.image)
+    try:
+        image, unmasked = region.cut(capture.image, None if plan.roi is None else capture.kept)
+    except OtherRegion as error:
+        _say(f"{path}: {error}")
+        return None, Quality(fault=Fault.UNREADABLE)
     if small := too_small(image):
         _say(f"{path}: {small}")
         return None, Quality(fault=Fault.UNREADABLE)

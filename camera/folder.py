@@ -13,6 +13,7 @@ from threading import Event
 
 from camera.frame import CameraError, Capture, Fault
 from camera.images import SUFFIXES, UnreadableImage, read_image
+from camera.kept_region import kept_region
 from camera.settings import FolderCamera
 from camera.source import SourceStats, file_id, paced, stamp
 
@@ -56,7 +57,7 @@ class Folder:
         except UnreadableImage as error:
             return stamp(part_id=part_id, fault=Fault.UNREADABLE, detail=str(error))
         self._stats = replace(self._stats, frames=self._stats.frames + 1)
-        return stamp(image, part_id=part_id)
+        return stamp(image, part_id=part_id, kept=kept_region(path))
 
     def _note(self, text: str) -> None:
         if not self._noted:

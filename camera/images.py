@@ -132,15 +132,22 @@ def _decoded(content: bytes, bit_depth: int | None, significant: int, note: Call
         raise _Refused(f"broken picture: {str(error) or type(error).__name__}") from error
 
 
-def encode_jpeg(image: Image, *, max_width_px: int, quality: int) -> bytes:
-    """Return `image` as a JPEG of `quality` 1..100, scaled down to `max_width_px` where it is wider."""
+def encode_jpeg(image: Image, *, max_width_px: int, quality: int, comment: bytes = b"") -> bytes:
+    """Return `image` as a JPEG of `quality` 1..100, scaled down to `max_width_px` where it is wider.
+
+    Args:
+        image: to encode.
+        max_width_px: of the JPEG.
+        quality: of the JPEG.
+        comment: that stands in it; none where it is empty.
+    """
     picture = Pillow.fromarray(image)
     scale = min(1.0, max_width_px / picture.width, MAX_JPEG_PX / picture.height)
     if scale < 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Pillow.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    picture.save(buffer, "JPEG", quality=quality, comment=comment)
     return buffer.getvalue()
 
 

@@ -191,7 +191,7 @@ TWELVE = np.round(np.linspace(0, 4095, 64 * 48).round() * 255 / 4095).astype(np.
 @pytest.mark.parametrize("kind", ["PGM", "PNG", "TIFF"])
 @pytest.mark.parametrize("stated", [None, 12])
 def test_a_file_that_says_its_depth_is_scaled_by_it(kind, stated):
-    """PGM's largest value, PNG's sBIT, TIFF's MaxSampleValue; a setting that says the same is of no matter."""
+    """PGM's largest value, PNG's sBIT, TIFF's MaxSampleValue; a setting that says the same is fine."""
     notes = []
     image = decode(mono12(kind, 12), "a", stated, notes.append)
     assert np.abs(image[..., 0].astype(int) - TWELVE).max() <= 1

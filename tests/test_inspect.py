@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ from adapters.adapter import Adapter
 from adapters.adapter_store import AdapterStore
 from adapters.version import Version, Window
 from agent import cli
+from agent.configfile import load
+from agent.golden import read_golden
 from agent.recipes import shipped
+from camera.images import encode_jpeg
+from camera.kept_region import kept_region
 
 REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
 
@@ -215,3 +220,65 @@ def test_a_stations_bit_depth_counts(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert "set bit_depth: 12" in err[0]
     _, out, _ = mekiki(capfd, "inspect", "deep.png", "--station", "line")
     assert "not_inspected" not in out[0]
+
+
+def test_a_kept_picture_is_not_cut_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Evidence says which region it shows: inspect, golden pictures and a folder take it as it is."""
+    path = line_of_pictures(tmp_path, roi=REGION, adaptation={"mode": "frozen"})
+    config = yaml.safe_load(path.read_text())
+    config["storage"]["images"] = {
+        "enabled": True, "sampled_passes": 1.0, "verdicts": ["fail", "unsure"], "jpeg_quality": 100
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(config))
+    expected = line_says(capfd)
+    with Path("out.csv").open(newline="") as file:
+        kept = {row["part_id"]: row["image"] for row in csv.DictReader(file) if row["image"]}
+    assert len(kept) == 11  # one is black
+    inspect = ("inspect", *(f"data/{kept[part]}" for part in sorted(kept)), "--json")
+    _, out, _ = mekiki(capfd, *inspect, "--station", "line")
+    for line, (_, _, scores) in zip(out, expected[:11], strict=True):
+        assert json.loads(line)["scores"] == pytest.approx(scores, abs=0.1)
+
+    station, spec = load(path).config.stations["line"], engine().info.preprocess
+    golden = tmp_path / "golden" / "ok"
+    golden.mkdir(parents=True)
+    shutil.copy(f"data/{kept['001.png']}", golden)
+    once = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    (golden / Path(kept["001.png"]).name).unlink()
+    shutil.copy("parts/001.png", golden)
+    whole = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    assert np.abs(once - whole).mean() < 4
+
+    shutil.copytree("data/evidence", "again")
+    config["stations"]["line"]["camera"]["path"] = "again"
+    config["agent"]["data_dir"] = "data2"
+    path.write_text(yaml.safe_dump(config))
+    assert {verdict for verdict, _, _ in line_says(capfd)} <= {"pass", "fail", "unsure"}
+
+    config["stations"]["line"]["roi"] = {"crop": [0.0, 0.0, 0.5, 0.5]}
+    path.write_text(yaml.safe_dump(config))
+    code, out, err = mekiki(capfd, *inspect, "--station", "line")
+    assert (code, {json.loads(line)["reason"] for line in out}) == (1, {"unreadable"})
+    assert (
+        "station line kept it when crop and masks were others (its crop was [0.1, 0.0, 0.9, 0.8])" in err[1]
+    )
+    assert mekiki(capfd, *inspect, "--recipe", "line")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b"",
+        b"mekiki.region.v1 ",
+        b"mekiki.region.v1 [1]",
+        b'mekiki.region.v1 {"crop": [1, 2, 3]}',
+        b"\xff" * 60_000,
+    ],
+)
+def test_a_comment_of_somebody_else_says_nothing(comment: bytes, tmp_path: Path) -> None:
+    """Nor does a damaged one, or a file that is none."""
+    (tmp_path / "a.jpg").write_bytes(encode_jpeg(photos()[0], max_width_px=640, quality=80, comment=comment))
+    assert kept_region(tmp_path / "a.jpg") is None
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xfe")
+    assert kept_region(tmp_path / "a.jpg") is None
+    assert kept_region(tmp_path / "none.jpg") is None
