@@ -19,8 +19,8 @@ from camera import images
 from camera.folder import Folder
 from camera.frame import Fault
 from camera.images import MAX_JPEG_PX, UnreadableImage, decode, encode_jpeg, read_image
-from camera.quality import MIN_SIDE_PX
 from camera.orientation import UPRIGHT, orientation
+from camera.quality import MIN_SIDE_PX
 from camera.settings import FolderCamera
 from tests.fuzz_metadata import KINDS, build, fuzz
 
