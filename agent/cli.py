@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import output
-from agent.cli_parser import Command, build_parser
+from agent.cli_parser import DEFAULT_CONFIG, Command, build_parser
 from agent.errors import (
     EXIT_CHECK_FAILED,
     EXIT_CONFIG,
@@ -197,15 +197,27 @@ def _print_differences(loaded: Loaded) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from adapters.open import ModelSettings, open_engine
+    from agent.absent import whatever_it_is
     from agent.configfile import load
+    from agent.file_plan import in_force, of_recipe, of_station, require_station
     from agent.files import inspect
     from agent.opening import open_model
     from agent.recipes import find_recipe
 
-    config = load(Path(arguments.config)).config if arguments.config else None
-    recipe = find_recipe(arguments.recipe, {} if config is None else config.recipes)
-    engine = open_engine(ModelSettings()) if config is None else open_model(config)
-    return inspect(arguments.paths, recipe, engine, as_json=arguments.json)
+    path = Path(arguments.config or DEFAULT_CONFIG)
+    needed = arguments.config is not None or arguments.station is not None
+    # No camera is opened: what the config names for others may be missing here.
+    loaded = load(path, whatever_it_is) if needed or path.exists() else None
+    if loaded is not None and arguments.station is not None:
+        require_station(loaded, arguments.station)
+        loaded = in_force(loaded)
+        engine = open_model(loaded.config)
+        plan = of_station(loaded, arguments.station, engine)
+    else:
+        recipe = find_recipe(arguments.recipe, {} if loaded is None else loaded.config.recipes)
+        engine = open_engine(ModelSettings()) if loaded is None else open_model(loaded.config)
+        plan = of_recipe(recipe, engine)
+    return inspect(arguments.paths, plan, engine, as_json=arguments.json)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -138,10 +138,17 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
 
     inspect = commands.add_parser("inspect", help="judge pictures, folders or clips")
     inspect.add_argument("paths", nargs="+", metavar="PATH")
-    inspect.add_argument(
-        "--recipe", required=True, metavar="NAME", help="of the config, or line, steel-neu, steel-xsdd"
+    judge = inspect.add_mutually_exclusive_group(required=True)
+    judge.add_argument("--recipe", metavar="NAME", help="of the config, or line, steel-neu, steel-xsdd")
+    judge.add_argument(
+        "-s", "--station", metavar="NAME", help="as this station's line judges: region, limits, version"
     )
-    inspect.add_argument("-c", "--config", metavar="FILE", help="take recipes and model from here")
+    inspect.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help=f"take recipes, stations and model from here; default: {DEFAULT_CONFIG} where there is one",
+    )
     inspect.add_argument("--json", action="store_true", help="one JSON object a line")
     inspect.set_defaults(command=commands_by_name["inspect"])
 

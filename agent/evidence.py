@@ -15,6 +15,7 @@ from agent.retention import Rank, wanted
 from agent.verdict import Verdict
 from camera.frame import Frame, Image
 from camera.images import encode_jpeg
+from camera.kept_region import KeptRegion
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class _Offer:
     rank: Rank
     event_id: str
     image: Image
+    kept: KeptRegion
 
 
 class Evidence:
@@ -76,8 +78,9 @@ class Evidence:
         rank = wanted(self.settings, verdict.decision.verdict, verdict.event_id)
         if rank is None or frame.image is None:
             return
+        kept = KeptRegion.of(frame.station, frame.roi)
         with self._changed:
-            self._offers.append(_Offer(rank, verdict.event_id, frame.image))
+            self._offers.append(_Offer(rank, verdict.event_id, frame.image, kept))
             if len(self._offers) > MAX_PICTURES:
                 self._offers.remove(min(self._offers, key=lambda offer: (offer.rank, offer.event_id)))
                 self._dropped += 1
@@ -131,7 +134,12 @@ class Evidence:
 
     def _write(self, offer: _Offer) -> None:
         settings = self.settings
-        jpeg = encode_jpeg(offer.image, max_width_px=settings.max_width_px, quality=settings.jpeg_quality)
+        jpeg = encode_jpeg(
+            offer.image,
+            max_width_px=settings.max_width_px,
+            quality=settings.jpeg_quality,
+            comment=offer.kept.comment(),
+        )
         free = shutil.disk_usage(self._files.root.parent).free
         if free - len(jpeg) < self._floor():
             free_mb = free // 1_000_000

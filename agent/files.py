@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 from pydantic import SecretStr
@@ -15,28 +17,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adapters.engine import Engine
-from adapters.prompts import TextCache, probabilities
-from agent.config import Recipe
-from agent.errors import UsageError
+from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from agent.file_plan import FilePlan
 from agent.output import as_json as to_json
 from agent.output import put, say
-from agent.plans import prompts
 from agent.text import on_one_line
-from agent.verdict import Decision, decide
+from agent.verdict import Decision, Outcome, decide
 from camera.folder import picture_files
-from camera.frame import CameraError, Capture, Fault, Quality
+from camera.frame import CameraError, Capture, Fault, Image, Quality
 from camera.images import read_image
+from camera.kept_region import kept_region
 from camera.preprocess import Preprocess, prepare
-from camera.quality import assess
-from camera.settings import OpenCVCamera, QualityLimits
+from camera.quality import assess, too_small
+from camera.region import OtherRegion, Region
+from camera.settings import OpenCVCamera, RegionOfInterest
 from camera.source import file_id, open_source, stamp
 
 _BATCH = 8
 CLIP_SUFFIXES = frozenset(
     {".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv"}
 )
-_NO_LIMITS = QualityLimits(frozen_s=None, stale_s=None)
-"""Files are neither frozen nor stale; black and saturated pictures are not judged, as on the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,10 @@ class Judged:
     decision: Decision
 
 
-def inspect(paths: Sequence[str], recipe: Recipe, engine: Engine, *, as_json: bool) -> int:
-    """Print one line per picture to stdout and return the exit code.
+def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bool) -> int:
+    """Print one line per picture to stdout, reasons and totals to stderr; return the exit code.
+
+    It is 1 where something could not be read, so that not every part has its verdict.
 
     Raises:
         UsageError: a path does not exist; nothing was inspected.
@@ -56,7 +58,10 @@ def inspect(paths: Sequence[str], recipe: Recipe, engine: Engine, *, as_json: bo
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
         raise UsageError(f"{missing[0]}: no such file or folder")
-    captures, total = _captures([Path(path) for path in paths])
+    captures, total = _captures([Path(path) for path in paths], plan.bit_depth)
+    if plan.said:
+        _say(plan.said)
+    totals = Totals()
     # On a terminal the lines themselves are the progress; a bar is for lines that go elsewhere.
     with Progress(
         TextColumn("inspecting"),
@@ -67,33 +72,65 @@ def inspect(paths: Sequence[str], recipe: Recipe, engine: Engine, *, as_json: bo
         disable=not sys.stderr.isatty() or (sys.stdout.isatty() and not as_json),
     ) as progress:
         task = progress.add_task("inspecting", total=total)
-        for judged in judge(captures, recipe, engine):
+        for judged in judge(captures, plan, engine):
+            totals.add(judged.decision)
             put(_json(judged) if as_json else _text(judged))
             progress.advance(task)
-    return 0
+    say(to_json(totals.facts()) if as_json else totals.sentence())
+    return EXIT_CHECK_FAILED if totals.reasons[Fault.UNREADABLE] else EXIT_OK
 
 
-def judge(captures: Iterable[tuple[str, Capture]], recipe: Recipe, engine: Engine) -> Iterator[Judged]:
+class Totals:
+    """Counts verdicts, and the reasons of those that are none. One thread."""
+
+    def __init__(self) -> None:
+        self.verdicts = Counter[str]()
+        self.reasons = Counter[str]()
+
+    def add(self, decision: Decision) -> None:
+        """Count one."""
+        self.verdicts[decision.verdict] += 1
+        if decision.verdict == Outcome.NOT_INSPECTED:
+            self.reasons[decision.reason] += 1
+
+    def facts(self) -> dict[str, Any]:
+        """Return them for programs."""
+        return {
+            "results": self.verdicts.total(),
+            "verdicts": {str(each): self.verdicts[each] for each in Outcome},
+            "not_inspected": dict(sorted(self.reasons.items())),
+        }
+
+    def sentence(self) -> str:
+        """Return them for people."""
+        counts = ", ".join(f"{self.verdicts[each]} {each}" for each in Outcome)
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        return f"{self.verdicts.total()} results: {counts}{f' ({why})' if why else ''}"
+
+
+def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine) -> Iterator[Judged]:
     """Judge captures in batches; in the order in which they come."""
-    spec = Preprocess(**asdict(engine.info.preprocess))
-    features = TextCache(engine).features(prompts(recipe), engine.source)
+    spec, region = Preprocess(**asdict(engine.info.preprocess)), Region(plan.roi or RegionOfInterest())
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
-        seen = [_quality(capture) for _, capture in batch]
-        pixels = [
-            prepare(capture.image, spec)
-            for (_, capture), quality in zip(batch, seen, strict=True)
-            if capture.image is not None and quality.fault is None
-        ]
+        seen = [_seen(path, capture, region, plan) for path, capture in batch]
+        pixels = [prepare(image, spec) for image, quality in seen if image is not None and not quality.fault]
         rows = iter(())
         if pixels:
-            images = engine.encode_image(np.stack(pixels), [engine.source] * len(pixels))
-            rows = iter(probabilities(images, features, engine.info.logit_scale).tolist())
-        for (path, _), quality in zip(batch, seen, strict=True):
-            yield Judged(path, decide(next(rows) if quality.fault is None else None, quality, recipe))
+            features = engine.encode_image(np.stack(pixels), [plan.predictor.adapter] * len(pixels))
+            rows = iter(features)
+        for (path, capture), (_, quality) in zip(batch, seen, strict=True):
+            if capture.detail:
+                _say(capture.detail)  # beside the line that says unreadable
+            scores = None
+            if quality.fault is None:
+                scores = plan.predictor.probabilities(next(rows), engine.info.logit_scale).tolist()
+            yield Judged(path, decide(scores, quality, plan.recipe))
 
 
-def _captures(paths: Sequence[Path]) -> tuple[Iterator[tuple[str, Capture]], int | None]:
+def _captures(
+    paths: Sequence[Path], bit_depth: int | None
+) -> tuple[Iterator[tuple[str, Capture]], int | None]:
     """Return captures with the names to print, and how many, unless a clip is among them."""
     expanded: list[Path] = []
     for path in paths:
@@ -102,31 +139,45 @@ def _captures(paths: Sequence[Path]) -> tuple[Iterator[tuple[str, Capture]], int
         except CameraError as error:
             raise UsageError(str(error)) from error
     clips = [path for path in expanded if _is_clip(path)]
-    return (item for path in expanded for item in _read(path)), None if clips else len(expanded)
+    return (item for path in expanded for item in _read(path, bit_depth)), None if clips else len(expanded)
 
 
 def _is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES
 
 
-def _read(path: Path) -> Iterator[tuple[str, Capture]]:
+def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
     name = file_id(path)
     try:
         if _is_clip(path):
             clip = open_source(OpenCVCamera(source=SecretStr(str(path.absolute())), pace="full"))
-            for number, capture in enumerate(clip.captures(Event())):
-                yield f"{name}#{number}", capture
+            own = file_id(Path(path.name))
+            for capture in clip.captures(Event()):
+                yield f"{name}{(capture.part_id or '').removeprefix(own)}", capture
         else:
-            yield name, stamp(read_image(path))
+            yield name, stamp(read_image(path, bit_depth, _say), kept=kept_region(path))
     except CameraError as error:
-        say(on_one_line(str(error)))  # the reason, beside the line that says unreadable
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
 
-def _quality(capture: Capture) -> Quality:
+def _seen(path: str, capture: Capture, region: Region, plan: FilePlan) -> tuple[Image | None, Quality]:
+    """Return what of a picture is looked at, and how good it is."""
     if capture.image is None:
-        return Quality(fault=capture.fault)
-    return assess(capture.image, _NO_LIMITS)
+        return None, Quality(fault=capture.fault)
+    try:
+        image, unmasked = region.cut(capture.image, None if plan.roi is None else capture.kept)
+    except OtherRegion as error:
+        _say(f"{path}: {error}")
+        return None, Quality(fault=Fault.UNREADABLE)
+    if small := too_small(image):
+        _say(f"{path}: {small}")
+        return None, Quality(fault=Fault.UNREADABLE)
+    return image, assess(image, plan.limits, unmasked)
+
+
+def _say(text: str) -> None:
+    """Say one thing on one line, whatever a file's name holds."""
+    say(on_one_line(text))
 
 
 def _json(judged: Judged) -> str:

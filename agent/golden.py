@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,10 +17,14 @@ from agent.errors import UsageError
 from agent.problems import did_you_mean
 from camera import preprocess
 from camera.folder import picture_files
-from camera.frame import CameraError
+from camera.frame import CameraError, Image
 from camera.images import read_image
-from camera.quality import assess
-from camera.region import Region
+from camera.kept_region import kept_region
+from camera.quality import assess, too_small
+from camera.region import Mask, OtherRegion, Region
+from camera.settings import FolderCamera
+
+log = logging.getLogger(__name__)
 
 
 def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> Known:
@@ -46,16 +52,30 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
     region, prepared = Region(station.roi), preprocess.Preprocess(**asdict(spec))
-    pictures, classes = [], []
+    pictures, classes, warned = [], [], list[str]()
+    depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
             for file in picture_files(path):
-                image, seen = region.cut(read_image(file))
-                fault = assess(image, station.quality, seen).fault
-                if fault is not None:
+                image, seen = _cut(region, file, depth, warned.append)
+                fault = too_small(image) or assess(image, station.quality, seen).fault
+                if fault:
                     raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
                 pictures.append(as_bytes(preprocess.prepare(image, prepared)[None], spec)[0])
                 classes.append(labels.index(path.name))
         except CameraError as error:
             raise UsageError(str(error)) from error
+    if warned:
+        log.warning("%s", warned[0])
     return Known(np.stack(pictures), np.array(classes, np.int64))
+
+
+def _cut(
+    region: Region, file: Path, bit_depth: int | None, note: Callable[[str], None]
+) -> tuple[Image, Mask | None]:
+    """Return what the line looks at; a picture that its station kept is cut already."""
+    image = read_image(file, bit_depth, note)
+    try:
+        return region.cut(image, kept_region(file))
+    except OtherRegion as error:
+        raise UsageError(f"{file}: {error}") from error

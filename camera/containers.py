@@ -24,11 +24,13 @@ class Bare:
         content: the file without metadata.
         exif: the EXIF data as a TIFF header with its directory; empty without any.
         xmp: the XMP packet; empty without one.
+        significant: bits that PNG says a camera gave for grey; 0 where nothing is said.
     """
 
     content: bytes
     exif: bytes = b""
     xmp: bytes = b""
+    significant: int = 0
 
 
 def bare(content: bytes) -> Bare:
@@ -102,6 +104,8 @@ def _png(content: bytes) -> Bare:
         # this standard does not know, but calls critical, is the decoder's to refuse.
         if name in _PIXELS or not name[:1].islower():
             kept.append(content[at:end])
+        elif name == b"sBIT" and length == 1 and len(body) == 1:
+            found = replace(found, significant=body[0])
         elif name == b"eXIf":
             found = replace(found, exif=found.exif or body)
         elif name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0"):
@@ -180,7 +184,7 @@ _TIFF = {b"II*\0": "<", b"II\0*": "<", b"II+\0": "<", b"MM\0*": ">", b"MM*\0": "
 _XMP_TAG = 700
 _PIXEL_TAGS = frozenset(
     {
-        *(256, 257, 258, 259, 262, 266, 277, 284, 317, 320, 338, 339),  # size, bits, colours
+        *(256, 257, 258, 259, 262, 266, 277, 281, 284, 317, 320, 338, 339),  # size, bits, colours
         *(273, 278, 279, 322, 323, 324, 325),  # where strips and tiles lie
         *(292, 293, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521),  # of fax and JPEG within
         *(529, 530, 531, 532),  # YCbCr

@@ -13,11 +13,12 @@ from threading import Event, Lock, Thread
 from weakref import WeakSet
 
 from camera.feed_stats import FeedStats, Past
-from camera.frame import Capture, Fault, Frame, Quality
+from camera.frame import Capture, Fault, Frame, Image, Quality
 from camera.gate import Gate, claimed
 from camera.mailbox import STOP_CHECK_S, Mailbox
 from camera.preprocess import Preprocess, prepare
-from camera.quality import assess
+from camera.quality import assess, too_small
+from camera.region import OtherRegion
 from camera.source import Source
 from camera.view import FeedSettings, View
 
@@ -223,12 +224,8 @@ class Feed:
         if capture.image is None:
             log.warning("camera %s: %s: %s", self.station, capture.fault, capture.detail)
         else:
-            view = self._view
-            image, seen = view.region.cut(capture.image)
-            quality = assess(image, view.settings.limits, seen)
-            if view.freeze.frozen(capture.image, capture.captured_ns) and quality.fault is None:
-                quality = replace(quality, fault=Fault.FROZEN)
-            if quality.fault is None:
+            image, quality = self._looked_at(capture.image, capture)
+            if image is not None and quality.fault is None:
                 pixels = prepare(image, self._preprocess)
                 pixels.setflags(write=False)
         return Frame(
@@ -240,7 +237,23 @@ class Feed:
             pixels=pixels,
             quality=quality,
             part_id=capture.part_id,
+            roi=self._view.settings.roi,
         )
+
+    def _looked_at(self, whole: Image, capture: Capture) -> tuple[Image | None, Quality]:
+        view = self._view
+        try:
+            image, seen = view.region.cut(whole, capture.kept)
+        except OtherRegion as error:
+            log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, error)
+            return None, Quality(fault=Fault.UNREADABLE)
+        quality = assess(image, view.settings.limits, seen)
+        if small := too_small(image):
+            log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, small)
+            quality = replace(quality, fault=Fault.UNREADABLE)
+        if view.freeze.frozen(whole, capture.captured_ns) and quality.fault is None:
+            quality = replace(quality, fault=Fault.FROZEN)
+        return image, quality
 
     def _count(self, capture: Capture) -> None:
         """Count a capture, whether anybody wants it or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from threading import Event
 
 from camera.frame import CameraError, Capture, Fault
 from camera.images import SUFFIXES, UnreadableImage, read_image
+from camera.kept_region import kept_region
 from camera.settings import FolderCamera
 from camera.source import SourceStats, file_id, paced, stamp
+
+log = logging.getLogger(__name__)
 
 
 class Folder:
@@ -31,6 +35,7 @@ class Folder:
         self._settings = settings
         self._folder = Path(settings.path)
         self._files = picture_files(self._folder)
+        self._noted = False  # what is odd is told of the first file
         self._stats = SourceStats(connected=True)  # written by the iterating thread only
 
     @property
@@ -48,11 +53,16 @@ class Folder:
     def _capture(self, path: Path) -> Capture:
         part_id = file_id(path.relative_to(self._folder))
         try:
-            image = read_image(path)
+            image = read_image(path, self._settings.bit_depth, self._note)
         except UnreadableImage as error:
             return stamp(part_id=part_id, fault=Fault.UNREADABLE, detail=str(error))
         self._stats = replace(self._stats, frames=self._stats.frames + 1)
-        return stamp(image, part_id=part_id)
+        return stamp(image, part_id=part_id, kept=kept_region(path))
+
+    def _note(self, text: str) -> None:
+        if not self._noted:
+            log.warning("camera: %s", text)
+        self._noted = True
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:

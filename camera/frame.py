@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from camera.kept_region import KeptRegion
+from camera.settings import RegionOfInterest
 
 Image = NDArray[np.uint8]
 """``(H, W, 3)`` uint8, RGB."""
@@ -40,6 +43,7 @@ class Capture:
         part_id: what the source knows about the part: a file name, a serial number.
         fault: UNREADABLE or CAMERA_OFFLINE when there is no image, else None.
         detail: one sentence about the fault, for the log.
+        kept: which region the picture shows, where it was cut before.
     """
 
     image: Image | None
@@ -48,6 +52,7 @@ class Capture:
     part_id: str | None = None
     fault: Fault | None = None
     detail: str = ""
+    kept: KeptRegion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Frame:
         image: the region of interest with its masks burnt in, uint8 RGB; None without a picture.
         pixels: ``(3, S, S)`` float32 exactly as the model was trained; None where `quality.fault` is set.
         trigger: id of the trigger that this picture was taken for, or None.
+        roi: what of the camera's picture `image` shows.
     """
 
     station: str
@@ -86,3 +92,4 @@ class Frame:
     quality: Quality
     part_id: str | None = None
     trigger: str | None = None
+    roi: RegionOfInterest = field(default_factory=RegionOfInterest)

@@ -6,9 +6,12 @@ import io
 import logging
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
@@ -33,6 +36,12 @@ warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
+_BITS_PER_SAMPLE, _MAX_SAMPLE = 258, 281  # tags of TIFF
+_USUAL_BITS = (10, 12, 14)
+_BLACK = 255
+"""A largest value up to this is a black picture at any of them."""
+
+
 class UnreadableImage(CameraError):
     """A file is no picture, or a broken or an unreasonably large one."""
 
@@ -41,7 +50,9 @@ class _Refused(Exception):
     """A picture that Pillow can read and we do not take; says why."""
 
 
-def read_image(path: Path) -> Image:
+def read_image(
+    path: Path, bit_depth: int | None = None, note: Callable[[str], None] = lambda _: None
+) -> Image:
     """Read one picture file; see `decode`.
 
     Raises:
@@ -58,19 +69,26 @@ def read_image(path: Path) -> Image:
         raise UnreadableImage(f"{path}: {error.strerror or error}") from error
     except MemoryError as error:
         raise UnreadableImage(f"{path}: {_NO_MEMORY}") from error
-    return decode(content, str(path))
+    return decode(content, str(path), bit_depth, note)
 
 
-def decode(content: bytes, name: str) -> Image:
+def decode(
+    content: bytes,
+    name: str,
+    bit_depth: int | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Image:
     """Return a picture file's content as ``(H, W, 3)`` uint8 RGB, turned as its metadata says.
 
-    Grey and palette pictures become RGB, 16-bit grey is scaled 65535 -> 255, transparency is ignored,
-    and of an animation the first picture counts. Of the metadata nothing but the orientation is read, so
-    sound pixels are a picture whatever else is in the file.
+    Grey and palette pictures become RGB, 16-bit grey is scaled so that the largest value of its depth becomes
+    255, transparency is ignored, and of an animation the first picture counts. Of the metadata nothing but
+    orientation and depth is read, so sound pixels are a picture whatever else is in the file.
 
     Args:
         content: of the file.
         name: of the file, for messages.
+        bit_depth: of 16-bit grey pictures, where it is known; None: what the file says, else 16.
+        note: told where a picture looks like one of fewer bits than that.
 
     Raises:
         UnreadableImage: in one sentence that begins with `name`.
@@ -79,7 +97,7 @@ def decode(content: bytes, name: str) -> Image:
         raise UnreadableImage(f"{name}: empty file")
     try:
         file = bare(content)
-        image = _decoded(file.content)
+        image = _decoded(file.content, bit_depth, file.significant, lambda text: note(f"{name}: {text}"))
     except _Refused as error:
         raise UnreadableImage(f"{name}: {error}") from error
     except MemoryError as error:
@@ -90,7 +108,7 @@ def decode(content: bytes, name: str) -> Image:
 _NO_MEMORY = "not enough memory for it: make it smaller"
 
 
-def _decoded(content: bytes) -> Image:
+def _decoded(content: bytes, bit_depth: int | None, significant: int, note: Callable[[str], None]) -> Image:
     """Return the pixels as they are stored. Only Pillow and numpy are called in here."""
     try:
         with Pillow.open(io.BytesIO(content), formats=FORMATS) as picture:
@@ -98,7 +116,7 @@ def _decoded(content: bytes) -> Image:
             # open() has read no more than the header: nothing is allocated yet.
             if width * height > MAX_PIXELS:
                 raise _Refused(f"{width} x {height} pixels are more than {MAX_PIXELS:,}: make it smaller")
-            return _rgb(picture)
+            return _rgb(picture, bit_depth, significant, note)
     except (_Refused, MemoryError):
         raise
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
@@ -114,27 +132,68 @@ def _decoded(content: bytes) -> Image:
         raise _Refused(f"broken picture: {str(error) or type(error).__name__}") from error
 
 
-def encode_jpeg(image: Image, *, max_width_px: int, quality: int) -> bytes:
-    """Return `image` as a JPEG of `quality` 1..100, scaled down to `max_width_px` where it is wider."""
+def encode_jpeg(image: Image, *, max_width_px: int, quality: int, comment: bytes = b"") -> bytes:
+    """Return `image` as a JPEG of `quality` 1..100, scaled down to `max_width_px` where it is wider.
+
+    Args:
+        image: to encode.
+        max_width_px: of the JPEG.
+        quality: of the JPEG.
+        comment: that stands in it; none where it is empty.
+    """
     picture = Pillow.fromarray(image)
     scale = min(1.0, max_width_px / picture.width, MAX_JPEG_PX / picture.height)
     if scale < 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Pillow.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    picture.save(buffer, "JPEG", quality=quality, comment=comment)
     return buffer.getvalue()
 
 
-def _rgb(picture: Pillow.Image) -> Image:
+def _rgb(picture: Pillow.Image, stated: int | None, significant: int, note: Callable[[str], None]) -> Image:
     """Decode `picture` to the end and return it as RGB."""
-    picture.load()
     # Pillow makes 16 bits of the deeper ones of this format, and keeps them as 32 (Mono12 of a camera).
+    tiles: Any = getattr(picture, "tile", ())
+    scaled = picture.format == "PPM" and bool(tiles) and tiles[0][0] != "raw"
+    picture.load()
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
-        grey = (np.asarray(picture).astype(np.uint32) + 128) // 257
-        return np.repeat(grey.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+        grey = np.asarray(picture).astype(np.uint32)
+        depth = 16 if scaled else stated or _said_depth(picture, grey, significant)
+        if depth == 16 and stated is None:
+            _look_at_depth(int(grey.max()), note)
+        return np.repeat(_scaled(grey, depth)[:, :, np.newaxis], 3, axis=2)
     if picture.mode in ("I", "F"):
         raise _Refused("32-bit pictures have no agreed white: save it with 8 or 16 bits")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # straight to RGB, Pillow warns about the transparency
     return np.array(picture.convert("RGB"))
+
+
+def _said_depth(picture: Pillow.Image, grey: NDArray[np.uint32], significant: int) -> int:
+    """Return how many bits a 16-bit grey picture says that it has, in TIFF's tags or PNG's sBIT."""
+    if 8 < significant < 16:
+        # PNG wants them in the upper bits. Who has used the lower ones left them where they were.
+        return significant if bool((grey & ((1 << (16 - significant)) - 1)).any()) else 16
+    tags: Any = getattr(picture, "tag_v2", {})
+    bits, largest = tags.get(_BITS_PER_SAMPLE, (16,))[0], tags.get(_MAX_SAMPLE, (0,))[0]
+    said = int(largest).bit_length() if largest & (largest + 1) == 0 else 0
+    return said if 8 < said < bits else min(max(int(bits), 9), 16)
+
+
+def _scaled(grey: NDArray[np.uint32], depth: int) -> NDArray[np.uint8]:
+    """Return 16-bit grey as 8-bit grey, rounded to the nearest step."""
+    largest, white = int(grey.max()), (1 << depth) - 1
+    if largest > white:
+        raise _Refused(f"its largest value is {largest:,}, more than {depth} bits: set the right bit_depth")
+    return ((grey * 255 + white // 2) // white).astype(np.uint8)
+
+
+def _look_at_depth(largest: int, note: Callable[[str], None]) -> None:
+    """Tell where a 16-bit picture may be one of fewer bits."""
+    bits = next((bits for bits in _USUAL_BITS if largest < 1 << bits), None)
+    if bits is not None and largest > _BLACK:
+        note(
+            f"its largest value is {largest:,} of 65,535: if the camera gives {bits} bits,"
+            f" set bit_depth: {bits}; else it is a dark picture"
+        )

@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 
 from camera.frame import Fault, Image, Quality
+from camera.preprocess import MAX_ASPECT
 from camera.region import Mask
 from camera.settings import QualityLimits
 
 # Sharpness is measured on a picture of this size, so that it means the same for every camera.
 GLANCE_PX = 320
+MIN_SIDE_PX = 16
+"""Of what is looked at: the model sees patches of about that size, less would be blown up to say anything."""
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 
 
@@ -30,6 +33,16 @@ def assess(image: Image, limits: QualityLimits, seen: Mask | None = None) -> Qua
     luma = float(cv2.mean(grey, seen)[0])
     sharpness = float(cv2.meanStdDev(edges, mask=inner)[1][0, 0]) ** 2
     return Quality(luma, sharpness, _fault(luma, sharpness, limits))
+
+
+def too_small(image: Image) -> str:
+    """Say why the shape of a picture makes it none of a part; empty where it may be judged."""
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        return f"{width} x {height} pixels are looked at: at least {MIN_SIDE_PX} on each side are needed"
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        return f"{width} x {height} pixels are looked at: longer than {MAX_ASPECT} times its other side"
+    return ""
 
 
 def is_stale(captured_ns: int, now_ns: int, limits: QualityLimits) -> bool:

@@ -127,6 +127,12 @@ class FolderCamera(Settings):
         default=None, description="pictures a second; without it as fast as they are inspected"
     )
     loop: bool = False
+    bit_depth: int | None = Field(
+        default=None,
+        ge=9,
+        le=16,
+        description="how many bits the camera gave of the 16 in grey pictures; without it what the file says",
+    )
 
 
 class RecordingCamera(Settings):

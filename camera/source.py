@@ -12,6 +12,7 @@ from threading import Event
 from typing import Protocol, TypeVar
 
 from camera.frame import Capture, Fault, Image
+from camera.kept_region import KeptRegion
 from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
 
 Item = TypeVar("Item")
@@ -113,12 +114,17 @@ def paced(
 
 
 def stamp(
-    image: Image | None = None, *, part_id: str | None = None, fault: Fault | None = None, detail: str = ""
+    image: Image | None = None,
+    *,
+    part_id: str | None = None,
+    fault: Fault | None = None,
+    detail: str = "",
+    kept: KeptRegion | None = None,
 ) -> Capture:
     """Return a capture of this moment; its picture is read-only from here on."""
     if image is not None:
         image.setflags(write=False)
-    return Capture(image, datetime.now(UTC), time.monotonic_ns(), part_id, fault, detail)
+    return Capture(image, datetime.now(UTC), time.monotonic_ns(), part_id, fault, detail, kept)
 
 
 def file_id(path: PurePath) -> str:

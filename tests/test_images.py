@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from camera.images import MAX_PIXELS, UnreadableImage, read_image
+from camera.images import MAX_PIXELS, UnreadableImage, decode, read_image
 
 
 def rainbow(height: int = 48, width: int = 64) -> np.ndarray:
@@ -166,3 +166,60 @@ def test_damage_gives_a_picture_or_unreadable(tmp_path, kind, flips, cut):
     except UnreadableImage:
         return
     assert image.shape[2] == 3
+
+
+def with_sbit(png: bytes, bits: int) -> bytes:
+    """Return a PNG that says how many bits of it are significant."""
+    chunk = b"sBIT" + bytes((bits,))
+    return png[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+
+
+def mono12(kind: str, says: int | None = None) -> bytes:
+    """Return a ramp from 0 to 4095 in a file of 16 bits; it says how many there are where that is given."""
+    ramp = np.linspace(0, 4095, 64 * 48).round().astype(np.uint16).reshape(48, 64)
+    largest = (1 << (says or 16)) - 1
+    if kind == "PGM":
+        return b"P5 64 48 %d\n" % largest + ramp.astype(">u2").tobytes()
+    if kind == "TIFF":
+        return encoded(ramp, kind, **({} if says is None else {"tiffinfo": {281: largest}}))
+    return encoded(ramp, kind) if says is None else with_sbit(encoded(ramp, kind), says)
+
+
+TWELVE = np.round(np.linspace(0, 4095, 64 * 48).round() * 255 / 4095).astype(np.uint8).reshape(48, 64)
+
+
+@pytest.mark.parametrize("kind", ["PGM", "PNG", "TIFF"])
+@pytest.mark.parametrize("stated", [None, 12])
+def test_a_file_that_says_its_depth_is_scaled_by_it(kind, stated):
+    """PGM's largest value, PNG's sBIT, TIFF's MaxSampleValue; a setting that says the same is fine."""
+    notes = []
+    image = decode(mono12(kind, 12), "a", stated, notes.append)
+    assert np.abs(image[..., 0].astype(int) - TWELVE).max() <= 1
+    assert notes == []
+
+
+@pytest.mark.parametrize("kind", ["PGM", "PNG", "TIFF"])
+def test_a_stated_depth_scales_what_does_not_say_its_own(kind):
+    """Without it such a picture is dark, and a note says what to set; more bits than stated are refused."""
+    content, notes = mono12(kind), []
+    assert np.array_equal(decode(content, "a", 12, notes.append)[..., 1], TWELVE)
+    assert notes == []
+    assert decode(content, "a", None, notes.append).max() == 16
+    assert notes == [
+        "a: its largest value is 4,095 of 65,535: if the camera gives 12 bits, set bit_depth: 12;"
+        " else it is a dark picture"
+    ]
+    with pytest.raises(UnreadableImage, match="a: its largest value is 4,095, more than 10 bits"):
+        decode(content, "a", 10)
+
+
+def test_upper_bits_as_png_wants_them_are_not_scaled_again():
+    """A dark picture whose 12 bits are the upper ones of 16 stays dark."""
+    ramp = (np.arange(200, dtype=np.uint16).reshape(10, 20)) << 4
+    assert decode(with_sbit(encoded(ramp, "PNG"), 12), "a").max() == round(199 * 16 / 257)
+
+
+def test_eight_bits_need_no_depth():
+    """The setting is of deeper grey alone."""
+    content = encoded(rainbow(), "PNG")
+    assert np.array_equal(decode(content, "a", 12), decode(content, "a"))

@@ -32,6 +32,7 @@ from agent.answering import Answering
 from agent.cli import main
 from agent.commissioned import Commissioned, Uncommissioned, open_station, require_finite
 from agent.config import PartClass, Recipe
+from agent.file_plan import of_recipe
 from agent.files import _json, judge
 from agent.handover import Witnessed
 from agent.health import level, not_finite
@@ -189,7 +190,8 @@ def test_inspect_prints_strict_json_whatever_a_model_says(value: float) -> None:
     """The picture is not inspected, and its line is JSON."""
     size = engine().info.preprocess.size
     capture = stamp(np.full((size, size, 3), 100, np.uint8))
-    (judged,) = judge([("a.png", capture)], shipped("line"), Odd(engine(), with_row(value)))
+    odd = Odd(engine(), with_row(value))
+    (judged,) = judge([("a.png", capture)], of_recipe(shipped("line"), odd), odd)
     line = json.loads(_json(judged), parse_constant=pytest.fail)
     assert (line["verdict"], line["reason"], line["score"]) == ("not_inspected", NOT_FINITE, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ import pytest
 from PIL import Image as Pillow
 
 from camera import opencv
+from camera.clip_time import ClipTime
 from camera.frame import CameraError, Capture, Fault
 from camera.opencv import Camera, backoff
 from camera.settings import OpenCVCamera, Reconnect
@@ -38,7 +40,7 @@ def write_clip(file: Path, frames: int = 20, fps: float = 25.0, code: str = "MJP
     """Write a clip whose n-th picture is grey n * 10, red channel 0."""
     video = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), fps, (64, 48))
     for number in range(frames):
-        picture = np.full((48, 64, 3), number * 10, dtype=np.uint8)
+        picture = np.full((48, 64, 3), number * 10 % 256, dtype=np.uint8)
         picture[..., 2] = 0
         video.write(picture)
     video.release()
@@ -64,7 +66,7 @@ def test_a_clip_is_read_in_order_and_in_colour(tmp_path):
 @pytest.mark.parametrize("claimed", [0, 5, 100_000])
 @pytest.mark.parametrize("code", ["MJPG", "mp4v"])
 def test_a_clip_whose_header_lies_ends_at_its_real_end(tmp_path, claimed, code):
-    """A header that claims fewer or many more pictures changes nothing."""
+    """A header that claims fewer or many more pictures changes nothing of those that are there."""
     file = write_clip(tmp_path / ("lie.avi" if code == "MJPG" else "lie.mp4"), code=code)
     content = bytearray(file.read_bytes())
     if code == "MJPG":
@@ -74,17 +76,148 @@ def test_a_clip_whose_header_lies_ends_at_its_real_end(tmp_path, claimed, code):
         for atom, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
             struct.pack_into(">I", content, content.index(atom) + offset, claimed * 512)
     file.write_bytes(content)
-    assert len(list(clip(file, pace="full").captures(Event()))) == 20
+    captures = list(clip(file, pace="full").captures(Event()))
+    assert [capture.fault for capture in captures[:20]] == [None] * 20
+    assert len(captures) == (21 if (code, claimed) == ("MJPG", 100_000) else 20)
 
 
 def test_a_clip_cut_in_the_middle_ends_there(tmp_path):
-    """The pictures before the cut come, then the end: no error, no waiting."""
-    file = write_clip(tmp_path / "cut.avi")
-    content = file.read_bytes()
-    file.write_bytes(content[: (content.index(b"movi") + content.index(b"idx1")) // 2])
-    captures = list(clip(file, pace="full").captures(Event()))
+    """The pictures before the cut come, then one capture that says what is missing: no waiting."""
+    *captures, last = clip(write_cut_clip(tmp_path / "cut.avi"), pace="full").captures(Event())
     assert 8 <= len(captures) <= 11
     assert all(capture.fault is None for capture in captures)
+    assert (last.part_id, last.fault) == ("cut.avi", Fault.UNREADABLE)
+    assert f"ends after {len(captures)} of 20 pictures" in last.detail
+
+
+def test_a_cut_clip_in_a_loop_says_so_once(tmp_path):
+    """What is missing is missing each time; it is told the first time."""
+    captures = clip(write_cut_clip(tmp_path / "cut.avi"), pace="full", loop=True).captures(Event())
+    assert [capture.fault for capture in islice(captures, 60)].count(Fault.UNREADABLE) == 1
+
+
+def write_cut_clip(file: Path) -> Path:
+    """Write a clip of 20 pictures of which about half are there."""
+    content = write_clip(file).read_bytes()
+    file.write_bytes(content[: (content.index(b"movi") + content.index(b"idx1")) // 2])
+    return file
+
+
+def write_noise(file: Path, frames: int = 60) -> Path:
+    """Write an MPEG-4 clip of noise that moves, with a key picture among 12."""
+    video = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (128, 96))
+    for number in range(frames):
+        noise = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+        video.write(np.roll(cv2.resize(noise, (128, 96)), number, axis=1))
+    video.release()
+    return file
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_damaged_pictures_of_a_clip_are_unreadable(tmp_path, loop):
+    """From a decode error to the next key picture that is surely sound; in a loop each time the same."""
+    content = bytearray(write_noise(tmp_path / "a.mp4").read_bytes())
+    middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2
+    content[middle : middle + 100] = bytes(100)
+    (tmp_path / "a.mp4").write_bytes(content)
+    captures = clip(tmp_path / "a.mp4", pace="full", loop=loop).captures(Event())
+    first = list(islice(captures, 59))  # the broken packet itself is passed over
+    faults = [capture.fault is not None for capture in first]
+    assert not any(faults[:20])
+    assert 2 <= sum(faults) <= 24
+    assert not any(faults[50:])
+    assert all("decode error" in capture.detail for capture in first if capture.fault)
+    assert [capture.fault is not None for capture in islice(captures, 59)] == (faults if loop else [])
+
+
+@pytest.mark.parametrize("code", ["MJPG", "mp4v"])
+def test_a_sound_clip_has_no_damaged_picture(tmp_path, code):
+    """Nothing is refused where there is nothing to refuse."""
+    file = write_clip(tmp_path / ("a.avi" if code == "MJPG" else "a.mp4"), frames=30, code=code)
+    assert not [capture.detail for capture in clip(file, pace="full").captures(Event()) if capture.fault]
+
+
+def test_a_clip_is_played_where_decode_errors_cannot_be_known(tmp_path, monkeypatch, caplog):
+    """The other process that does not come up is told once and costs no picture."""
+    monkeypatch.setattr("camera.decode_errors.sys.executable", "/bin/false")
+    captures = list(clip(write_clip(tmp_path / "a.avi"), pace="full").captures(Event()))
+    assert [capture.fault for capture in captures] == [None] * 20
+    assert caplog.text.count("damaged pictures are not noticed") == 1
+
+
+def stamped(stamps_s: list[float]):
+    """Return OpenCV's reader, but with these time stamps."""
+    real = cv2.VideoCapture
+
+    class Stamped:
+        def __init__(self, *arguments: object) -> None:
+            self.video, self.count = real(*arguments), -1
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.video, name)
+
+        def grab(self) -> bool:
+            grabbed = self.video.grab()
+            self.count += grabbed
+            return grabbed
+
+        def get(self, what: int) -> float:
+            return stamps_s[self.count] * 1000 if what == cv2.CAP_PROP_POS_MSEC else self.video.get(what)
+
+    return Stamped
+
+
+def test_fps_limits_a_clip_with_a_variable_rate(tmp_path, monkeypatch):
+    """What a slow part does not use is not made up for in a fast one."""
+    file = write_clip(tmp_path / "a.avi", frames=40)
+    monkeypatch.setattr(cv2, "VideoCapture", stamped([*range(10), *(10 + n / 25 for n in range(31))]))
+    captures = clip(file, pace="full", fps=2.0).captures(Event())
+    ids = [int(capture.part_id.split("#")[1]) for capture in captures]
+    assert ids[:11] == list(range(11))
+    assert len(ids[11:]) == 2
+
+
+def test_a_jump_in_the_time_stamps_is_waited_for_with_a_limit(tmp_path, monkeypatch, caplog):
+    """Ten seconds, not two minutes; the log says so, and where pictures may be missing."""
+    file, stop = write_clip(tmp_path / "a.avi"), Event()
+    monkeypatch.setattr(cv2, "VideoCapture", stamped([n / 25 + (120 if n >= 15 else 0) for n in range(21)]))
+    monkeypatch.setattr("camera.clip_time.MAX_WAIT_S", 0.1)
+    began_s = time.monotonic()
+    assert len(list(clip(file).captures(stop))) == 20
+    assert time.monotonic() - began_s < 60
+    assert "its time stamps jump by 120.0 s before picture 15: it waits 0.1 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "stamps_s",
+    [
+        [0.0] * 20,
+        [*(n / 25 for n in range(10)), *(n / 25 for n in range(10))],
+        [*(3600 + n / 25 for n in range(10)), *(n / 25 for n in range(10))],
+        [-5.0 + n / 25 for n in range(20)],
+        [math.nan] * 20,
+        [-9.2e15] * 20,
+    ],
+)
+def test_time_stamps_that_stand_still_or_go_back_count_at_the_nominal_rate(stamps_s):
+    """Time goes on evenly whatever they say, and what follows a step back counts again."""
+    clip_time, times = ClipTime(25.0), []
+    for stamp_s in stamps_s:
+        clip_time.next(stamp_s)
+        times.append(clip_time.at_s)
+    assert times == pytest.approx([n / 25 for n in range(20)])
+    assert clip_time.missing(20) == clip_time.missing(0) == clip_time.missing(math.nan) == ""
+    assert clip_time.missing(40).startswith("ends after 20 of 40 pictures")
+
+
+def test_a_variable_rate_is_not_taken_for_missing_pictures():
+    """The duration times the rate is no number of pictures; an even clip with a hole has lost some."""
+    variable, even = ClipTime(30.0), ClipTime(30.0)
+    for n in range(60):
+        variable.next(n if n < 10 else 9 + n / 30)
+        even.next(n / 30 + (1 / 3 if n >= 30 else 0))
+    assert variable.missing(320) == variable.gaps() == ""
+    assert "jump by 0.4 s before picture 30" in even.gaps()
 
 
 @pytest.mark.parametrize("content", [b"", b"no clip at all", bytes(100_000)])

@@ -1,0 +1,86 @@
+"""Which region of a camera's picture a kept one shows: a comment in its JPEG, so that it is not cut again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from camera.settings import RegionOfInterest
+
+_MARK = b"mekiki.region.v1 "
+_HEAD_BYTES = 1 << 16
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRegion:
+    """What was looked at when a picture was kept.
+
+    Attributes:
+        station: that kept it, for people.
+        crop: left, top, right, bottom in shares of the camera's picture.
+        roi: digest of crop and masks together.
+        masked: masks are burnt in.
+    """
+
+    station: str
+    crop: tuple[float, float, float, float]
+    roi: str
+    masked: bool
+
+    @classmethod
+    def of(cls, station: str, roi: RegionOfInterest) -> KeptRegion:
+        """Return what is kept of a station's region."""
+        return cls(station, roi.crop, _digest(roi), bool(roi.masks))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the camera's picture is there."""
+        return self.crop == _WHOLE and not self.masked
+
+    def shows(self, roi: RegionOfInterest) -> bool:
+        """Whether it is just what a station looks at."""
+        return self.roi == _digest(roi)
+
+    def comment(self) -> bytes:
+        """Return it as a JPEG's comment."""
+        facts = {"station": self.station, "crop": self.crop, "roi": self.roi, "masked": self.masked}
+        return _MARK + json.dumps(facts, allow_nan=False).encode()
+
+    @classmethod
+    def parse(cls, comment: bytes) -> KeptRegion | None:
+        """Return what a comment says; None where it is not of ours, or damaged."""
+        if not comment.startswith(_MARK):
+            return None
+        try:
+            facts = json.loads(comment[len(_MARK) :])
+            left, top, right, bottom = (float(share) for share in facts["crop"])
+            return cls(
+                str(facts["station"]), (left, top, right, bottom), str(facts["roi"]), facts["masked"] is True
+            )
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            return None
+
+
+def kept_region(path: Path) -> KeptRegion | None:
+    """Return which region a picture file shows; None where it does not say so."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # who reads the picture says so
+        return None
+    at = 2
+    while head.startswith(b"\xff\xd8") and head[at : at + 1] == b"\xff" and head[at + 1 : at + 2] != b"\xda":
+        end = at + 2 + max(2, int.from_bytes(head[at + 2 : at + 4], "big"))
+        found = KeptRegion.parse(head[at + 4 : end]) if head[at + 1 : at + 2] == b"\xfe" else None
+        if found is not None:
+            return found
+        at = end
+    return None
+
+
+def _digest(roi: RegionOfInterest) -> str:
+    facts = {"crop": roi.crop, "masks": sorted(roi.masks.values())}
+    return "sha256:" + hashlib.sha256(json.dumps(facts, allow_nan=False).encode()).hexdigest()
