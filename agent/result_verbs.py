@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
+
+import numpy as np
 
 from agent.commands import Answer, Command, Label, Range, refused
 from agent.config import Config
@@ -21,6 +22,8 @@ from agent.said_parts import REMEMBERED
 from agent.store import Store
 from agent.verdict import Verdict
 
+_ID_LENGTH = 26
+"""Letters of an event id."""
 WORDS = {"good": False, "defective": True}
 """Labels that any recipe takes, and whether they mean a defect."""
 
@@ -32,23 +35,28 @@ class RecentParts:
     """
 
     def __init__(self, keep: int = REMEMBERED) -> None:
-        self._keep = keep
         self._lock = threading.Lock()
-        self._frames: OrderedDict[str, int] = OrderedDict()
+        # Taken at once, so that the process does not grow for as long as it takes to fill them.
+        self._ids = np.full(keep, b"", f"S{_ID_LENGTH}")
+        self._frames = np.zeros(keep, np.int64)
+        self._next = 0
 
     def add(self, verdicts: Iterable[Verdict]) -> None:
         """Remember what was decided."""
         with self._lock:
             for verdict in verdicts:
                 if verdict.frame:
-                    self._frames[verdict.event_id] = verdict.frame
-            while len(self._frames) > self._keep:
-                self._frames.popitem(last=False)
+                    self._ids[self._next] = verdict.event_id.encode()
+                    self._frames[self._next] = verdict.frame
+                    self._next = (self._next + 1) % len(self._ids)
 
     def frame(self, event_id: str) -> int | None:
         """Return the number of a result's frame; None where it was long ago, or before the start."""
+        if len(event_id) != _ID_LENGTH or not event_id.isascii():
+            return None
         with self._lock:
-            return self._frames.get(event_id)
+            (found,) = np.nonzero(self._ids == event_id.encode())
+            return int(self._frames[found[0]]) if len(found) else None
 
 
 class ResultVerbs:

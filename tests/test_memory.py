@@ -6,16 +6,23 @@ import gc
 import json
 import subprocess
 import sys
+import tracemalloc
 import weakref
+from dataclasses import replace
 
 import pytest
+from test_store import a_verdict
 
+from agent.ids import ulid
 from agent.memory import Heaps
+from agent.result_verbs import RecentParts
 
 PROGRAM = """
 import ctypes, json, re, sys, threading
 from pathlib import Path
+from agent.ids import ulid
 from agent.memory import Heaps
+from agent.result_verbs import RecentParts
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.open_memstream.restype = ctypes.c_void_p
@@ -88,3 +95,20 @@ def test_what_is_left_behind_in_circles_is_freed_though_most_of_the_memory_is_in
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+def test_what_is_remembered_of_results_takes_its_memory_at_once() -> None:
+    """A slow line fills it within hours: that is no growth that anybody should see."""
+    recent = RecentParts(keep=1000)
+    parts = [replace(a_verdict(), event_id=ulid(), frame=number) for number in range(1, 1501)]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        recent.add(parts)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+    assert [recent.frame(part.event_id) for part in parts[:500]] == [None] * 500
+    assert [recent.frame(part.event_id) for part in parts[500:]] == list(range(501, 1501))
+    assert recent.frame("") is recent.frame("\0" * 26) is recent.frame("ä" * 26) is None
