@@ -15,10 +15,11 @@ import huggingface_hub
 import open_clip
 import torch
 from open_clip.factory import load_checkpoint
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from adapters.engine import ModelError
+from adapters.file_kind import wrong_kind
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +97,11 @@ def verified_digest(file: Path, sha256: str | None) -> str:
     """Return ``sha256:...`` of a file, compared with `sha256` where that is given.
 
     Raises:
-        ModelError: the file cannot be read, or is not the expected one.
+        ModelError: the file cannot be read, is no file of weights, or is not the expected one.
     """
     try:
+        if (what := wrong_kind(file)) is not None:
+            raise ModelError(f"{file}: {what}")
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
@@ -114,8 +117,6 @@ def load_weights(model: nn.Module, name: str, file: Path) -> None:
     Raises:
         ModelError: the file could run code, is damaged, or holds another model.
     """
-    if file.suffix in (".npz", ".npy"):
-        raise ModelError(f"{file}: neither safetensors nor a torch file")
     try:
         with warnings.catch_warnings():
             # torch warns of a pickle's protocol before it refuses the pickle.
@@ -127,10 +128,33 @@ def load_weights(model: nn.Module, name: str, file: Path) -> None:
             " save its state_dict as safetensors"
         ) from error
     except _UNREADABLE as error:
-        raise ModelError(f"{file}: not weights of {name}, or damaged: {first_words(error)}") from error
+        raise ModelError(f"{file}: not weights of {name}, or damaged: {_why(error, file)}") from error
     for parameter, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{file}: damaged: {parameter} holds a number that is not finite")
+
+
+def _why(error: BaseException, file: Path) -> str:
+    """Return what is wrong with a file: the library's words, but for those about code, not about the file."""
+    if isinstance(error, AttributeError | LookupError | TypeError | StopIteration | ValueError):
+        return f"it holds {_held(file)}"
+    return first_words(error)
+
+
+def _held(file: Path) -> str:
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="np") as tensors:
+                names = list(tensors.keys())
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = content.get("state_dict", content) if isinstance(content, dict) else content
+            if not isinstance(content, dict):
+                return f"a {type(content).__name__}, not tensors by name"
+            names = [name for name, one in content.items() if isinstance(one, torch.Tensor)]
+    except (pickle.UnpicklingError, *_UNREADABLE):
+        return "something else"
+    return f"{len(names)} tensors, {names[0]!r} first" if names else "no tensors"
 
 
 def first_words(error: BaseException) -> str:

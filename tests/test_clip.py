@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
@@ -25,6 +26,7 @@ from adapters import checkpoint as checkpoint_module
 from adapters.adapter import Adapter, AdapterMismatch
 from adapters.clip import load_clip
 from adapters.engine import ModelError
+from adapters.file_kind import wrong_kind
 from adapters.open import ModelSettings, default_threads, open_engine
 from adapters.torch_engine import TorchEngine
 
@@ -214,6 +216,69 @@ def test_damaged_and_foreign_files_are_named(checkpoints: dict[str, Path], tmp_p
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"absent\.pt: cannot be read"):
         load_clip("tiny", checkpoint=tmp_path / "absent.pt")
+
+
+def files_that_are_no_weights(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Return what people give for weights -> the file, and what is to be said of it."""
+    page = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+    plain = {
+        "lfs": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 60\n",
+            "git lfs pull",
+        ),
+        "page": (page, "a web page"),
+        "settings": (b'{"model_cfg": {"embed_dim": 512}}', "a text of settings"),
+        "nothing": (b"", "empty: copy it again"),
+        "packed": (gzip.compress(b"weights"), "a packed archive: unpack it"),
+        "keras": (b"\x89HDF\r\n\x1a\n" + bytes(600), "an HDF5 file"),
+    }
+    found = {}
+    for name, (content, said) in plain.items():
+        for suffix in (".pt", ".bin", ".safetensors"):
+            file = folder / f"{name}{suffix}"
+            file.write_bytes(content)
+            found[file.name] = file, said
+    torch.jit.script(torch.nn.Linear(2, 2)).save(folder / "scripted.pt")
+    np.savez(folder / "big_vision.npz", a=np.zeros(2))
+    np.save(folder / "array.npy", np.zeros(2))
+    with zipfile.ZipFile(folder / "zip.pt", "w") as archive:
+        archive.writestr("model.safetensors", "world")
+    torch.save([1, 2], folder / "list.pt")
+    torch.save({"state_dict": {}}, folder / "none.pt")
+    torch.save({"visual.positional_embedding": None, "epoch": 3}, folder / "named.pt")
+    for name, said in (
+        ("scripted.pt", "a TorchScript archive"),
+        ("big_vision.npz", "arrays of numpy"),
+        ("array.npy", "arrays of numpy"),
+        ("zip.pt", "a packed archive"),
+        ("list.pt", "a list, not tensors by name"),
+        ("none.pt", "no tensors"),
+        ("named.pt", "no tensors"),
+    ):
+        found[name] = folder / name, said
+    (folder / "folder.pt").mkdir()
+    return found
+
+
+def test_what_is_no_weights_is_told_by_what_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """In words about the file and what to do, none about our code or Python's."""
+    for name, (file, said) in files_that_are_no_weights(tmp_path).items():
+        with pytest.raises(ModelError) as caught:
+            load_clip("tiny", checkpoint=file)
+        told = str(caught.value)
+        assert told.startswith(f"{file}: "), name
+        assert said in told, (name, told)
+        assert "\n" not in told
+        assert not any(word in told for word in ("has no attribute", "NoneType", "could run code")), told
+
+
+@pytest.mark.parametrize("length", [0x20, 0x7B, 0x8B1F, 0x0A0D])
+def test_safetensors_are_taken_for_nothing_else(length: int, tmp_path: Path) -> None:
+    """Whatever the length of their head, which is what they begin with."""
+    file = tmp_path / "weights.safetensors"
+    text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    file.write_bytes(length.to_bytes(8, "little") + text.ljust(length) + bytes(4))
+    assert wrong_kind(file) is None
 
 
 def test_the_hash_is_checked_before_the_file_is_read(checkpoints: dict[str, Path], tmp_path: Path) -> None:
