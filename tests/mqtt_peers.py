@@ -144,6 +144,7 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()  # otherwise the garbage collector finds them, in somebody else's test
 
 
 def check_complete(results: list[dict[str, Any]], last_seq: int) -> list[int]:
