@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from camera.settings import RegionOfInterest
 
 _MARK = b"mekiki.region.v1 "
@@ -55,12 +57,12 @@ class KeptRegion:
         if not comment.startswith(_MARK):
             return None
         try:
-            facts = json.loads(comment[len(_MARK) :])
+            facts = from_json(comment[len(_MARK) :], allow_inf_nan=False)
             left, top, right, bottom = (float(share) for share in facts["crop"])
             return cls(
                 str(facts["station"]), (left, top, right, bottom), str(facts["roi"]), facts["masked"] is True
             )
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             return None
 
 

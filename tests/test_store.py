@@ -14,7 +14,7 @@ import pytest
 from verdicts import a_store, a_verdict, close_stores
 
 from agent.database import DiskTrouble
-from agent.errors import StoreError
+from agent.errors import ConfigError, StoreError
 from agent.store import peek
 
 
@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The message says which folder and what to do."""
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StoreError, match=r"file/data.*cannot be written.*agent\.data_dir"):
+    with pytest.raises(ConfigError, match=r"file/data.*cannot be written.*agent\.data_dir"):
         a_store(tmp_path / "file" / "data")
 
 
