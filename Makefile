@@ -12,7 +12,7 @@ demo: .venv/light
 
 test: .venv/full .venv-bare/ready
 	tests/setup-services.sh
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),3) --dist loadfile $(TESTS)
 
 check: .venv/full
 	$(BIN)/ruff check .
