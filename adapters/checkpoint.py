@@ -136,9 +136,9 @@ def load_weights(model: nn.Module, name: str, file: Path) -> None:
 
 def _why(error: BaseException, file: Path) -> str:
     """Return what is wrong with a file: the library's words, but for those about code, not about the file."""
-    if isinstance(error, AttributeError | LookupError | TypeError | StopIteration | ValueError):
-        return f"it holds {_held(file)}"
-    return first_words(error)
+    held = _held(file)
+    about_code = isinstance(error, AttributeError | LookupError | TypeError | StopIteration | ValueError)
+    return f"it holds {held}" if about_code or held == "no tensors" else first_words(error)
 
 
 def _held(file: Path) -> str:

@@ -176,7 +176,7 @@ class Bomb:
         return os.system, (f"touch {self.file}",)
 
 
-def test_a_malicious_pickle_does_not_run(tmp_path: Path) -> None:
+def test_a_malicious_pickle_does_not_run(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """Neither as torch's archive nor as a bare pickle, and the refusal is one sentence."""
     proof = tmp_path / "ran"
     torch.save({"state_dict": Bomb(proof)}, tmp_path / "zip.pt")

@@ -77,8 +77,21 @@ def test_a_flipped_bit_anywhere_is_refused(clean: Commissioning, tmp_path: Path)
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
         file.write_bytes(flipped)
+        if place < head and same_numbers(content[8:head], bytes(flipped[8:head])):
+            continue  # the 17th digit of a number: it is the same number
         with pytest.raises(CommissioningError, match=r"(commission the station|install that version) again"):
             Commissioning.load(file)
+
+
+def same_numbers(before: bytes, after: bytes) -> bool:
+    """Whether two heads of a file say the same, though in other letters."""
+    try:
+        heads = [json.loads(text) for text in (before, after)]
+        for one in heads:
+            one["__metadata__"]["facts"] = json.loads(one["__metadata__"]["facts"])
+    except (ValueError, TypeError, KeyError):
+        return False
+    return bool(heads[0] == heads[1])
 
 
 @pytest.mark.parametrize("kept", [0, 7, 200, 0.5, 1.0])
