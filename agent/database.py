@@ -154,7 +154,7 @@ def open_database(path: Path) -> sqlite3.Connection:
             if suspect:
                 require_whole(db, path)
             db.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE_S)}")
-        except BaseException:
+        except BaseException:  # whatever it was, and raised again: nobody else knows of the file that is open
             db.close()
             raise
     return db
@@ -173,7 +173,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
         try:
             require_usable(db, path)
-        except BaseException:
+        except BaseException:  # whatever it was, and raised again: nobody else knows of the file that is open
             db.close()
             raise
     return db

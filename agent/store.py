@@ -129,7 +129,7 @@ class Store:
                 self._open()
             except Damaged as error:
                 self._salvage(error)
-        except BaseException:
+        except BaseException:  # raised again; whoever made this has no store to close
             self._lock.close()
             raise
 
@@ -144,7 +144,7 @@ class Store:
             self._keeping.recover()
             self.kept = self._keeping.kept
             self._tell_damage()
-        except BaseException:
+        except BaseException:  # as above
             self._db.close()
             raise
 

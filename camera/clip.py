@@ -28,7 +28,7 @@ class _Play:
 
     Attributes:
         errors: tells which pictures are damaged; None where `told` says it, or nobody does.
-        told: of each picture, whether it is damaged, as far as that is known.
+        told: a byte for each picture: 1 if it is damaged, 0 if not; as far as that is known.
         damaged: whether the picture at hand is.
         promised: how many pictures the header promises.
     """
@@ -36,7 +36,7 @@ class _Play:
     video: Video
     time: ClipTime
     errors: DecodeErrors | None
-    told: list[bool]
+    told: bytearray
     damaged: bool = False
     promised: float = 0.0
 
@@ -75,13 +75,13 @@ class Clip:
 
     def captures(self, stop: Event) -> Iterator[Capture]:
         """Yield the pictures, each with ``<file>#<index>`` as its part id, the first index 0."""
-        told: list[bool] | None = None
+        told: bytearray | None = None
         while True:
             told = yield from self._played(told, stop)
             if stop.is_set() or told is None or not self._settings.loop:
                 return
 
-    def _played(self, told: list[bool] | None, stop: Event) -> Generator[Capture, None, list[bool] | None]:
+    def _played(self, told: bytearray | None, stop: Event) -> Generator[Capture, None, bytearray | None]:
         """Yield what the clip gives once; return which pictures are damaged, None where it is not to go on.
 
         Args:
@@ -117,7 +117,7 @@ class Clip:
         if missing := play.time.missing(play.promised):
             yield self._unreadable(name, missing)
 
-    def _open(self, told: list[bool] | None) -> _Play:
+    def _open(self, told: bytearray | None) -> _Play:
         """Open the clip; which pictures are damaged is known from playing it before, or found out."""
         video = Video(str(self._path), self._backend)
         time, promised = ClipTime(video.get(cv2.CAP_PROP_FPS)), video.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -127,7 +127,7 @@ class Clip:
                 errors = DecodeErrors(self._path)
             except OSError as error:
                 self._say_blind(str(error.strerror or error))
-        return _Play(video, time, errors, told or [], promised=promised)
+        return _Play(video, time, errors, bytearray() if told is None else told, promised=promised)
 
     def _pictures(self, play: _Play, stop: Event) -> Iterator[tuple[int, Image | None]]:
         """Yield index and picture, None where it is no good, no more than `fps` per second of the clip."""
@@ -163,7 +163,7 @@ class Clip:
                 play.errors.close()
                 play.errors = None
             play.told.append(bool(damaged))
-        play.damaged = index < len(play.told) and play.told[index]
+        play.damaged = index < len(play.told) and bool(play.told[index])
 
     def _capture(self, part_id: str, index: int, image: Image | None, *, damaged: bool) -> Capture:
         if image is None:

@@ -22,6 +22,8 @@ REORDERED = 8
 """Pictures from an error to the damaged picture at most: decoders hold pictures back to sort them."""
 _MISSES = 250
 """Packets in a row that the decoder takes for broken, from where on the clip has ended."""
+_AHEAD = 4096
+"""Pictures, a byte each, by which the other process may be ahead: it is not to decode a long clip at once."""
 _SOUND, _DAMAGED = b".", b"x"
 _ERROR = 16  # AV_LOG_ERROR
 # Said of sound files too: of what no picture refers to any more.
@@ -42,6 +44,7 @@ class DecodeErrors:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            pipesize=_AHEAD,
             start_new_session=True,  # Ctrl-C is for the agent
         )
         assert self._process.stdout is not None  # a pipe, as asked for
