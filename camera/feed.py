@@ -79,6 +79,7 @@ class Feed:
         self._recent_ns: deque[int] = deque()
         self._started_ns = time.monotonic_ns()
         self._quality = Quality()
+        self._unreadable = ""  # what was told of it last
         mailbox.open(station)
 
     def start(self) -> None:
@@ -245,15 +246,21 @@ class Feed:
         try:
             image, seen = view.region.cut(whole, capture.kept)
         except OtherRegion as error:
-            log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, error)
+            self._tell_unreadable(capture, str(error))
             return None, Quality(fault=Fault.UNREADABLE)
         quality = assess(image, view.settings.limits, seen)
         if small := too_small(image):
-            log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, small)
+            self._tell_unreadable(capture, small)
             quality = replace(quality, fault=Fault.UNREADABLE)
         if view.freeze.frozen(whole, capture.captured_ns) and quality.fault is None:
             quality = replace(quality, fault=Fault.FROZEN)
         return image, quality
+
+    def _tell_unreadable(self, capture: Capture, why: str) -> None:
+        """Say it of the first of many: a camera gives such pictures as fast as others."""
+        if why != self._unreadable:
+            log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, why)
+        self._unreadable = why
 
     def _count(self, capture: Capture) -> None:
         """Count a capture, whether anybody wants it or not."""

@@ -175,10 +175,20 @@ def _said_depth(picture: Pillow.Image, grey: NDArray[np.uint32], significant: in
     if 8 < significant < 16:
         # PNG wants them in the upper bits. Who has used the lower ones left them where they were.
         return significant if bool((grey & ((1 << (16 - significant)) - 1)).any()) else 16
+    bits, largest = _whole(picture, _BITS_PER_SAMPLE, 16), _whole(picture, _MAX_SAMPLE, 0)
+    said = largest.bit_length() if largest & (largest + 1) == 0 else 0
+    return said if 8 < said < bits else min(max(bits, 9), 16)
+
+
+def _whole(picture: Pillow.Image, tag: int, usual: int) -> int:
+    """Return the first number of a TIFF's tag; the usual one where it is missing, or no such number."""
     tags: Any = getattr(picture, "tag_v2", {})
-    bits, largest = tags.get(_BITS_PER_SAMPLE, (16,))[0], tags.get(_MAX_SAMPLE, (0,))[0]
-    said = int(largest).bit_length() if largest & (largest + 1) == 0 else 0
-    return said if 8 < said < bits else min(max(int(bits), 9), 16)
+    try:
+        found = tags[tag]
+    except Exception:  # noqa: BLE001 - Pillow reads it only now; whatever is wrong with it, the pixels are sound
+        return usual
+    first = found[0] if isinstance(found, tuple) and found else found
+    return first if isinstance(first, int) and 0 <= first < 1 << 16 else usual
 
 
 def _scaled(grey: NDArray[np.uint32], depth: int) -> NDArray[np.uint8]:

@@ -106,6 +106,15 @@ def test_a_picture_that_cannot_be_judged_has_no_pixels():
     assert feed.snapshot().last_fault is Fault.CAMERA_OFFLINE
 
 
+def test_pictures_that_are_too_small_are_told_once(caplog):
+    """A camera that gives them does so as fast as others: the journal is for people."""
+    small = [stamp(np.full((48, 8, 3), seed, np.uint8), part_id=f"P{seed}") for seed in range(60, 90)]
+    frames, _, _ = run(Pictures(*small, stamp(texture()), stamp(np.full((9, 48, 3), 90, np.uint8))))
+    faults = [frame.quality.fault for frame in frames]
+    assert faults == [*[Fault.UNREADABLE] * 30, None, Fault.UNREADABLE]
+    assert len([one for one in caplog.records if "unreadable" in one.getMessage()]) == 2
+
+
 def test_only_a_live_camera_can_be_frozen():
     """A camera that sends one picture for ever is frozen; a folder may hold the same picture twice."""
     limits = QualityLimits(frozen_s=1.0)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from PIL import TiffImagePlugin
 
 from camera.images import MAX_PIXELS, UnreadableImage, decode, read_image
 
@@ -223,3 +224,26 @@ def test_eight_bits_need_no_depth():
     """The setting is of deeper grey alone."""
     content = encoded(rainbow(), "PNG")
     assert np.array_equal(decode(content, "a", 12), decode(content, "a"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (2, "abc"),
+        (5, TiffImagePlugin.IFDRational(0, 0)),
+        (12, float("nan")),
+        (4, 2**32 - 1),
+        (7, b""),
+        (8, -5),
+        (3, 0),
+    ],
+)
+def test_an_odd_tag_of_depth_is_no_reason_against_sound_pixels(kind: int, value: object) -> None:
+    """As with all metadata: text, a fraction, nothing, a number that is none."""
+    grey = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    tags, plain, odd = TiffImagePlugin.ImageFileDirectory_v2(), io.BytesIO(), io.BytesIO()
+    tags.tagtype[281] = kind
+    tags[281] = value
+    Pillow.fromarray(grey).save(plain, "TIFF")
+    Pillow.fromarray(grey).save(odd, "TIFF", tiffinfo=tags)
+    assert np.array_equal(decode(odd.getvalue(), "odd.tif"), decode(plain.getvalue(), "plain.tif"))
