@@ -37,7 +37,7 @@ class FilePlan:
     recipe: Recipe
     predictor: Predictor
     roi: RegionOfInterest | None = None
-    limits: QualityLimits = field(default_factory=lambda: QualityLimits(frozen_s=None, stale_s=None))
+    limits: QualityLimits = field(default_factory=lambda: QualityLimits(**_NEITHER))
     bit_depth: int | None = None
     said: str = ""
 

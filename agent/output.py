@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TextIO
 
 from agent.errors import EXIT_TRY_AGAIN, EXIT_USAGE, AgentError
@@ -139,6 +140,7 @@ def _failed(error: OSError) -> OutputError:
     return OutputError(f"cannot be written: {error.strerror or error}", EXIT_TRY_AGAIN)
 
 
+@cache
 def _nothing() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for as long as the process lives
 
