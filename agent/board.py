@@ -88,6 +88,12 @@ class Board:
             self._changed[message.topic] = message
         self.on_change()
 
+    def shown(self, topic: str) -> bytes | None:
+        """Return what is retained under a topic; None where nothing is."""
+        with self._lock:
+            found = self._retained.get(topic)
+        return None if found is None else found.payload
+
     def clear(self, station: str, topics: Iterable[str]) -> None:
         """Show nothing more under these topics of a station, and have the broker forget them."""
         with self._lock:

@@ -220,6 +220,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return inspect(arguments.paths, plan, engine, as_json=arguments.json)
 
 
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.status_cli import status
+
+    return status(Path(arguments.config), as_json=arguments.json)
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from agent.configfile import load
     from agent.doctor import examine
@@ -288,6 +294,7 @@ _COMMANDS: dict[str, Command] = {
     "demo": _demo,
     "check": _check,
     "inspect": _inspect,
+    "status": _status,
     "doctor": _doctor,
     "bench engines": _bench_engines,
     "model build": _model_build,

@@ -152,6 +152,13 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     inspect.add_argument("--json", action="store_true", help="one JSON object a line")
     inspect.set_defaults(command=commands_by_name["inspect"])
 
+    status = commands.add_parser(
+        "status", help="how is the agent that runs here? exit code 1 unless all is ok"
+    )
+    _with_config(status)
+    status.add_argument("--json", action="store_true", help="all of it as one JSON object")
+    status.set_defaults(command=commands_by_name["status"])
+
     doctor = commands.add_parser("doctor", help="is everything there that run needs?")
     _with_config(doctor)
     doctor.set_defaults(command=commands_by_name["doctor"])

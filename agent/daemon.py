@@ -19,6 +19,7 @@ from agent.broker import embedded_broker
 from agent.configfile import Loaded
 from agent.errors import AgentError, ConfigError
 from agent.last_exit import LastExit, RunRecord
+from agent.local_status import status_server
 from agent.memory import Heaps
 from agent.metrics import metrics_server
 from agent.opening import open_model
@@ -181,6 +182,10 @@ class Daemon:
             served.append(
                 stack.enter_context(Spared("metrics", partial(_metrics, parts.reloader, parts.stats)))
             )
+        data = Path(config.agent.data_dir)
+        served.append(
+            stack.enter_context(Spared("local_status", partial(status_server, data, parts.local_status)))
+        )
         parts.missing += [one.conditions for one in served]
         parts.inspector.warm_up()
         parts.trail.record("started", "agent", why=self._why(now), after={"config": now.digest})

@@ -4,7 +4,8 @@ AgentError         70  unexpected
 ├── UsageError     64  the command line is wrong
 ├── ConfigError    78  config.yaml, or something it names, is wrong
 ├── NotNow         75  what a config names is missing that was there when it was in force last
-└── StoreError     75  the data folder or the store cannot be used now
+├── StoreError     75  the data folder or the store cannot be used now
+└── NoAnswer       75  no agent runs there, or it does not answer
 
 These are the codes of a command that cannot begin. Once the agent inspects, whatever ends it is unexpected:
 70, also for an error of these classes. The service is started again after all of them but 78.
@@ -67,5 +68,11 @@ class NotNow(ConfigError):
 
 class StoreError(AgentError):
     """The data folder or the store cannot be used now: in use, busy, unreadable, or its disk is full."""
+
+    exit_code = EXIT_TRY_AGAIN
+
+
+class NoAnswer(AgentError):
+    """No agent runs with the data folder, or it does not say how it is doing."""
 
     exit_code = EXIT_TRY_AGAIN

@@ -10,6 +10,13 @@ from agent.publisher_stats import NOT_YET, PublisherStats
 from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]
+Code = Literal[
+    "camera_offline", "picture_unusable", "model_not_finite", "broker", "store", "results_lost", "same_id",
+    "commissioning_unusable", "operating_point_at_bound", "learning_tripped", "too_many_rejects",
+    "learning_disk", "learning_away", "learning_failed", "config_refused", "config_unwatched", "audit",
+    "sparkplug", "metrics", "embedded_broker", "local_status",
+]  # fmt: skip
+"""What can be wrong, for machines."""
 
 _BLIND = ("camera_offline", "picture_unusable", "model_not_finite")
 """Conditions under which a station inspects nothing."""
@@ -20,16 +27,12 @@ class Condition:
     """Something that is wrong.
 
     Attributes:
-        code: of a closed set, for machines: ``camera_offline``, ``picture_unusable``, ``model_not_finite``,
-            ``broker``, ``store``, ``results_lost``, ``same_id``, ``commissioning_unusable``,
-            ``operating_point_at_bound``, ``learning_tripped``, ``too_many_rejects``, ``learning_disk``,
-            ``learning_away``, ``learning_failed``, ``config_refused``, ``config_unwatched``, ``audit``,
-            ``sparkplug``, ``metrics``, ``embedded_broker``.
+        code: what is wrong, for machines.
         subject: the station, or the part of the agent.
         message: one sentence for people.
     """
 
-    code: str
+    code: Code
     subject: str
     message: str
 
@@ -125,7 +128,7 @@ def level(found: Sequence[Condition], feeds: Sequence[FeedStats]) -> Level:
 
 def of_learner(learner: LearnerStats) -> list[Condition]:
     """Return what is wrong with one learner."""
-    told = (
+    told: tuple[tuple[bool, Code, str], ...] = (
         (bool(learner.unusable), "commissioning_unusable", f"{learner.unusable}; nothing is learned"),
         (
             learner.at_bound,

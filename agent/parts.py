@@ -157,6 +157,10 @@ class Parts:
         """Return the counters since the start; any thread may ask."""
         return self.status.stats(self.publisher.stats())
 
+    def local_status(self) -> JSON:
+        """Return what `mekiki status` shows; any thread may ask."""
+        return self.status.local(self.publisher.stats(), self.reloader.shown(), self.board)
+
     def turn(self) -> None:
         """Do what was asked, and show how the agent is doing."""
         self.reloader.serve()

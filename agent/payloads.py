@@ -33,6 +33,7 @@ ADAPTER_EVENT_SCHEMA = "mekiki.adapter_event.v1"
 DRIFT_SCHEMA = "mekiki.drift.v1"
 ANSWER_SCHEMA = "mekiki.answer.v1"
 SETTING_SCHEMA = "mekiki.setting.v1"
+LOCAL_STATUS_SCHEMA = "mekiki.status.v1"
 
 ONLINE, STOPPED, OFFLINE = "online", "stopped", "offline"
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Self
 
 from agent.errors import AgentError
-from agent.health import Condition
+from agent.health import Code, Condition
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Spared:
         problem: why it cannot be had, in one sentence; None while it can.
     """
 
-    def __init__(self, name: str, enter: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(self, name: Code, enter: Callable[[], AbstractContextManager[object]]) -> None:
         self.problem: str | None = None
         self._name, self._enter = name, enter
         self._stop, self._tried = threading.Event(), threading.Event()

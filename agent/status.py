@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from adapters import strict_json
 from adapters.drift import DriftReport
 from adapters.engine import ModelInfo
 from agent import __version__, payloads
+from agent.board import Board
 from agent.commissioned import Uncommissioned
 from agent.config import Config
-from agent.health import Condition, LearnerStats, beginning, conditions, level, not_finite
+from agent.health import Condition, LearnerStats, Level, beginning, conditions, level, not_finite
 from agent.ids import ulid
 from agent.last_exit import LastExit
 from agent.message import Message
@@ -67,10 +71,11 @@ class Status:
         self.instance = ulid()
         self._feeds = feeds
         self._tally = tally
-        self._level = "ok"
+        self._level: Level = "ok"
         self._for_hosts: tuple[str, int] = ("ok", 0)
         self._conditions: tuple[Condition, ...] | None = None
         self._since = datetime.now(UTC)
+        self._begun_s = time.monotonic()
         self._cameras: dict[str, bool] = {}
         self._begun: dict[tuple[str, str], float] = {}
         self._cameras_at = self._stats_at = float("-inf")
@@ -200,6 +205,34 @@ class Status:
         now = datetime.now(UTC)
         shown = payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
         return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
+
+    def local(self, publisher: PublisherStats, config: payloads.JSON, board: Board) -> payloads.JSON:
+        """Return what `mekiki status` shows; any thread may ask.
+
+        Args:
+            publisher: how storing and sending are doing.
+            config: what is in force, as `Reloader.shown` has it.
+            board: holds what answers at the stations.
+        """
+        found, since, word = self._conditions or (), self._since, self._level
+        stats = self.stats(publisher)
+        shown = {name: board.shown(self._station(name, "adapter")) for name in stats["stations"]}
+        return {
+            "schema": payloads.LOCAL_STATUS_SCHEMA,
+            "agent": self._config.agent.id,
+            "version": __version__,
+            "pid": os.getpid(),
+            "running_s": round(time.monotonic() - self._begun_s, 1),
+            "model": {
+                "name": self._model.name,
+                "weights": self._model.weights,
+                "provider": self._model.provider,
+            },
+            "config": config,
+            "health": payloads.health(self._config.agent.id, word, since, found),
+            "stats": stats,
+            "adapters": {name: strict_json.loads(text) for name, text in shown.items() if text is not None},
+        }
 
     def health(self) -> tuple[str, int]:
         """Return the level and how many things are wrong, as of the last look; any thread may ask.

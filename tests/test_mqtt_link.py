@@ -33,7 +33,7 @@ def _held() -> set[object]:
     """Sockets and threads by themselves: a count would also fall when one of another test ends."""
     sockets = set()
     for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one this listing is read through, and what just closed
+        with contextlib.suppress(FileNotFoundError):  # the listing's own, and what has just been closed
             sockets.add(str(descriptor.readlink()))
     return {name for name in sockets if name.startswith("socket:")} | set(threading.enumerate())
 
