@@ -10,12 +10,16 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 from camera.frame import CameraError, Capture, Fault
 from camera.images import SUFFIXES, UnreadableImage, read_image
 from camera.kept_region import kept_region
+from camera.presence import Presence
 from camera.settings import FolderCamera
 from camera.source import SourceStats, file_id, paced, stamp
+
+_AGAIN_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +27,8 @@ log = logging.getLogger(__name__)
 class Folder:
     """The pictures that lie in a folder when it is opened, sub-folders included, in the order of their names.
 
-    A file that cannot be read is a capture with the fault UNREADABLE; the next one follows.
+    A file that cannot be read is a capture with the fault UNREADABLE; the next one follows. Where the folder
+    itself is gone, one capture says CAMERA_OFFLINE; once it is back, the same file is read again.
 
     Raises:
         CameraError: the folder is missing, or holds no picture.
@@ -35,6 +40,8 @@ class Folder:
         self._settings = settings
         self._folder = Path(settings.path)
         self._files = picture_files(self._folder)
+        self._presence = Presence(self._folder)
+        self._presence.problem()
         self._noted = False  # what is odd is told of the first file
         self._stats = SourceStats(connected=True)  # written by the iterating thread only
 
@@ -48,7 +55,24 @@ class Folder:
         files = cycle(self._files) if self._settings.loop else self._files
         fps = self._settings.fps or math.inf
         for path in paced(((index / fps, path) for index, path in enumerate(files)), stop):
-            yield self._capture(path)
+            capture = self._capture(path)
+            while capture.fault is not None and (problem := self._presence.problem()) is not None:
+                self._stats = replace(self._stats, connected=False, problem=problem)
+                yield stamp(fault=Fault.CAMERA_OFFLINE, detail=problem)
+                if not self._is_back(stop):
+                    return
+                capture = self._capture(path)
+            yield capture
+
+    def _is_back(self, stop: Event) -> bool:
+        """Wait until the folder is there again; False where `stop` came first."""
+        while self._presence.problem() is not None:
+            if stop.wait(_AGAIN_S):
+                return False
+        log.info("camera: %s is back", self._folder)
+        again = self._stats.reconnects + 1
+        self._stats = replace(self._stats, connected=True, problem=None, reconnects=again)
+        return True
 
     def _capture(self, path: Path) -> Capture:
         part_id = file_id(path.relative_to(self._folder))

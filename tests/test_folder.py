@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import islice
 from threading import Event, Timer
@@ -57,6 +58,34 @@ def test_a_file_that_vanishes_is_reported(folder):
     (folder / "b" / "2.png").unlink()
     faults = [capture.fault for capture in source.captures(Event())]
     assert faults == [None, None, Fault.UNREADABLE, None]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_folder_that_vanishes_is_told_once_and_waited_for(folder, loop, caplog):
+    """An unmounted share burns no picture: one CAMERA_OFFLINE, then the same file once it is back."""
+    caplog.set_level(logging.INFO)
+    source = Folder(FolderCamera(path=str(folder), loop=loop))
+    captures = source.captures(Event())
+    assert next(captures).part_id == "a.png"
+    away = folder.rename(folder.with_name("away"))
+    offline = next(captures)
+    assert (offline.fault, offline.image) == (Fault.CAMERA_OFFLINE, None)
+    assert "no such folder: mount it" in offline.detail
+    assert (source.stats.connected, source.stats.problem) == (False, offline.detail)
+    Timer(0.5, lambda: away.rename(folder)).start()
+    assert [capture.part_id for capture in islice(captures, 3)] == ["b/10.PNG", "b/2.png", "z.bmp"]
+    assert (source.stats.connected, source.stats.problem, source.stats.reconnects) == (True, None, 1)
+    assert [record.message for record in caplog.records] == [f"camera: {folder} is back"]
+
+
+def test_stop_ends_the_wait_for_a_folder(folder):
+    """It is obeyed while the folder is away."""
+    stop = Event()
+    captures = Folder(FolderCamera(path=str(folder))).captures(stop)
+    folder.rename(folder.with_name("away"))
+    assert next(captures).fault is Fault.CAMERA_OFFLINE
+    Timer(0.1, stop.set).start()
+    assert list(captures) == []
 
 
 def test_pictures_are_read_only(folder):
