@@ -26,6 +26,7 @@ from agent.errors import ConfigError
 from agent.problems import SHARED, kind_of, problems_of, shown
 from agent.references import without_references
 from agent.voting import voting_problems
+from agent.watching import watching_problems
 from agent.yamltree import Data, Node, Problem, YamlError
 from camera.address import MASK
 
@@ -119,7 +120,8 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
     if not problems:  # every recipe is there
-        problems += [tree.problem(where, what) for where, what in voting_problems(config)]
+        found_later = [*voting_problems(config), *watching_problems(checks.anchored(config, folder))]
+        problems += [tree.problem(where, what) for where, what in found_later]
     if problems:
         raise ConfigError(_lines(path, problems))
     effective = _as_written(config.model_dump(mode="json"), tree, ())

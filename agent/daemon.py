@@ -257,6 +257,7 @@ class Daemon:
         parts.stations.stop()
         parts.mailbox.close()
         left = [] if self._join("inspector", _INSPECTOR_S) else ["inspector"]
+        parts.mailbox.clear()
         parts.triggers.stop()  # nobody will look at their pictures any more
         left += [] if self._join("triggers", _TRIGGERS_S) else ["triggers"]
         parts.evidence.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from agent.sparkplug_payload import require_protobuf
 from agent.startable import nearest, unwritable
 from agent.store import peek
 from camera.frame import CameraError, Image
+from camera.presence import Presence
 from camera.quality import assess
 from camera.region import Mask, Region
-from camera.settings import QualityLimits
+from camera.settings import FolderCamera, QualityLimits, Watch
 from camera.source import open_source
 
 _SLACK_S = 2.0
@@ -127,6 +129,8 @@ def _camera(name: str, station: Station) -> Finding:
     stop = threading.Event()
 
     def grab() -> Finding:
+        if isinstance(settings, FolderCamera) and settings.watch is not None:
+            return _watched(subject, settings, settings.watch)
         try:
             capture = next(iter(open_source(settings).captures(stop)), None)
         except CameraError as error:
@@ -145,6 +149,17 @@ def _camera(name: str, station: Station) -> Finding:
     finding = _within(limit_s, grab)
     stop.set()
     return finding or Finding(False, subject, f"no picture within {limit_s:.0f} s")
+
+
+def _watched(subject: str, settings: FolderCamera, watch: Watch) -> Finding:
+    """Say of a watched folder whether it can be used; that nothing waits in it is no trouble."""
+    problem = Presence(Path(settings.path)).problem()
+    if problem is None and watch.when_done != "mark" and not os.access(settings.path, os.W_OK | os.X_OK):
+        problem = (
+            f"{settings.path}: this user may not write there: let the agent's user, or set"
+            " camera.watch.when_done: mark"
+        )
+    return Finding(problem is None, subject, problem or f"{settings.path} is watched")
 
 
 def _cut(station: Station, image: Image) -> tuple[Image, QualityLimits, Mask | None]:

@@ -11,8 +11,8 @@ from camera.feed_stats import FeedStats
 
 Level = Literal["ok", "degraded", "down"]
 Code = Literal[
-    "camera_offline", "picture_unusable", "model_not_finite", "broker", "store", "results_lost", "same_id",
-    "commissioning_unusable", "operating_point_at_bound", "learning_tripped", "too_many_rejects",
+    "camera_offline", "picture_unusable", "model_not_finite", "folder", "broker", "store", "results_lost",
+    "same_id", "commissioning_unusable", "operating_point_at_bound", "learning_tripped", "too_many_rejects",
     "learning_disk", "learning_away", "learning_failed", "config_refused", "config_unwatched", "audit",
     "sparkplug", "metrics", "embedded_broker", "local_status",
 ]  # fmt: skip
@@ -80,6 +80,11 @@ def conditions(
                     f"the picture is {feed.last_fault}: parts are not inspected",
                 )
             )
+    found += [
+        Condition("folder", feed.station, f"{feed.trouble}; inspection goes on")
+        for feed in feeds
+        if feed.trouble is not None and not feed.ended
+    ]
     if publisher.link_problem is not None:
         found.append(Condition("broker", "mqtt", f"{publisher.link_problem}; results wait on disk"))
     troubles = (

@@ -123,6 +123,8 @@ class Inspector:
         counted = {verdict.event_id for verdict in self._deliver(verdicts)}
         for frame, verdict in zip(frames, verdicts, strict=True):
             if verdict.event_id not in counted:
+                if frame.receipt is not None:
+                    frame.receipt.lost()
                 continue
             if verdict.decision.verdict == "fail":
                 self._on_fail(frame)
@@ -258,4 +260,5 @@ class Inspector:
             infer_ms=infer_ms,
             trigger=frame.trigger,
             frame=frame.number,
+            receipt=frame.receipt,
         )

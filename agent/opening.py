@@ -87,12 +87,13 @@ def open_sources(
             # Not with half of its address: some cameras lock out who comes with a wrong password.
             sources[name] = Waiting(station.camera, absent.what, again=False)
             continue
+        keep = Path(loaded.config.agent.data_dir) / "folders" / name
         try:
-            sources[name] = open_source(station.camera)
+            sources[name] = open_source(station.camera, keep)
         except (CameraError, OSError) as error:
             if starting or absent is not None:
                 log.error("station %s: %s; the others run, it is tried again", name, error)
-                sources[name] = Waiting(station.camera, str(error))
+                sources[name] = Waiting(station.camera, str(error), keep=keep)
             else:
                 problems.append(loaded.problem(("stations", name, "camera"), str(error)))
     if not enabled:

@@ -211,7 +211,8 @@ class Publisher:
         with self._space:
             self._unwritten = frozenset(verdict.event_id for verdict in self._pending)
             self._lost += len(self._unwritten)
-            self._pending.clear()
+            while self._pending:
+                _lose(self._pending.popleft())
 
     def _turn(self, now: float) -> None:
         self._errands.run(_ERRANDS_S)
@@ -268,6 +269,9 @@ class Publisher:
         self._board.count(batch, self._store.last_seq)
         if self._told_stored is not None:
             self._told_stored(batch, self._store.last_seq)
+        for verdict in batch:
+            if verdict.receipt is not None:
+                verdict.receipt.stored(verdict.quality.fault)
 
     def _strike_off(self, now: float) -> None:
         """Strike off what was acknowledged, where the disk has room for that at least."""
@@ -302,7 +306,7 @@ class Publisher:
     def _lose_oldest(self) -> None:
         with self._space:
             while len(self._pending) > MAX_PENDING:
-                self._pending.popleft()
+                _lose(self._pending.popleft())
                 self._lost += 1
 
     # What is kept.
@@ -393,3 +397,9 @@ class Publisher:
             return True
         # What is not delivered is on disk, and is sent after the next start; what is not on disk is lost.
         return time.monotonic() >= self._stop_at + (_LAST_WRITES_S if self._pending else 0.0)
+
+
+def _lose(verdict: Verdict) -> None:
+    """Tell the source, where it must know, that this verdict is stored by nobody."""
+    if verdict.receipt is not None:
+        verdict.receipt.lost()

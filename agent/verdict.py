@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
 from agent.config import Recipe, Votes
-from camera.frame import Quality
+from camera.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
 
@@ -85,6 +85,7 @@ class Verdict:
     Attributes:
         trigger: id of the trigger that asked for it, or None.
         frame: number of its frame since the start, 0 without one.
+        receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
 
     event_id: str
@@ -102,6 +103,7 @@ class Verdict:
     infer_ms: float
     trigger: str | None = None
     frame: int = 0
+    receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 
 def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> Decision:

@@ -123,6 +123,9 @@ class Feed:
         now_ns = time.monotonic_ns()
         past = self.past()
         with self._lock:
+            fault = self._quality.fault
+            if fault is Fault.CAMERA_OFFLINE and source.connected:
+                fault = None  # a folder that is back gives a picture when somebody puts one in
             self._forget(now_ns)
             rated_s = min(RATE_S, max((now_ns - self._started_ns) / 1e9, 1.0))
             return FeedStats(
@@ -134,10 +137,11 @@ class Feed:
                 dropped=past.source.dropped + self._mailbox.dropped(self.station),
                 reconnects=past.source.reconnects,
                 stalls=past.source.stalls,
-                last_fault=self._quality.fault,
+                last_fault=fault,
                 luma=self._quality.luma,
                 sharpness=self._quality.sharpness,
                 problem=source.problem,
+                trouble=source.trouble,
             )
 
     def _run(self) -> None:
@@ -162,15 +166,18 @@ class Feed:
         self._count(capture)
         self._tell(gate, gone=capture.fault is Fault.CAMERA_OFFLINE)
         if not self._wanted(capture, gate):
+            _lose(capture)
             return
         frame = claimed(self._frame(capture), gate)
         with self._lock:
             self._number, self._quality = frame.number, frame.quality
         if gate is None and self.source.live:
             self._mailbox.put(frame, self._stop)
-        elif gate is None or frame.trigger is not None or frame.quality.fault is Fault.CAMERA_OFFLINE:
-            # What waits for the inspector may be the picture of a trigger: nothing may push it out.
-            self._mailbox.put_waiting(frame, self._stop)
+            return
+        # What waits for the inspector may be the picture of a trigger: nothing may push it out.
+        wanted = gate is None or frame.trigger is not None or frame.quality.fault is Fault.CAMERA_OFFLINE
+        if not (wanted and self._mailbox.put_waiting(frame, self._stop)):
+            _lose(capture)
 
     def _wait_for_camera(self) -> None:
         before = self._before
@@ -192,7 +199,10 @@ class Feed:
             if not gone:  # otherwise nobody can want a picture before it is back
                 self._await_trigger()
             capture = next(captures, None)
-            if capture is None or self._stop.is_set():
+            if capture is None:
+                return
+            if self._stop.is_set():
+                _lose(capture)
                 return
             if gone and not self.source.live and capture.image is not None:
                 self._tell(self._settings.gate, gone=False)
@@ -239,6 +249,7 @@ class Feed:
             quality=quality,
             part_id=capture.part_id,
             roi=self._view.settings.roi,
+            receipt=capture.receipt,
         )
 
     def _looked_at(self, whole: Image, capture: Capture) -> tuple[Image | None, Quality]:
@@ -275,6 +286,12 @@ class Feed:
     def _forget(self, now_ns: int) -> None:
         while self._recent_ns and self._recent_ns[0] < now_ns - RATE_S * 1e9:
             self._recent_ns.popleft()
+
+
+def _lose(capture: Capture) -> None:
+    """Tell who must know that nobody will judge this capture."""
+    if capture.receipt is not None:
+        capture.receipt.lost()
 
 
 _started: WeakSet[Feed] = WeakSet()

@@ -24,6 +24,7 @@ class FeedStats:
         luma: of the last picture, 0..255.
         sharpness: of the last picture.
         problem: why the camera cannot be opened at all; None where it can.
+        trouble: what is wrong beside the pictures, which go on coming; None where nothing is.
     """
 
     station: str
@@ -38,6 +39,7 @@ class FeedStats:
     luma: float | None
     sharpness: float | None
     problem: str | None = None
+    trouble: str | None = None
 
 
 _NOTHING = SourceStats()

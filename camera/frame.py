@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,23 @@ class Fault(StrEnum):
     CAMERA_OFFLINE = "camera_offline"
 
 
+class Receipt(Protocol):
+    """What becomes of one capture, for a source that must know. From any thread; quick, and raises nothing.
+
+    Exactly one of the two is called, unless the process ends before.
+    """
+
+    def stored(self, fault: Fault | None) -> None:
+        """Note that its result is on disk.
+
+        Args:
+            fault: why the picture could not be judged; None where it was.
+        """
+
+    def lost(self) -> None:
+        """Note that it was thrown away: there will be no result of it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Capture:
     """One reading of a source: a picture, or the reason why there is none.
@@ -44,6 +62,7 @@ class Capture:
         fault: UNREADABLE or CAMERA_OFFLINE when there is no image, else None.
         detail: one sentence about the fault, for the log.
         kept: which region the picture shows, where it was cut before.
+        receipt: who wants to know what becomes of it, or None; only of sources that wait for the inspector.
     """
 
     image: Image | None
@@ -53,6 +72,7 @@ class Capture:
     fault: Fault | None = None
     detail: str = ""
     kept: KeptRegion | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,7 @@ class Frame:
         pixels: ``(3, S, S)`` float32 exactly as the model was trained; None where `quality.fault` is set.
         trigger: id of the trigger that this picture was taken for, or None.
         roi: what of the camera's picture `image` shows.
+        receipt: of its capture.
     """
 
     station: str
@@ -93,3 +114,4 @@ class Frame:
     part_id: str | None = None
     trigger: str | None = None
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
+    receipt: Receipt | None = None

@@ -103,5 +103,15 @@ class Mailbox:
                 self._changed.notify_all()
             return frames
 
+    def clear(self) -> None:
+        """Throw away what nobody will take any more, and tell the sources that must know."""
+        with self._changed:
+            frames = [*self._slots.values()]
+            self._slots.clear()
+            self._changed.notify_all()
+        for frame in frames:
+            if frame.receipt is not None:
+                frame.receipt.lost()
+
     def _ended(self) -> bool:
         return not self._slots and not self._open and (self._closed or bool(self._dropped))

@@ -118,21 +118,46 @@ class OpenCVCamera(Settings):
         return shown_pipeline(source) if self.medium == "pipeline" else shown_name(source)
 
 
+class Watch(Settings):
+    """A folder that others put pictures into while the line runs: each is inspected once it is complete."""
+
+    when_done: Literal["move", "mark", "delete"] = Field(
+        default="move",
+        description="of a file whose result is stored: move it into done/ below path, remember it and leave"
+        " it there, or delete it; unreadable ones go into failed/, but for mark",
+    )
+    settle_s: float = Field(
+        default=2.0, gt=0, le=3600, description="a file is complete when it has not changed for so long"
+    )
+    poll_s: float = Field(default=1.0, ge=0.05, le=3600, description="how often the folder is looked at")
+
+
 class FolderCamera(Settings):
-    """A folder of pictures, in the order of their names, sub-folders included."""
+    """A folder of pictures, in the order of their names, sub-folders included; with `watch` as they come."""
 
     kind: Literal["folder"] = "folder"
     path: str
     fps: Rate | None = Field(
         default=None, description="pictures a second; without it as fast as they are inspected"
     )
-    loop: bool = False
+    loop: bool = Field(default=False, description="start again with the first picture behind the last")
+    watch: Watch | None = Field(
+        default=None,
+        description="go on with the pictures that come; without it those that lie there at first",
+    )
     bit_depth: int | None = Field(
         default=None,
         ge=9,
         le=16,
         description="how many bits the camera gave of the 16 in grey pictures; without it what the file says",
     )
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if self.loop and self.watch is not None:
+            what = "loop and watch exclude each other: a file that is watched for is inspected once"
+            raise ValueError(f"{what}; remove one of them")
+        return self
 
 
 class RecordingCamera(Settings):

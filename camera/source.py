@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from threading import Event
 from typing import Protocol, TypeVar
 
-from camera.frame import Capture, Fault, Image
+from camera.frame import Capture, Fault, Image, Receipt
 from camera.kept_region import KeptRegion
 from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
 
@@ -29,6 +29,7 @@ class SourceStats:
         reconnects: times that a camera delivered again after it was offline.
         stalls: times that an open camera stayed silent for its read time-out.
         problem: why it cannot be opened at all, in words that end without a full stop; None where it can.
+        trouble: what is wrong beside the pictures, which go on coming, in such words; None where nothing is.
     """
 
     connected: bool = False
@@ -37,6 +38,7 @@ class SourceStats:
     reconnects: int = 0
     stalls: int = 0
     problem: str | None = None
+    trouble: str | None = None
 
 
 class Source(Protocol):
@@ -54,8 +56,13 @@ class Source(Protocol):
         """Yield captures until the end of a file, or until `stop`; a camera has no end."""
 
 
-def open_source(settings: CameraSettings) -> Source:
+def open_source(settings: CameraSettings, keep: Path | None = None) -> Source:
     """Return the source that `settings` describe.
+
+    Args:
+        settings: of the camera.
+        keep: a folder of the caller's own for what the source must remember. Who gives it tells the receipt
+            of every capture what became of it. None: a watched folder is only looked at, and left as it is.
 
     Raises:
         CameraError: what is named cannot be a source: no such folder, an empty one, a missing back end.
@@ -70,6 +77,10 @@ def open_source(settings: CameraSettings) -> Source:
 
         return Camera(settings)
     if isinstance(settings, FolderCamera):
+        if settings.watch is not None:
+            from camera.hot_folder import HotFolder
+
+            return HotFolder(settings, settings.watch, keep)
         from camera.folder import Folder
 
         return Folder(settings)
@@ -120,11 +131,12 @@ def stamp(
     fault: Fault | None = None,
     detail: str = "",
     kept: KeptRegion | None = None,
+    receipt: Receipt | None = None,
 ) -> Capture:
     """Return a capture of this moment; its picture is read-only from here on."""
     if image is not None:
         image.setflags(write=False)
-    return Capture(image, datetime.now(UTC), time.monotonic_ns(), part_id, fault, detail, kept)
+    return Capture(image, datetime.now(UTC), time.monotonic_ns(), part_id, fault, detail, kept, receipt)
 
 
 def file_id(path: PurePath) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 from camera.frame import CameraError, Capture, Fault
@@ -22,10 +23,13 @@ class Waiting:
         settings: of the camera.
         problem: why it cannot be opened.
         again: False where opening it again is of no use before it has other settings.
+        keep: see `open_source`.
     """
 
-    def __init__(self, settings: CameraSettings, problem: str, *, again: bool = True) -> None:
-        self._settings, self._again = settings, again
+    def __init__(
+        self, settings: CameraSettings, problem: str, *, again: bool = True, keep: Path | None = None
+    ) -> None:
+        self._settings, self._again, self._keep = settings, again, keep
         self._waiting = SourceStats(problem=problem)  # written by the iterating thread only
         self._source: Source | None = None
 
@@ -58,7 +62,7 @@ class Waiting:
         if not self._again:
             return None
         try:
-            return open_source(self._settings)
+            return open_source(self._settings, self._keep)
         except (CameraError, OSError) as error:
             if str(error) != self._waiting.problem:
                 log.warning("camera: still cannot be opened: %s", error)

@@ -48,6 +48,9 @@ from agent.recipes import shipped
 from agent.schema import STEPS, Step, lift, require_usable
 from agent.store_check import check
 from agent.time_book import TimeBook
+from camera.arrivals import Sight
+from camera.done_ledger import SCHEMA, Done, Ledger
+from camera.frame import CameraError
 from camera.recording import Recording, RecordingError
 from camera.source import stamp
 
@@ -459,3 +462,16 @@ def test_who_wrote_a_file_is_shown_only_where_it_is_the_name_of_a_release(releas
     assert "release" not in said.replace("this release", "")
     assert "install that version again" in said
     assert said.isprintable()
+
+
+def test_marks_of_a_watched_folder(tmp_path: Path) -> None:
+    """Additions are passed over; a higher number is refused, and the file is as it was."""
+    file = tmp_path / "marks.jsonl"
+    Ledger(file, tmp_path).add({"a.png": Done(Sight(1, 2))})
+    file.write_text(file.read_text().replace("false]", 'false, "more"]') + '{"more": 1}\n')
+    assert Ledger(file, tmp_path).get("a.png") == Done(Sight(1, 2))
+    newer = file.read_text().replace(SCHEMA, "mekiki.folder.v2")
+    file.write_text(newer)
+    with pytest.raises(CameraError, match=r"marks\.jsonl: written by a newer version"):
+        Ledger(file, tmp_path)
+    assert file.read_text() == newer
