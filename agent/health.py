@@ -8,6 +8,7 @@ from typing import Literal
 
 from agent.publisher_stats import NOT_YET, PublisherStats
 from camera.feed_stats import FeedStats
+from camera.frame import Fault
 
 Level = Literal["ok", "degraded", "down"]
 Code = Literal[
@@ -72,7 +73,8 @@ def conditions(
         if not feed.connected:
             why = feed.problem or "no picture from the camera"
             found.append(Condition("camera_offline", feed.station, f"{why}; it is tried again"))
-        elif feed.last_fault is not None:
+        # A folder that is back gives its next picture when somebody puts one in: nothing is wrong till then.
+        elif feed.last_fault not in (None, Fault.CAMERA_OFFLINE):
             found.append(
                 Condition(
                     "picture_unusable",

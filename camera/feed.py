@@ -123,9 +123,6 @@ class Feed:
         now_ns = time.monotonic_ns()
         past = self.past()
         with self._lock:
-            fault = self._quality.fault
-            if fault is Fault.CAMERA_OFFLINE and source.connected:
-                fault = None  # a folder that is back gives a picture when somebody puts one in
             self._forget(now_ns)
             rated_s = min(RATE_S, max((now_ns - self._started_ns) / 1e9, 1.0))
             return FeedStats(
@@ -137,7 +134,7 @@ class Feed:
                 dropped=past.source.dropped + self._mailbox.dropped(self.station),
                 reconnects=past.source.reconnects,
                 stalls=past.source.stalls,
-                last_fault=fault,
+                last_fault=self._quality.fault,
                 luma=self._quality.luma,
                 sharpness=self._quality.sharpness,
                 problem=source.problem,

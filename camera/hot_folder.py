@@ -26,6 +26,8 @@ IN_FLIGHT: Final = 1000
 TRIES: Final = 3
 """How often a file is read, each time after it has settled, before it is unreadable."""
 LEAVE_S: Final = 5.0
+HANGS_S: Final = 30.0
+"""Longer than any look at a folder takes; a share whose server is gone may keep a thread for ever."""
 _STEP_S: Final = 0.1
 _SCAN_SHARE: Final = 3.0
 """Looking at a large folder takes a quarter of the time at most."""
@@ -67,13 +69,18 @@ class HotFolder:
         self._answers: deque[tuple[Arrival, Done | None]] = deque()  # None: there is no result
         self._woken = Event()
         self._scan_at = 0.0
+        self._busy_since_s: float | None = None  # with files, which may hang
         self._noted = False  # what is odd is told of the first file
         self._stats = SourceStats(connected=True)  # written by the iterating thread only
 
     @property
     def stats(self) -> SourceStats:
         """The counters as they are now."""
-        return self._stats
+        since_s = self._busy_since_s
+        if since_s is None or time.monotonic() - since_s < HANGS_S:
+            return self._stats
+        problem = f"{self._folder}: does not answer: look at its disk and its network"
+        return replace(self._stats, connected=False, problem=problem)
 
     def captures(self, stop: Event) -> Iterator[Capture]:
         """Yield one capture per file, `fps` of them a second at most, until `stop`."""
@@ -89,19 +96,20 @@ class HotFolder:
     def _until(self, stop: Event) -> Iterator[Capture]:
         gap_s, due_s = 1 / self._settings.fps if self._settings.fps else 0.0, 0.0
         while not stop.is_set():
-            now_s = time.monotonic()
+            now_s = self._busy_since_s = time.monotonic()
             self._settle()
-            if now_s >= self._scan_at and (offline := self._look(now_s)) is not None:
-                yield offline
-                continue
-            room = now_s >= due_s and len(self._in_flight) < IN_FLIGHT
-            capture = self._next(stop) if room else None
+            capture = self._look(now_s) if now_s >= self._scan_at else None
+            offline = capture is not None
+            if capture is None and now_s >= due_s and len(self._in_flight) < IN_FLIGHT:
+                capture = self._next(stop)
+            self._busy_since_s = None
             if capture is None:
                 left_s = due_s - now_s
                 self._woken.wait(min(_STEP_S, self._watch.poll_s, left_s if left_s > 0 else _STEP_S))
                 self._woken.clear()
                 continue
-            due_s = (due_s if now_s - due_s < gap_s else now_s) + gap_s
+            if not offline:
+                due_s = (due_s if now_s - due_s < gap_s else now_s) + gap_s
             yield capture
 
     def _leave(self) -> None:
@@ -151,6 +159,7 @@ class HotFolder:
     def _next(self, stop: Event) -> Capture | None:
         """Return the next file that can be given; None where there is none now."""
         while self._ready and not stop.is_set():
+            self._busy_since_s = time.monotonic()
             arrival = self._ready.popleft()
             capture = self._capture(arrival)
             if capture is not None:

@@ -301,6 +301,26 @@ def test_a_folder_that_vanishes_is_told_once_and_goes_on_by_itself(
     assert [r.message for r in caplog.records if r.levelno == logging.INFO] == [f"camera: {folder} is back"]
 
 
+def test_a_share_that_hangs_is_offline(folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server is gone, and the kernel keeps whoever asks: health says so meanwhile."""
+    answers = Event()
+    look = HotFolder._look
+
+    def hang(self: HotFolder, now_s: float) -> Capture | None:
+        answers.wait(SOON_S)
+        return look(self, now_s)
+
+    monkeypatch.setattr(HotFolder, "_look", hang)
+    monkeypatch.setattr("camera.hot_folder.HANGS_S", 0.2)
+    picture(folder / "a.png")
+    with line(folder, keep) as running:
+        until(lambda: "does not answer" in (running.source.stats.problem or ""))
+        assert not running.source.stats.connected
+        answers.set()
+        until(lambda: running.source.stats.connected)
+        until(lambda: files(folder) == ["done/a.png"])
+
+
 def test_a_share_that_is_unmounted_is_no_empty_folder(folder: Path, keep: Path) -> None:
     """Its mount point stays, and is empty: it is offline, and what was marked is not forgotten."""
     made = subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], check=False, capture_output=True)
