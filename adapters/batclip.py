@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Outputs, Precision, Texts, entropy, forward, named, parameter
+from adapters.differentiable import Precision, named
+from adapters.learning import Answer, Learned, Outputs, Texts, entropy, forward, parameter
 from adapters.norm_vector import NormVector
 from adapters.optimizer import Optimizer
 

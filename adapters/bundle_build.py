@@ -14,21 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
-from adapters.bundle import (
-    GRADIENT_TOLERANCE,
-    IMAGE,
-    NORMS,
-    TEXT,
-    TOKENIZER,
-    TOLERANCE,
-    VECTORS,
-    gradient_error,
-    graph,
-    open_bundle,
-    open_towers,
-    vectors_error,
-    weights,
-)
+from adapters.bundle import IMAGE, NORMS, TEXT, TOKENIZER, VECTORS, graph, weights
 from adapters.clip import Clip, ImageTower, load_clip
 from adapters.engine import Floats, ModelError
 from adapters.engine_check import check_bundle
@@ -37,8 +23,10 @@ from adapters.export_step import export_step
 from adapters.export_weights import Weights
 from adapters.manifest import MANIFEST, BundledFile, Manifest, file_digest
 from adapters.norm_vector import NormVector
+from adapters.open_bundle import open_bundle, open_towers
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers
+from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
 
 TOOLS = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 
@@ -62,8 +50,8 @@ class Built:
         folder: the bundle.
         digest: ``sha256:...`` of its manifest.
         size: bytes of all its files.
-        error: largest difference to torch, relative; see `adapters.bundle.TOLERANCE`.
-        gradient_error: of the gradient by a LayerNorm; see `adapters.bundle.GRADIENT_TOLERANCE`.
+        error: largest difference to torch, relative; see `adapters.vectors.TOLERANCE`.
+        gradient_error: of the gradient by a LayerNorm; see `adapters.vectors.GRADIENT_TOLERANCE`.
     """
 
     folder: Path

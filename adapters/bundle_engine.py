@@ -67,7 +67,7 @@ def _opened(kind: Kind, model: BundleModel) -> Engine:
         return open_openvino(
             model.folder, precision=kind.precision, sha256=model.sha256, threads=model.threads
         )
-    from adapters.bundle import open_bundle
+    from adapters.open_bundle import open_bundle
 
     assert kind.precision in ("fp32", "int8")
     return open_bundle(

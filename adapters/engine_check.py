@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from adapters.adapter import Adapter, NotFinite
-from adapters.bundle import TOLERANCE, VECTORS, Answer, vector_answers
+from adapters.bundle import VECTORS
 from adapters.engine import GET_AGAIN, Engine, ModelError, Precision, directions
+from adapters.vectors import TOLERANCE, Answer, vector_answers
 
 CUDA_TOLERANCE = 1e-3
 """As `TOLERANCE`, on a card: its libraries choose among algorithms that round otherwise. A guess: the project

@@ -10,25 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.adapter import Adapter
-from adapters.clip import Clip, Form
+from adapters.clip import Clip
+from adapters.differentiable import Precision, encode
 from adapters.norm_vector import NormVector
 from adapters.optimizer import Moments, Optimizer
 from adapters.prompts import Prompts
-
-Precision = Literal["fp32", "bf16", "fp16"]
-
-CHUNK = 64
-"""Pictures per pass through the image tower, all in one graph: bounds what a layer needs at once.
-
-Smaller ones are slower on a CPU, because every matrix product packs its weights anew.
-"""
 
 FIRST_LOSS_SCALE = 1024.0
 GROWTH_STEPS = 2000
@@ -192,34 +185,9 @@ def forward(
     return Outputs(logits, features, classes)
 
 
-def encode(
-    clip: Clip,
-    norms: Mapping[str, Tensor],
-    images: Tensor,
-    tokens: Tensor | None,
-    precision: Precision = "fp32",
-) -> tuple[Tensor, Tensor | None]:
-    """Return ``(B, D)`` and ``(N, D)`` features, fp32, differentiable by `norms` alone; see `forward`."""
-    if not len(images):
-        raise ValueError("a step needs at least one picture")
-    form: Form = "short" if precision == "fp32" else precision
-    # Weights that ask for a gradient would have torch keep what theirs needs: twice the memory.
-    constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
-    tensors = {**constants, **norms}
-    chunks = [clip.encode_image(chunk, tensors, form) for chunk in torch.split(images, CHUNK)]
-    encoded = None if tokens is None else clip.encode_text(tokens, tensors, form)
-    return torch.cat(chunks), encoded
-
-
 def parameter(norms: NormVector, adapter: Adapter, device: torch.device) -> Tensor:
     """Return an adapter's ``(P,)`` numbers as a leaf that gradients reach."""
     return torch.from_numpy(norms.read(adapter)).to(device).requires_grad_()
-
-
-def named(norms: NormVector, vector: Tensor) -> dict[str, Tensor]:
-    """Return views of ``(P,)`` by name, through which gradients reach it."""
-    parts = zip(norms.names, torch.split(vector, norms.sizes), norms.shapes, strict=True)
-    return {name: part.view(shape) for name, part, shape in parts}
 
 
 def class_means(features: Tensor, classes: Tensor, count: int) -> Tensor:

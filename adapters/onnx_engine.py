@@ -18,7 +18,7 @@ class OnnxEngine:
     An adapter's LayerNorms are fed with the pictures: they override the file's own numbers for this call,
     so there is nothing to switch, to restore or to lock. Where the pictures of a batch have different
     adapters, each brings its own row of every LayerNorm and all go through the tower together.
-    `adapters.bundle.open_bundle` makes one.
+    `adapters.open_bundle.open_bundle` makes one.
 
     Args:
         image, text: sessions of the towers.

@@ -187,7 +187,8 @@ def open_plain(settings: ModelSettings, threads: int | None = None) -> Engine:
         from adapters.torch_engine import TorchEngine
 
         return TorchEngine(open_clip_model(settings), threads)
-    from adapters.bundle import bundle_path, open_bundle
+    from adapters.bundle import bundle_path
+    from adapters.open_bundle import open_bundle
 
     folder = bundle_path(settings.bundle)
     return open_bundle(folder, sha256=settings.sha256, device=settings.device, threads=threads)

@@ -79,7 +79,8 @@ class LearnerModel:
     def _open_towers(self) -> Towers:
         settings = self._settings
         if settings.engine != "torch":
-            from adapters.bundle import bundle_path, open_towers
+            from adapters.bundle import bundle_path
+            from adapters.open_bundle import open_towers
 
             folder = bundle_path(settings.bundle)
             return open_towers(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from adapters.adapter import Adapter
 from adapters.clip import Clip
+from adapters.differentiable import Precision, encode, named
 from adapters.engine import Floats, ModelInfo, Tokens
-from adapters.learning import Precision, encode, named
 from adapters.norm_vector import NormVector
 from adapters.towers import Encoded
 

@@ -30,6 +30,10 @@ class Pins(Settings):
     )
 
 
+MODES = ("adaptive", "shadow", "frozen")
+"""What adaptation can be set to; ``locked`` needs pins, which only the config names."""
+
+
 class Adaptation(Settings):
     """Whether and how a station learns; without a commissioning it does not."""
 

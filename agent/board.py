@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from agent import payloads
+from agent import result_payload
+from agent.codec import JSON, dumps
 from agent.message import Message
-from agent.payloads import JSON
 from agent.verdict import Verdict
+from agent.wire import STATE_SCHEMA
 
 MAX_EVENTS = 1000
 """Events that may wait for a connection; the audit trail on disk has all of them."""
@@ -154,8 +155,8 @@ class Board:
         with self._lock:
             due = {name: state.shown(now) for name, state in self._stations.items() if state.due(now)}
         for station, shown in due.items():
-            body = payloads.dumps(shown).encode()
-            self.set(Message(self._state_topic(station), body, 1, True, payloads.STATE_SCHEMA))
+            body = dumps(shown).encode()
+            self.set(Message(self._state_topic(station), body, 1, True, STATE_SCHEMA))
         with self._lock:
             later = {topic: compose for topic, compose in self._later.items() if topic not in busy}
             self._later = {topic: self._later[topic] for topic in self._later.keys() - later.keys()}
@@ -212,4 +213,4 @@ class _StationState:
         assert self.newest is not None
         self.changed = self.dirty = False
         self.shown_at = now
-        return payloads.state(self.newest, self.seq, self.since, self.counts)
+        return result_payload.state(self.newest, self.seq, self.since, self.counts)

@@ -11,15 +11,15 @@ from agent.commissioned import Uncommissioned
 from agent.config import Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
+from agent.feeds import open_feed
 from agent.handover import Witnessed
 from agent.inspector import Inspector
-from agent.opening import open_feed
 from agent.plans import limits_of, predictors, provenance
 from agent.station_plan import StationPlan
 from agent.verdict import Verdict
 from camera.frame import CameraError
 from camera.mailbox import Mailbox
-from camera.source import open_source
+from camera.open import open_source
 
 Progress = Callable[[int, str | None], None]
 """Told how many parts there are so far, and why the camera's last picture cannot be judged."""

@@ -9,30 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from agent.config import MAX_DEADLINE_MS
+from agent.command_answer import one_line
 from agent.message import Inbound
-from agent.names import Exactly, PartId, Text
+from agent.names import Exactly, Text
 from agent.overrides import NAMES
-from agent.payloads import JSON
 from agent.refusal import refusal
 from agent.text import harmless
-
-Status = Literal["done", "accepted", "refused"]
+from agent.trigger_body import TriggerBody
 
 _VERB = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,2}")
 _EVENT_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_MAX_REASON = 300
 _TRUTH = {"on": True, "true": True, "off": False, "false": False}
-
-
-def one_line(text: str) -> str:
-    """Return a text from outside as one that a journal can show: printable, and not endless."""
-    shown = "".join(letter if harmless(letter) else "�" for letter in text)
-    return shown if len(shown) <= _MAX_REASON else f"{shown[:_MAX_REASON]}…"
 
 
 _Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -98,16 +89,6 @@ class Setting(Body):
     value: Text | bool = Field(union_mode="left_to_right")
 
 
-class TriggerBody(BaseModel):
-    """A part is there: ``S/trigger``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    trigger_id: Exactly = Field(max_length=100)
-    part_id: PartId = Field(default=None, max_length=100)
-    deadline_ms: int | None = Field(default=None, ge=1, le=MAX_DEADLINE_MS)
-
-
 BODIES: dict[str, type[Body]] = {
     "ping": Body,
     "stats": Body,
@@ -170,29 +151,6 @@ class Refusal:
     why: str
     transaction: str | None = None
     station: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a command.
-
-    Attributes:
-        status: ``done``; ``accepted``: it will be; ``refused``: nothing was changed.
-        reason: one sentence; None where there is nothing to explain.
-        data: what was asked for.
-        before, after: what a change changed, for the audit trail.
-    """
-
-    status: Status
-    reason: str | None = None
-    data: JSON | None = None
-    before: Any = None
-    after: Any = None
-
-
-def refused(why: str) -> Answer:
-    """Return the answer that says no."""
-    return Answer("refused", one_line(why))
 
 
 def read(

@@ -27,6 +27,7 @@ from agent import __version__
 from agent.answering import Answering
 from agent.audit import Audit
 from agent.clean_line import watch
+from agent.codec import timestamp
 from agent.commissioned import Uncommissioned, commissioning_file
 from agent.config import Recipe
 from agent.configfile import Loaded, load
@@ -39,7 +40,6 @@ from agent.ledger import Ledger
 from agent.opening import open_model
 from agent.output import as_json as to_json
 from agent.output import put, say
-from agent.payloads import timestamp
 from agent.plans import check_prompts, failing, prompts
 from agent.recipes import find_recipe
 from agent.requests import whoever_asks

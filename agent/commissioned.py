@@ -19,12 +19,12 @@ from adapters.version import SOURCE, Version
 from agent.adaptation_settings import Adaptation
 from agent.answering import Answering
 from agent.audit import Audit
+from agent.codec import timestamp
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
 from agent.learner_settings import LearnerSettings, Level
 from agent.ledger import Ledger
-from agent.payloads import timestamp
 from agent.recipes import prompts
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.commands import Answer, Command, Setting, refused
+from agent.command_answer import Answer, refused
+from agent.commands import Command, Setting
 from agent.dispatcher import Handler
 from agent.overrides import NAMES, Name
 from agent.reload import Outcome, Reloader

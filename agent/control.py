@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.engine import Engine
 from adapters.strict_json import loads
 from agent.board import Board
+from agent.codec import JSON
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config
 from agent.config_verbs import ConfigVerbs
@@ -17,7 +18,6 @@ from agent.dispatcher import Dispatcher, Record
 from agent.learner_link import Label
 from agent.message import Inbound, Inlet
 from agent.pace import Pace
-from agent.payloads import JSON
 from agent.publisher import Publisher
 from agent.reload import Reloader
 from agent.result_verbs import RecentParts, ResultVerbs

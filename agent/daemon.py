@@ -14,11 +14,13 @@ from adapters.adapter import AdapterError
 from adapters.engine import Engine
 from adapters.open import ModelSettings
 from adapters.runtime import runtime_problem
-from agent import overrides, payloads
+from agent import overrides
 from agent.broker import embedded_broker
+from agent.codec import JSON
 from agent.configfile import Loaded
 from agent.errors import AgentError, ConfigError
-from agent.last_exit import LastExit, RunRecord
+from agent.exit_reason import LastExit
+from agent.last_exit import RunRecord
 from agent.local_status import status_server
 from agent.memory import Heaps
 from agent.metrics import metrics_server
@@ -32,6 +34,7 @@ from agent.store import Store
 from agent.summary import Summary, not_kept
 from agent.systemd import READY, STOPPING, notify, watchdog_s
 from agent.watchdog import Watchdog
+from agent.wire import OFFLINE, STOPPED
 from camera.frame import CameraError
 
 log = logging.getLogger(__name__)
@@ -266,7 +269,7 @@ class Daemon:
         if not parts.learners.wait(max(0.0, learners_until - time.monotonic())):
             log.error("learners: do not end, they are left behind")
             left.append("learners")
-        word = payloads.OFFLINE if self._crashes else payloads.STOPPED
+        word = OFFLINE if self._crashes else STOPPED
         parts.publisher.stop(_DRAIN_S, parts.status.availability(word))
         left += [] if self._join("publisher", _PUBLISHER_S) else ["publisher"]
         if parts.sparkplug is not None:
@@ -309,7 +312,7 @@ class Daemon:
         self._crashes.append(error)
 
 
-def _metrics(reloader: Reloader, stats: Callable[[], payloads.JSON]) -> AbstractContextManager[int]:
+def _metrics(reloader: Reloader, stats: Callable[[], JSON]) -> AbstractContextManager[int]:
     now = reloader.now  # a token that was missing comes with a later one
     if (absent := now.lacking("metrics")) is not None:  # nobody is let in by half a token
         raise ConfigError([absent.what])

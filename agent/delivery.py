@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from agent import payloads
+from agent import result_payload
 from agent.board import Board
 from agent.dialing import Dialing
 from agent.message import Inlet, Message
@@ -19,6 +19,7 @@ from agent.publisher_stats import NOT_YET
 from agent.repeats import Repeats
 from agent.same_id import SameId
 from agent.store import Outgoing, Store
+from agent.wire import RESULT_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ class Delivery:
     def _repeat(self, link: Link, room: int, now: float) -> None:
         """Send what was asked for again; what is new goes before it."""
         for station, stored in self._repeats.take(room - len(self._repeated), now):
-            message = self._result(station, payloads.replayed(stored.payload))
+            message = self._result(station, result_payload.replayed(stored.payload))
             if link.fits(message):
                 self._repeated[link.publish(message)] = stored.seq
             else:
@@ -344,11 +345,11 @@ class Delivery:
         return True
 
     def _message(self, row: Outgoing) -> Message:
-        text = payloads.replayed(row.payload) if row.id <= self._attempted_to else row.payload
+        text = result_payload.replayed(row.payload) if row.id <= self._attempted_to else row.payload
         return self._result(row.station, text)
 
     def _result(self, station: str, text: str) -> Message:
-        return Message(self._result_topic(station), text.encode(), 1, False, payloads.RESULT_SCHEMA)
+        return Message(self._result_topic(station), text.encode(), 1, False, RESULT_SCHEMA)
 
 
 def _way(mqtt: MqttSettings) -> tuple[object, ...]:

@@ -22,15 +22,16 @@ from adapters.open import ModelSettings, open_engine
 from adapters.strict_json import loads
 from agent import demo_story
 from agent.broker import embedded_broker
+from agent.codec import JSON, timestamp
 from agent.commissioned import station_folder
 from agent.daemon import Daemon
 from agent.demo_config import STATION, demo_config
 from agent.demo_line import PARTS, commission_line, sentences
 from agent.demo_story import CHAPTERS, Operator, Score
 from agent.mqtt import subscription
-from agent.payloads import JSON, station_topic, timestamp
 from agent.recipes import shipped
 from agent.requests import Request, ask, whoever_asks
+from agent.wire import station_topic
 from camera.settings import SimulatedCamera
 from camera.simulated import SimulatedLine
 

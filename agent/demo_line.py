@@ -18,10 +18,10 @@ from adapters.measured_with import MeasuredWith
 from adapters.version import SOURCE
 from agent.answering import Answering
 from agent.clean_line import watch
+from agent.codec import timestamp
 from agent.commissioned import Uncommissioned, commissioning_file
 from agent.configfile import Loaded
 from agent.golden import read_golden
-from agent.payloads import timestamp
 from agent.plans import failing, prompts
 from agent.recipes import find_recipe
 from camera.settings import SimulatedCamera

@@ -9,8 +9,8 @@ from typing import Any
 
 from adapters.durable import write_durably
 from adapters.strict_json import loads
-from agent import payloads
 from agent.board import Board
+from agent.codec import dumps
 from agent.config import Config
 from agent.homeassistant import components, discovery, discovery_topic
 from agent.message import Message
@@ -53,7 +53,7 @@ class Discovery:
         if wanted is not None:
             payload = discovery(config, self._model, kept["components"] if wanted in kept["topics"] else {})
             told = components(payload)
-            self._board.set(Message(wanted, payloads.dumps(payload).encode(), 1, True))
+            self._board.set(Message(wanted, dumps(payload).encode(), 1, True))
         self._topic = wanted
         topics = [*gone, *([wanted] if wanted else [])][-_MOST:]
         now = {**kept, "topics": topics, "components": dict(list(told.items())[-_MOST:])}

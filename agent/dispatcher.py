@@ -12,16 +12,18 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import payloads
+from agent import agent_payload
 from agent.answered import Answered
 from agent.board import Board
-from agent.commands import Answer, Command, Refusal, Reply, one_line, read, refused
+from agent.codec import JSON, dumps
+from agent.command_answer import Answer, one_line, refused
+from agent.commands import Command, Refusal, Reply, read
 from agent.inbox import Inbox
 from agent.message import Inbound, Message
 from agent.mqtt_settings import CommandSettings, MqttSettings
 from agent.overrides import NAMES
 from agent.pace import Pace
-from agent.payloads import JSON
+from agent.wire import ANSWER_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -237,13 +239,15 @@ class Dispatcher:
         self._told_at, self._not_told = now, 0
 
     def _send(self, reply: Reply, transaction: str | None, station: str | None, answer: Answer) -> None:
-        payload = payloads.answer(self._agent, reply.verb, transaction, station, answer, datetime.now(UTC))
-        body = payloads.dumps(payload).encode()
+        payload = agent_payload.answer(
+            self._agent, reply.verb, transaction, station, answer, datetime.now(UTC)
+        )
+        body = dumps(payload).encode()
         own = f"{self._own}/cmd/response/{reply.verb}"
         for topic in {own: None, reply.topic or own: None}:
             self._board.answer(
                 Message(
-                    topic, body, 1, False, payloads.ANSWER_SCHEMA, ANSWER_EXPIRY_S,
+                    topic, body, 1, False, ANSWER_SCHEMA, ANSWER_EXPIRY_S,
                     reply.correlation if topic == reply.topic else None,
                 )
             )  # fmt: skip

@@ -19,7 +19,8 @@ from agent.configfile import Loaded
 from agent.data_folder import in_use
 from agent.database import disk_free
 from agent.errors import AgentError, ConfigError, StoreError
-from agent.health import LearnerStats, of_learner
+from agent.health import of_learner
+from agent.learner_stats import LearnerStats
 from agent.metrics import metrics_server
 from agent.mqtt import Link, LinkState, Protocol, tls_context
 from agent.names import at_port
@@ -29,11 +30,11 @@ from agent.sparkplug_payload import require_protobuf
 from agent.startable import nearest, unwritable
 from agent.store import peek
 from camera.frame import CameraError, Image
+from camera.open import open_source
 from camera.presence import Presence
 from camera.quality import assess
 from camera.region import Mask, Region
 from camera.settings import FolderCamera, QualityLimits, Watch
-from camera.source import open_source
 
 _SLACK_S = 2.0
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 
+from agent.codec import timestamp
 from agent.ids import moment_of, ulid_of
 from agent.known_time import FIRST, SLACK, Doubt, own_time
-from agent.payloads import timestamp
 from agent.sound import Row, moment, sound
 
 _PICTURES = (

@@ -27,11 +27,12 @@ from camera.folder import picture_files
 from camera.frame import CameraError, Capture, Fault, Image, Quality
 from camera.images import read_image
 from camera.kept_region import kept_region
+from camera.open import open_source
 from camera.preprocess import Preprocess, prepare
 from camera.quality import assess, too_small
 from camera.region import OtherRegion, Region
 from camera.settings import OpenCVCamera, RegionOfInterest
-from camera.source import file_id, open_source, stamp
+from camera.source import file_id, stamp
 
 _BATCH = 8
 CLIP_SUFFIXES = frozenset(

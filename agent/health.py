@@ -3,63 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from agent.conditions import Code, Condition, Level
+from agent.learner_stats import LearnerStats
 from agent.publisher_stats import NOT_YET, PublisherStats
 from camera.feed_stats import FeedStats
 from camera.frame import Fault
 
-Level = Literal["ok", "degraded", "down"]
-Code = Literal[
-    "camera_offline", "picture_unusable", "model_not_finite", "folder", "broker", "store", "results_lost",
-    "same_id", "commissioning_unusable", "operating_point_at_bound", "learning_tripped", "too_many_rejects",
-    "learning_disk", "learning_away", "learning_failed", "config_refused", "config_unwatched", "audit",
-    "sparkplug", "metrics", "embedded_broker", "local_status",
-]  # fmt: skip
-"""What can be wrong, for machines."""
-
 _BLIND = ("camera_offline", "picture_unusable", "model_not_finite")
 """Conditions under which a station inspects nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that is wrong.
-
-    Attributes:
-        code: what is wrong, for machines.
-        subject: the station, or the part of the agent.
-        message: one sentence for people.
-    """
-
-    code: Code
-    subject: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerStats:
-    """How a station's learner is doing, at one moment. Not to learn is no trouble.
-
-    Attributes:
-        unusable: why the station's commissioning cannot be used; None where it can, or where there is none.
-        at_bound: the operating point may not follow the pictures any further.
-        tripped: the guard has stopped learning for a while.
-        too_many_rejects: more parts are rejected than at commissioning.
-        disk: what could not be written; None while all is well.
-        away: why there is no process that learns, in words that follow its name; None while there is one.
-        failed: what learning failed with, and where; None while it does not.
-    """
-
-    station: str
-    unusable: str | None = None
-    at_bound: bool = False
-    tripped: bool = False
-    too_many_rejects: bool = False
-    disk: str | None = None
-    away: str | None = None
-    failed: str | None = None
 
 
 def conditions(

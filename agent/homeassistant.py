@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from agent import __version__
+from agent.adaptation_settings import MODES
+from agent.codec import JSON
 from agent.config import Config, Station
-from agent.payloads import JSON
-from agent.setting_states import MODES
 from agent.verdict import Outcome
 from agent.voting import possible_recipes
 

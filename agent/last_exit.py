@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.durable import write_durably
 from adapters.strict_json import loads
-from agent.payloads import timestamp
+from agent.codec import timestamp
+from agent.exit_reason import LastExit
 
 log = logging.getLogger(__name__)
 
 _FILE = "last_run.json"
-
-
-@dataclass(frozen=True, slots=True)
-class LastExit:
-    """The end of a run.
-
-    Attributes:
-        at: when, in UTC; where nobody could write that any more, when that run had begun.
-        reason: in words.
-        orderly: it stopped as it should, with everything stored that was decided; otherwise `reason` says
-            what was lost.
-    """
-
-    at: str
-    reason: str
-    orderly: bool
 
 
 class RunRecord:

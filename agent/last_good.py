@@ -15,10 +15,10 @@ from pathlib import Path
 from adapters.durable import write_durably
 from agent import yamltree
 from agent.absent import whatever_is_spared
+from agent.codec import timestamp
 from agent.config import AgentSettings
 from agent.configfile import Loaded, load_text, read_text
 from agent.errors import ConfigError
-from agent.payloads import timestamp
 
 _FOLDER = "last_good"
 

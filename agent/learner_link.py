@@ -11,11 +11,11 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from agent.codec import JSON
 from agent.config import LogSettings
 from agent.configfile import Loaded
 from agent.handover import Witnessed
-from agent.health import LearnerStats
-from agent.payloads import JSON
+from agent.learner_stats import LearnerStats
 from agent.predictor import Predictor
 
 

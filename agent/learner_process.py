@@ -20,14 +20,14 @@ from pathlib import Path
 from adapters.adapter import AdapterError
 from adapters.open_learner import LearnerModel
 from agent import logs
+from agent.codec import JSON
 from agent.commissioned import Commissioned, open_station
 from agent.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
 from agent.handover import HandOver, Witnessed
-from agent.health import LearnerStats
 from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
+from agent.learner_stats import LearnerStats
 from agent.learning import Learning
 from agent.memory import Heaps
-from agent.payloads import JSON
 from agent.plans import predictors, prompts, used_recipes
 from agent.predictor import Predictor
 from agent.priority import LEARNING, step_back

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from adapters.version import SOURCE
+from agent.codec import JSON
 from agent.commissioned import station_folder
 from agent.configfile import Loaded
 from agent.handover import HandOver, Witnessed
-from agent.health import LearnerStats
 from agent.ids import ulid
 from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told, pair
-from agent.payloads import JSON
+from agent.learner_stats import LearnerStats
 from agent.predictor import Predictor
 from agent.priority import SERVING, step_back
 from agent.requests import waiting_names

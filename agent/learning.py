@@ -20,16 +20,16 @@ from adapters.guard import Ruling
 from adapters.halting import Halted, HaltingEngine
 from adapters.open_learner import LearnerModel
 from adapters.prompts import Prompts, TextCache
-from agent import payloads
+from agent import learning_payload
 from agent.answering import Answering
 from agent.background import Background
 from agent.commissioned import Commissioned
 from agent.episode import Ask, Change, Look
 from agent.fault import Fault, fault
 from agent.handover import HandOver, Witnessed
-from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.learner_link import Label
+from agent.learner_stats import LearnerStats
 from agent.predictor import Predictor
 from agent.station_desk import StationDesk, Tell
 
@@ -122,7 +122,7 @@ class Learning:
         """Learn until `stop`. What is promoted is on disk; what is half done is left."""
         try:
             self._desk.begin()
-            self._tell("drift", payloads.drift(self._agent, self.station, DriftReport(), None, 0))
+            self._tell("drift", learning_payload.drift(self._agent, self.station, DriftReport(), None, 0))
             while not self._halt.is_set():
                 self._turn()
         except Halted:
@@ -194,7 +194,7 @@ class Learning:
         learner.said(number, adapted_fails=rejected, frozen_fails=before, by=one.adapter)
         if report is not None:
             at, unseen = datetime.now(UTC), self.handover.lost
-            self._tell("drift", payloads.drift(self._agent, self.station, report, at, unseen))
+            self._tell("drift", learning_payload.drift(self._agent, self.station, report, at, unseen))
             if report.abrupt:
                 log.info("learner %s: the pictures changed at a stroke", self.station)
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapters.strict_json import loads
+from agent.codec import JSON, dumps
 from agent.data_folder import in_use
 from agent.errors import NoAnswer, StoreError
-from agent.payloads import JSON, dumps
 
 log = logging.getLogger(__name__)
 

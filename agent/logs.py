@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from agent.payloads import timestamp
+from agent.codec import timestamp
 from camera.address import masked
 
 _OURS = ("agent", "camera", "adapters")

@@ -10,23 +10,23 @@ from pathlib import Path
 
 from adapters.engine import Engine
 from adapters.open import ModelSettings
-from agent import logs, payloads
+from agent import logs
 from agent.board import Board
 from agent.changes import Change
+from agent.codec import JSON
+from agent.conditions import Condition
 from agent.config import Config
 from agent.config_watch import ConfigWatch
 from agent.configfile import Loaded
 from agent.control import Control
 from agent.errors import ConfigError
 from agent.evidence import Evidence
-from agent.health import Condition
+from agent.exit_reason import LastExit
 from agent.inspector import Inspector
-from agent.last_exit import LastExit
 from agent.learners import Learners
 from agent.mqtt import tls_context
 from agent.mqtt_access import Access
 from agent.overrides import Overrides
-from agent.payloads import JSON
 from agent.publisher import Publisher
 from agent.reload import Reloader
 from agent.retention import Retention
@@ -40,6 +40,7 @@ from agent.tally import Tally
 from agent.trail import Trail
 from agent.triggers import Awaited, Triggers, trigger_deadlines_ms
 from agent.verdict import Verdict
+from agent.wire import OFFLINE
 from camera.frame import Frame
 from camera.mailbox import Mailbox
 
@@ -114,7 +115,7 @@ class Parts:
             client_id=f"mekiki-{config.agent.id}",
             result_topic=self.status.result_topic,
             board=self.board,
-            will=self.status.availability(payloads.OFFLINE),
+            will=self.status.availability(OFFLINE),
             evidence=self.evidence,
             inlet=self.control.inlet(),
             stored=None if self.sparkplug is None else self.sparkplug.book.stored,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +15,9 @@ from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Config, Recipe
 from agent.configfile import Loaded
 from agent.errors import ConfigError
-from agent.learners import Pupil
 from agent.predictor import Predictor
 from agent.recipes import find_recipe
 from agent.recipes import prompts as prompts
-from agent.station_plan import StationPlan
 from agent.verdict import Provenance
 from camera.settings import QualityLimits
 from camera.source import Source
@@ -61,41 +57,6 @@ def used_recipes(config: Config) -> dict[str, Recipe]:
     """Return the recipes of the enabled stations by name, shipped ones included."""
     names = {station.recipe for station in config.stations.values() if station.enabled}
     return {name: find_recipe(name, config.recipes) for name in sorted(names)}
-
-
-def station_plan(
-    loaded: Loaded,
-    name: str,
-    recipe: Recipe,
-    engine: Engine,
-    found: Commissioned | Uncommissioned,
-    frozen: Predictor,
-    source: Source,
-    pupil: Pupil | None,
-) -> StationPlan:
-    """Return what a station is judged with.
-
-    Args:
-        loaded: the config.
-        name: of the station.
-        recipe: of the station.
-        engine: that inspects.
-        found: what is there of its learning.
-        frozen: the model as it was trained, at the commissioned operating point.
-        source: of its pictures.
-        pupil: where it learns; None where it does not.
-    """
-    station = loaded.config.stations[name]
-    return StationPlan(
-        recipe_name=station.recipe,
-        recipe=recipe,
-        provenance=provenance(loaded, engine, recipe, found),
-        limits=limits_of(station.quality, source),
-        frozen=frozen,
-        answering=partial(_always, frozen) if pupil is None else pupil.answering,
-        witness=None if pupil is None else pupil.put,
-        shadow=station.adaptation.shadow_share,
-    )
 
 
 def predictors(
@@ -146,7 +107,3 @@ def limits_of(quality: QualityLimits, source: Source) -> QualityLimits:
     """Return when a source's picture is too old to be inspected."""
     # A source that waits for us is late by our own doing; its pictures do not go stale.
     return quality if source.live else quality.model_copy(update={"stale_s": None})
-
-
-def _always(predictor: Predictor) -> Predictor:
-    return predictor

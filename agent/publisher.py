@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from agent.board import Board
-from agent.commands import Answer, refused
+from agent.command_answer import Answer, refused
 from agent.database import Damaged, DiskTrouble
 from agent.delivery import WINDOW, Delivery
 from agent.errands import Errands

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.tidying import NOTHING_KEPT, Kept
-
 NOT_YET = "not connected yet"
 """The problem of a connection that nothing is known of so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept now.
+
+    Attributes:
+        database_bytes: without its free pages.
+        oldest_at: when the oldest result was decided, ISO-8601; None where there is none.
+        purging: whether something is being deleted.
+        purged, purged_images: results and pictures that were deleted since the start.
+    """
+
+    database_bytes: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    oldest_at: str | None = None
+    purging: bool = False
+    purged: int = 0
+    purged_images: int = 0
+
+
+NOTHING_KEPT = Kept()
 
 
 @dataclass(frozen=True, slots=True)

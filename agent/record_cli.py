@@ -18,10 +18,11 @@ from agent.configfile import Loaded, load
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
 from agent.output import put
 from camera.frame import CameraError, Capture
+from camera.open import open_source
 from camera.recorder import Limits, Recorder
 from camera.recording import Ended
 from camera.settings import OpenCVCamera
-from camera.source import Source, open_source
+from camera.source import Source
 
 _WHY: dict[Ended, str] = {
     "frames": "as many as asked for",

@@ -13,11 +13,11 @@ from typing import Literal
 from adapters.open import ModelSettings
 from agent import last_good, overrides
 from agent.changes import Change, changes, in_force
+from agent.codec import JSON, timestamp
+from agent.conditions import Condition
 from agent.configfile import Loaded, load, load_text
 from agent.errors import AgentError, ConfigError
-from agent.health import Condition
 from agent.overrides import Name, Value
-from agent.payloads import JSON, timestamp
 from agent.startable import require_startable
 from agent.trail import Trail
 

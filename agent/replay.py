@@ -21,6 +21,7 @@ from adapters.open import ModelSettings
 from adapters.open_learner import LearnerModel
 from adapters.prompts import TextCache
 from adapters.version import SOURCE
+from agent.codec import timestamp
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.config import Recipe
 from agent.configfile import Loaded
@@ -29,7 +30,6 @@ from agent.ids import ulid_of
 from agent.inspector import Inspector
 from agent.learner import StationLearner
 from agent.ledger import Ledger
-from agent.payloads import timestamp
 from agent.plans import predictors, prompts, provenance
 from agent.predictor import Predictor
 from agent.shadow import is_shadowed

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from adapters.engine import Preprocess
 from agent.config import Station
-from agent.opening import open_feed
+from agent.feeds import open_feed
 from camera.frame import Capture, Fault, Frame
 from camera.mailbox import Mailbox
 from camera.recording import Entry, Recording, RecordingError

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import payloads
+from agent import result_payload
 from agent.audit import Audit
-from agent.payloads import JSON
+from agent.codec import JSON, dumps
 from agent.replay import Course
 from agent.verdict import Outcome, Verdict
 
@@ -57,7 +57,7 @@ class Count:
     def add(self, verdict: Verdict) -> str:
         """Take the next verdict and return its line."""
         self.frames += 1
-        line = payloads.dumps(payloads.result(verdict, self.frames))
+        line = dumps(result_payload.result(verdict, self.frames))
         self._sha.update(f"{line}\n".encode())
         truth, frozen, own = self._truth(verdict.part_id), verdict.source, verdict.decision.verdict
         assert frozen is not None, "a replay shows every frame to the frozen model"

@@ -14,6 +14,7 @@ from adapters.measured_with import MeasuredWith
 from adapters.version import SOURCE, Version, save_version
 from agent.answering import Answering
 from agent.audit import Audit
+from agent.codec import timestamp
 from agent.commissioned import (
     NOT_COMMISSIONED,
     Commissioned,
@@ -24,7 +25,6 @@ from agent.commissioned import (
 from agent.config import Recipe
 from agent.configfile import Loaded
 from agent.learner_memory import Memory
-from agent.payloads import timestamp
 
 Start = Literal["source", "active"]
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from agent.commands import Answer, Command, Label, Range, refused
+from agent.codec import timestamp
+from agent.command_answer import Answer, refused
+from agent.commands import Command, Label, Range
 from agent.config import Config
 from agent.database import DiskTrouble
 from agent.dispatcher import Handler
 from agent.labels import Labelled, UnknownEvent
 from agent.learner_link import Label as Told
-from agent.payloads import timestamp
 from agent.publisher import Publisher
 from agent.recipes import find_recipe
 from agent.said_parts import REMEMBERED

@@ -17,9 +17,9 @@ from typing import Any
 from adapters.strict_json import loads
 from agent.database import NAME, Damaged, open_database, open_to_read, ours
 from agent.evidence_files import EvidenceFiles
-from agent.payloads import RESULT_SCHEMA
 from agent.retention import rank_of
 from agent.sound import as_texts, sound
+from agent.wire import RESULT_SCHEMA
 
 log = logging.getLogger(__name__)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from agent import payloads
+from agent import agent_payload
+from agent.adaptation_settings import MODES
 from agent.board import Board
+from agent.codec import dumps
 from agent.config import Config
 from agent.message import Message
 from agent.overrides import NAMES
 from agent.voting import possible_recipes
-
-MODES = ("adaptive", "shadow", "frozen")
-"""What adaptation can be set to; ``locked`` needs pins, which only the config names."""
+from agent.wire import SETTING_SCHEMA
 
 
 class SettingStates:
@@ -36,15 +36,15 @@ class SettingStates:
         for name, station in config.stations.items():
             mode = station.adaptation.mode
             for message in (
-                payloads.setting(
+                agent_payload.setting(
                     agent, name, "recipe", station.recipe, possible_recipes(station, config.recipes)
                 ),
-                payloads.setting(agent, name, "adaptation", mode, sorted({*MODES, mode})),
-                payloads.setting(agent, name, "enabled", station.enabled),
+                agent_payload.setting(agent, name, "adaptation", mode, sorted({*MODES, mode})),
+                agent_payload.setting(agent, name, "enabled", station.enabled),
             ):
                 topic = self._topic(name, message["name"])
-                body = payloads.dumps(message).encode()
-                self._board.set(Message(topic, body, 1, True, payloads.SETTING_SCHEMA))
+                body = dumps(message).encode()
+                self._board.set(Message(topic, body, 1, True, SETTING_SCHEMA))
 
     def again(self, station: str, name: str) -> None:
         """Show one once more: who has set it, and was refused, believes otherwise."""

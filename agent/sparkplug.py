@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent import __version__
+from agent.conditions import Condition
 from agent.config import Config
-from agent.health import Condition
 from agent.inbox import Inbox
 from agent.message import Inbound, Inlet, Message
 from agent.mqtt import Link

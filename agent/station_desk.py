@@ -13,15 +13,15 @@ from adapters.eye import Eye
 from adapters.halting import Halted
 from adapters.prompts import Prompts, TextCache
 from adapters.version import SOURCE, Version
-from agent import payloads
+from agent import learning_payload
 from agent.answering import Answering
+from agent.codec import JSON, timestamp
 from agent.commissioned import Commissioned, require_finite
 from agent.execute import execute, needs_disk, overtakes, require_allowed
-from agent.health import LearnerStats
 from agent.learner import StationLearner
 from agent.learner_settings import why_off
+from agent.learner_stats import LearnerStats
 from agent.ledger import Ledger
-from agent.payloads import JSON
 from agent.predictor import Predictor
 from agent.requests import Request, finish, take
 
@@ -121,7 +121,7 @@ class StationDesk:
         if stats != self.stats:
             self.stats = stats
             self._changed()
-        shown = payloads.adapter(
+        shown = learning_payload.adapter(
             self._agent,
             found.station,
             answering,
@@ -252,9 +252,9 @@ class StationDesk:
         log.info("learner %s: %s: %s", self._found.station, record["event"], record["why"])
         if record["event"] == "commissioned":  # by a command that was killed; it changes no version
             return
-        self._tell("adapter/event", payloads.adapter_event(self._agent, self._found.station, record))
+        self._tell("adapter/event", learning_payload.adapter_event(self._agent, self._found.station, record))
 
 
 def now() -> str:
     """Return the time for records."""
-    return payloads.timestamp(datetime.now(UTC))
+    return timestamp(datetime.now(UTC))

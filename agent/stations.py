@@ -6,14 +6,18 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from adapters.engine import Engine
 from agent.commissioned import Commissioned, Uncommissioned
+from agent.config import Recipe
 from agent.configfile import Loaded
-from agent.health import LearnerStats
+from agent.feeds import feed_settings, open_feed, open_sources
+from agent.learner_stats import LearnerStats
 from agent.learners import Learners, Pupil
-from agent.opening import feed_settings, open_feed, open_sources, open_stations
-from agent.plans import check_prompts, predictors, station_plan, used_recipes
+from agent.opening import open_stations
+from agent.plans import check_prompts, limits_of, predictors, provenance, used_recipes
+from agent.predictor import Predictor
 from agent.station_plan import StationPlan
 from camera.feed import Feed
 from camera.feed_stats import Past
@@ -115,7 +119,7 @@ class Stations:
                 pupil = Pupil(name, frozen, first) if isinstance(one, Commissioned) else None
             if pupil is not None:
                 pupils[name] = pupil
-            plans[name] = station_plan(loaded, name, recipe, self._engine, one, frozen, sources[name], pupil)
+            plans[name] = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], pupil)
         return Prepared(loaded, opened, {name: found[name] for name in names}, pupils, plans)
 
     def use(self, prepared: Prepared) -> None:
@@ -183,3 +187,42 @@ def _learns_alike(old: Loaded, new: Loaded, name: str) -> bool:
     # The share of pictures that the frozen model sees too is the inspector's affair.
     same = before.adaptation.model_copy(update={"shadow_share": after.adaptation.shadow_share})
     return recipes[0].words == recipes[1].words and same == after.adaptation
+
+
+def _plan(
+    loaded: Loaded,
+    name: str,
+    recipe: Recipe,
+    engine: Engine,
+    found: Commissioned | Uncommissioned,
+    frozen: Predictor,
+    source: Source,
+    pupil: Pupil | None,
+) -> StationPlan:
+    """Return what a station is judged with.
+
+    Args:
+        loaded: the config.
+        name: of the station.
+        recipe: of the station.
+        engine: that inspects.
+        found: what is there of its learning.
+        frozen: the model as it was trained, at the commissioned operating point.
+        source: of its pictures.
+        pupil: where it learns; None where it does not.
+    """
+    station = loaded.config.stations[name]
+    return StationPlan(
+        recipe_name=station.recipe,
+        recipe=recipe,
+        provenance=provenance(loaded, engine, recipe, found),
+        limits=limits_of(station.quality, source),
+        frozen=frozen,
+        answering=partial(_always, frozen) if pupil is None else pupil.answering,
+        witness=None if pupil is None else pupil.put,
+        shadow=station.adaptation.shadow_share,
+    )
+
+
+def _always(predictor: Predictor) -> Predictor:
+    return predictor

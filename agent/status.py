@@ -13,16 +13,20 @@ from datetime import UTC, datetime
 from adapters import strict_json
 from adapters.drift import DriftReport
 from adapters.engine import ModelInfo
-from agent import __version__, payloads
+from agent import __version__, agent_payload, learning_payload
 from agent.board import Board
+from agent.codec import JSON, dumps
 from agent.commissioned import Uncommissioned
+from agent.conditions import Condition, Level
 from agent.config import Config
-from agent.health import Condition, LearnerStats, Level, beginning, conditions, level, not_finite
+from agent.exit_reason import LastExit
+from agent.health import beginning, conditions, level, not_finite
 from agent.ids import ulid
-from agent.last_exit import LastExit
+from agent.learner_stats import LearnerStats
 from agent.message import Message
 from agent.publisher_stats import PublisherStats
 from agent.tally import Tally
+from agent.wire import LOCAL_STATUS_SCHEMA, ONLINE, STATS_SCHEMA, agent_topic, station_topic
 from camera.feed import Feed
 from camera.feed_stats import FeedStats
 from camera.frame import Frame
@@ -61,7 +65,7 @@ class Status:
         tally: Tally,
         learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
         more: Callable[[], Sequence[Condition]] = lambda: (),
-        commands: Callable[[], payloads.JSON | None] = lambda: None,
+        commands: Callable[[], JSON | None] = lambda: None,
     ) -> None:
         self._config = config
         self._learners = learners
@@ -96,11 +100,9 @@ class Status:
         """Return where the picture of the last failed part stands."""
         return self._station(station, "image/last_fail")
 
-    def station(self, station: str, name: str, payload: payloads.JSON, *, retain: bool = True) -> Message:
+    def station(self, station: str, name: str, payload: JSON, *, retain: bool = True) -> Message:
         """Return the message that shows a payload as ``S/name``."""
-        return Message(
-            self._station(station, name), payloads.dumps(payload).encode(), 1, retain, payload["schema"]
-        )
+        return Message(self._station(station, name), dumps(payload).encode(), 1, retain, payload["schema"])
 
     def availability(self, word: str) -> Message:
         """Return the message that says `word` about us."""
@@ -135,16 +137,16 @@ class Status:
 
     def birth(self) -> Message:
         """Return the message that we are there."""
-        return self.availability(payloads.ONLINE)
+        return self.availability(ONLINE)
 
-    def info(self, config: payloads.JSON, last: LastExit | None) -> Message:
+    def info(self, config: JSON, last: LastExit | None) -> Message:
         """Return the message about who we are.
 
         Args:
             config: what is in force, as `Reloader.shown` has it.
             last: how the last run ended.
         """
-        info = payloads.info(
+        info = agent_payload.info(
             self._config.agent.id,
             __version__,
             self._model,
@@ -164,7 +166,7 @@ class Status:
         messages = []
         for found in stations:
             agent = self._config.agent.id
-            shown = payloads.adapter(
+            shown = learning_payload.adapter(
                 agent,
                 found.station,
                 found.answering,
@@ -173,7 +175,7 @@ class Status:
                 phase="off",
                 why_off=found.why,
             )
-            drift = payloads.drift(agent, found.station, DriftReport(), None, 0)
+            drift = learning_payload.drift(agent, found.station, DriftReport(), None, 0)
             messages += [
                 self.station(found.station, "adapter", shown),
                 self.station(found.station, "drift", drift),
@@ -188,25 +190,27 @@ class Status:
         if connected != self._cameras or now - self._cameras_at >= _CAMERA_EVERY_S:
             self._cameras, self._cameras_at = connected, now
             messages += [
-                self.station(feed.station, "camera", payloads.camera(self._config.agent.id, feed))
+                self.station(feed.station, "camera", agent_payload.camera(self._config.agent.id, feed))
                 for feed in feeds
             ]
         if now - self._stats_at >= self._config.mqtt.stats_interval_s:
             self._stats_at = now
-            stats = payloads.dumps(self.stats(publisher)).encode()
+            stats = dumps(self.stats(publisher)).encode()
             # Of no use to whoever comes when the next but one is due.
             expiry_s = math.ceil(2 * self._config.mqtt.stats_interval_s)
-            messages.append(Message(self._own("stats"), stats, 0, False, payloads.STATS_SCHEMA, expiry_s))
+            messages.append(Message(self._own("stats"), stats, 0, False, STATS_SCHEMA, expiry_s))
         return messages
 
-    def stats(self, publisher: PublisherStats) -> payloads.JSON:
+    def stats(self, publisher: PublisherStats) -> JSON:
         """Return the counters since the start; any thread may ask."""
         feeds = [feed.snapshot() for feed in self._feeds()]
         now = datetime.now(UTC)
-        shown = payloads.stats(self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown)
+        shown = agent_payload.stats(
+            self._config.agent.id, now, self._level, publisher, feeds, self._tally.shown
+        )
         return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
 
-    def local(self, publisher: PublisherStats, config: payloads.JSON, board: Board) -> payloads.JSON:
+    def local(self, publisher: PublisherStats, config: JSON, board: Board) -> JSON:
         """Return what `mekiki status` shows; any thread may ask.
 
         Args:
@@ -218,7 +222,7 @@ class Status:
         stats = self.stats(publisher)
         shown = {name: board.shown(self._station(name, "adapter")) for name in stats["stations"]}
         return {
-            "schema": payloads.LOCAL_STATUS_SCHEMA,
+            "schema": LOCAL_STATUS_SCHEMA,
             "agent": self._config.agent.id,
             "version": __version__,
             "pid": os.getpid(),
@@ -229,7 +233,7 @@ class Status:
                 "provider": self._model.provider,
             },
             "config": config,
-            "health": payloads.health(self._config.agent.id, word, since, found),
+            "health": agent_payload.health(self._config.agent.id, word, since, found),
             "stats": stats,
             "adapters": {name: strict_json.loads(text) for name, text in shown.items() if text is not None},
         }
@@ -260,14 +264,14 @@ class Status:
         self._conditions, self._since = found, datetime.now(UTC)
         # To whoever reads this over MQTT, the broker is well.
         told = tuple(condition for condition in found if condition.code != "broker")
-        health = payloads.health(self._config.agent.id, level(told, feeds), self._since, told)
+        health = agent_payload.health(self._config.agent.id, level(told, feeds), self._since, told)
         return [self._shown("health", health)]
 
-    def _shown(self, name: str, payload: payloads.JSON) -> Message:
-        return Message(self._own(name), payloads.dumps(payload).encode(), 1, True, payload["schema"])
+    def _shown(self, name: str, payload: JSON) -> Message:
+        return Message(self._own(name), dumps(payload).encode(), 1, True, payload["schema"])
 
     def _own(self, name: str) -> str:
-        return payloads.agent_topic(self._config.mqtt.topic_prefix, self._config.agent.id, name)
+        return agent_topic(self._config.mqtt.topic_prefix, self._config.agent.id, name)
 
     def _station(self, station: str, name: str) -> str:
-        return payloads.station_topic(self._config.mqtt.topic_prefix, self._config.agent.id, station, name)
+        return station_topic(self._config.mqtt.topic_prefix, self._config.agent.id, station, name)

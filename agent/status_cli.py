@@ -7,12 +7,12 @@ from pathlib import Path
 
 from agent import last_good
 from agent.absent import whatever_it_is
+from agent.codec import JSON
 from agent.configfile import load
 from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError
 from agent.local_status import ask
 from agent.output import as_json as in_json
 from agent.output import put
-from agent.payloads import JSON
 from agent.verdict import Outcome
 
 _COLUMNS = (

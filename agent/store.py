@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent import payloads
+from agent import result_payload
+from agent.codec import dumps, timestamp
 from agent.data_folder import lock_folder
 from agent.database import (
     NAME,
@@ -28,10 +29,11 @@ from agent.ids import moment_of
 from agent.keeping import Keeping
 from agent.known_time import FIRST
 from agent.labels import Labelled, put_label
+from agent.publisher_stats import NOTHING_KEPT
 from agent.retention import Retention
 from agent.salvage import finish_exchange, put_aside, salvage
 from agent.sound import sound, sound_results
-from agent.tidying import NOTHING_KEPT, Doubts, no_doubts
+from agent.tidying import Doubts, no_doubts
 from agent.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -190,7 +192,7 @@ class Store:
         for verdict in verdicts:
             seq = last_seq.get(verdict.station, 0) + 1
             last_seq[verdict.station] = seq
-            rows.append((verdict, seq, payloads.dumps(payloads.result(verdict, seq))))
+            rows.append((verdict, seq, dumps(result_payload.result(verdict, seq))))
         with transaction(self._db, self.path):
             # Strike off first: it makes room for what comes.
             struck = self._db.executemany(
@@ -199,7 +201,7 @@ class Store:
             self._db.executemany(
                 _RESULT,
                 [
-                    (v.station, seq, v.event_id, payloads.timestamp(v.decided_at), v.decision.verdict, text)
+                    (v.station, seq, v.event_id, timestamp(v.decided_at), v.decision.verdict, text)
                     for v, seq, text in rows
                 ],
             )

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.strict_json import loads
+from agent.codec import timestamp
 from agent.database import NAME, open_to_read, ours
 from agent.errors import ConfigError, UsageError
-from agent.payloads import timestamp
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from agent.database import used_bytes
@@ -12,6 +11,7 @@ from agent.evidence_files import EvidenceFiles
 from agent.evidence_order import following, least_evidence
 from agent.ids import moment_of
 from agent.known_time import FIRST, Doubt, counted
+from agent.publisher_stats import Kept
 from agent.retention import Excess, Holdings, Retention, excess
 from agent.sound import Row, moment, sound
 
@@ -22,28 +22,6 @@ _ROW_BYTES = 150
 _FREE_PAGES = 256
 """Free pages that stay in the file: what comes next is written there."""
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept now.
-
-    Attributes:
-        database_bytes: without its free pages.
-        oldest_at: when the oldest result was decided, ISO-8601; None where there is none.
-        purging: whether something is being deleted.
-        purged, purged_images: results and pictures that were deleted since the start.
-    """
-
-    database_bytes: int = 0
-    images: int = 0
-    image_bytes: int = 0
-    oldest_at: str | None = None
-    purging: bool = False
-    purged: int = 0
-    purged_images: int = 0
-
-
-NOTHING_KEPT = Kept()
 
 Doubts = Callable[[str], Sequence[Doubt]]
 """Station -> which of its results do not have the time at which they were decided."""

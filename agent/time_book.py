@@ -10,8 +10,8 @@ from pathlib import Path
 
 from adapters.durable import write_durably
 from adapters.strict_json import loads
+from agent.codec import timestamp
 from agent.known_time import Doubt, Known, Reading, read_clocks, step
-from agent.payloads import timestamp
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.audit import Audit
-from agent.payloads import timestamp
+from agent.codec import timestamp
 from camera.address import masked
 
 log = logging.getLogger(__name__)

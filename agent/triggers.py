@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agent.commands import TriggerBody
 from agent.config import Config
+from agent.trigger_body import TriggerBody
 from agent.trigger_book import End, Ended, Trigger, TriggerBook
 from agent.verdict import Verdict
 from camera.gate import Gate

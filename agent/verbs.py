@@ -13,11 +13,12 @@ from adapters.adapter_store import AdapterStore, UnknownVersion
 from adapters.engine import Engine
 from adapters.version import SOURCE
 from agent import __version__
-from agent.commands import AboutStation, AboutVersion, Answer, Command, refused
+from agent.codec import JSON, timestamp
+from agent.command_answer import Answer, refused
+from agent.commands import AboutStation, AboutVersion, Command
 from agent.commissioned import Commissioned, Uncommissioned
 from agent.dispatcher import Handler
 from agent.learner_memory import Memory
-from agent.payloads import JSON, timestamp
 from agent.requests import Kind, Request, ask
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from adapters.adapter import AdapterError
-from adapters.bundle import SHIPPED, open_bundle
+from adapters.bundle import SHIPPED
 from adapters.bundle_build import build
+from adapters.open_bundle import open_bundle
 
 NAME = "mekiki-line"
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adapters.bundle import VECTORS, vector_answers
+from adapters.bundle import VECTORS
 from adapters.bundle_build import other_adapter
 from adapters.clip import Clip
 from adapters.engine import Engine
+from adapters.vectors import vector_answers
 from benchmarks.engine_bundles import engines_of, line_clip, random_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 

@@ -29,11 +29,12 @@ import torch
 from safetensors.torch import save_file
 
 from adapters.adapter import Adapter
-from adapters.bundle import bundle_path, open_bundle
+from adapters.bundle import bundle_path
 from adapters.bundle_build import build_bundle
 from adapters.clip import Clip, fresh_model, load_clip
 from adapters.engine import Precision
 from adapters.objectives import Words
+from adapters.open_bundle import open_bundle
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers
 from benchmarks import roofline, step_time

@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 
 from adapters.batclip import Batclip
 from adapters.clip import Clip, load_clip
-from adapters.learning import Learned, Outputs, Texts, forward, named, parameter
+from adapters.differentiable import named
+from adapters.learning import Learned, Outputs, Texts, forward, parameter
 from adapters.norm_vector import NormVector
 from adapters.prompts import Prompts
 from benchmarks.machine import describe, in_words, table, write

@@ -20,11 +20,11 @@ from adapters.open import ModelSettings, open_engine
 from benchmarks.machine import in_turn
 from camera.feed import Feed
 from camera.mailbox import Mailbox
+from camera.open import open_source
 from camera.opencv import rgb
 from camera.preprocess import Preprocess, prepare
 from camera.settings import OpenCVCamera, SimulatedCamera
 from camera.simulated import SimulatedLine
-from camera.source import open_source
 
 WIDTH, HEIGHT = 1280, 720
 OURS = "Mekiki, camera thread and mailbox"

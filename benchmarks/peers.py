@@ -30,10 +30,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from adapters.bundle import TOKENIZER, open_bundle
+from adapters.bundle import TOKENIZER
 from adapters.bundle_build import build_bundle
 from adapters.clip import load_clip
 from adapters.engine import Engine
+from adapters.open_bundle import open_bundle
 from adapters.prompts import Prompts, class_features, probabilities
 from adapters.torch_engine import TorchEngine
 from benchmarks.machine import describe, in_turn, in_words, table, write

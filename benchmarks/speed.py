@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from adapters.adapter import Adapter
-from adapters.bundle import bundle_path, open_bundle
+from adapters.bundle import bundle_path
 from adapters.clip import Clip, load_clip
 from adapters.engine import Engine
+from adapters.open_bundle import open_bundle
 from adapters.torch_engine import TorchEngine
 from benchmarks import floor
 from benchmarks.line_run import write_pictures

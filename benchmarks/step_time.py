@@ -26,13 +26,13 @@ from safetensors.torch import save_file
 
 from adapters import learning
 from adapters.batclip import PAPER, Batclip
-from adapters.bundle import open_towers
 from adapters.bundle_build import build_bundle
 from adapters.clip import Clip, load_clip
 from adapters.engine import Floats
 from adapters.learning import Texts
 from adapters.norm_vector import NormVector
 from adapters.objectives import Words, batclip, gradients
+from adapters.open_bundle import open_towers
 from adapters.prompts import Prompts
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers

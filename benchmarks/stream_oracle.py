@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.learning import Precision, forward, named
+from adapters.differentiable import Precision, named
+from adapters.learning import forward
 from adapters.norm_vector import NormVector
 from adapters.optimizer import Optimizer
 from adapters.seen import Bytes, as_pixels, log_odds

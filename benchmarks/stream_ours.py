@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.adapter_store import AdapterStore
-from adapters.bundle import bundle_path, open_bundle, open_towers
+from adapters.bundle import bundle_path
 from adapters.commission import commission
 from adapters.commissioning import Known
 from adapters.engine import Engine
 from adapters.eye import Eye
 from adapters.line_update import LineUpdate, Proposer
 from adapters.objectives import Words
+from adapters.open_bundle import open_bundle, open_towers
 from adapters.seen import Bytes, log_odds
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers

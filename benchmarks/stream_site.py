@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from adapters.clip import Clip, load_clip
+from adapters.differentiable import Precision
 from adapters.engine import Floats
-from adapters.learning import Precision, Texts, forward
+from adapters.learning import Texts, forward
 from adapters.seen import Bytes, Seen, as_pixels, log_odds
 from benchmarks import photo_model
 from benchmarks.ship_line import WEIGHTS

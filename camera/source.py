@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from threading import Event
 from typing import Protocol, TypeVar
 
 from camera.frame import Capture, Fault, Image, Receipt
 from camera.kept_region import KeptRegion
-from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
 
 Item = TypeVar("Item")
 
@@ -54,43 +53,6 @@ class Source(Protocol):
 
     def captures(self, stop: Event) -> Iterator[Capture]:
         """Yield captures until the end of a file, or until `stop`; a camera has no end."""
-
-
-def open_source(settings: CameraSettings, keep: Path | None = None) -> Source:
-    """Return the source that `settings` describe.
-
-    Args:
-        settings: of the camera.
-        keep: a folder of the caller's own for what the source must remember. Who gives it tells the receipt
-            of every capture what became of it. None: a watched folder is only looked at, and left as it is.
-
-    Raises:
-        CameraError: what is named cannot be a source: no such folder, an empty one, a missing back end.
-    """
-    # Imported where they are needed: these modules import this one.
-    if isinstance(settings, OpenCVCamera):
-        if settings.medium == "clip":
-            from camera.clip import Clip
-
-            return Clip(settings)
-        from camera.opencv import Camera
-
-        return Camera(settings)
-    if isinstance(settings, FolderCamera):
-        if settings.watch is not None:
-            from camera.hot_folder import HotFolder
-
-            return HotFolder(settings, settings.watch, keep)
-        from camera.folder import Folder
-
-        return Folder(settings)
-    if isinstance(settings, RecordingCamera):
-        from camera.recording import PlayedRecording
-
-        return PlayedRecording(settings)
-    from camera.simulated import SimulatedSource
-
-    return SimulatedSource(settings)
 
 
 def paced(

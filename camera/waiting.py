@@ -9,9 +9,10 @@ from pathlib import Path
 from threading import Event
 
 from camera.frame import CameraError, Capture, Fault
+from camera.open import open_source
 from camera.opencv import backoff
 from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, Reconnect, SimulatedCamera
-from camera.source import Source, SourceStats, open_source, stamp
+from camera.source import Source, SourceStats, stamp
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from adapters.measured_with import MeasuredWith
 from agent.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.config import Config
 from agent.configfile import Loaded, load
-from agent.health import LearnerStats, of_learner
+from agent.health import of_learner
+from agent.learner_stats import LearnerStats
 from agent.opening import commissioned_in, open_model
 from agent.plans import failing
 from agent.recipes import shipped

@@ -16,7 +16,8 @@ from torch.nn import functional as F  # noqa: E402
 
 from adapters.batclip import Batclip, Prototypes  # noqa: E402
 from adapters.clip import Clip, load_clip  # noqa: E402
-from adapters.learning import CHUNK, Learned, Outputs, Texts, entropy, forward  # noqa: E402
+from adapters.differentiable import CHUNK  # noqa: E402
+from adapters.learning import Learned, Outputs, Texts, entropy, forward  # noqa: E402
 from adapters.norm_vector import NormVector  # noqa: E402
 from adapters.optimizer import Optimizer  # noqa: E402
 from adapters.prompts import Prompts  # noqa: E402
@@ -171,7 +172,7 @@ def test_chunks_change_nothing(tiny_clip: Clip, texts: Texts, monkeypatch: pytes
     method, images = Batclip(), pictures(24)
     found = []
     for chunk in (5, 1000):
-        monkeypatch.setattr("adapters.learning.CHUNK", chunk)
+        monkeypatch.setattr("adapters.differentiable.CHUNK", chunk)
         _, answer = method.step(tiny_clip, method.start(tiny_clip, texts), images, texts)
         found.append(answer.numbers)
     assert found[0] == pytest.approx(found[1], rel=1e-4)

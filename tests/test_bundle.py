@@ -22,25 +22,16 @@ from hypothesis import strategies as st
 from adapters import bundle as bundle_module
 from adapters import bundle_build, export, runtime
 from adapters.adapter import Adapter, AdapterMismatch, load_adapter, save_adapter
-from adapters.bundle import (
-    GRADIENT_TOLERANCE,
-    MANIFEST,
-    TOLERANCE,
-    bundle_path,
-    gradient_error,
-    graph,
-    open_bundle,
-    open_towers,
-    vectors_error,
-    weights,
-)
+from adapters.bundle import MANIFEST, bundle_path, graph, weights
 from adapters.bundle_build import build, build_bundle
 from adapters.clip import load_clip
 from adapters.engine import ModelError
 from adapters.onnx_engine import OnnxEngine
 from adapters.open import ModelSettings, open_engine
+from adapters.open_bundle import open_bundle, open_towers
 from adapters.torch_engine import TorchEngine
 from adapters.towers import Encoded
+from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
 
 if TYPE_CHECKING:
     from adapters.clip import Clip

@@ -15,7 +15,8 @@ from mqtt_peers import SCHEMAS
 
 from agent.answered import MAX_ANSWERS, Answered
 from agent.board import Board
-from agent.commands import BODIES, Answer, Command, Refusal, matches, may_answer, read
+from agent.command_answer import Answer
+from agent.commands import BODIES, Command, Refusal, matches, may_answer, read
 from agent.dispatcher import Dispatcher
 from agent.inbox import CAPACITY, REFUSALS, Inbox
 from agent.message import Inbound, Message

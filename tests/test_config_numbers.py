@@ -18,18 +18,19 @@ from pydantic import SecretStr, ValidationError
 from verdicts import a_verdict
 
 from agent.ballot import Ballot
-from agent.commands import BODIES, Refusal, TriggerBody, read
+from agent.commands import BODIES, Refusal, read
 from agent.config import Config
 from agent.configfile import load, schema
 from agent.errors import ConfigError
+from agent.feeds import feed_settings
 from agent.known_time import FIRST
 from agent.message import Inbound, Message
 from agent.mqtt import Link, _properties
-from agent.opening import feed_settings
 from agent.pace import Pace
 from agent.retention import Holdings, Retention, excess
 from agent.store import Store
-from camera.source import open_source
+from agent.trigger_body import TriggerBody
+from camera.open import open_source
 from camera.video import VideoError, open_camera
 from camera.view import View
 

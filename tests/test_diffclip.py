@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from adapters import diffclip
 from adapters.adapter import Adapter
-from adapters.bundle import TOLERANCE, open_bundle, vectors_error
 from adapters.clip import fresh_model, load_clip
 from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
 from adapters.engine import ModelError
+from adapters.open_bundle import open_bundle
 from adapters.torch_engine import TorchEngine
+from adapters.vectors import TOLERANCE, vectors_error
 from benchmarks.parity_diffclip import PUBLISHED, RECORD, SCHEDULE, TINY, Size, difference, ours, register
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from agent.commissioned import Commissioned, Uncommissioned, open_station
 from agent.configfile import Loaded, load
 from agent.data_folder import lock_folder
 from agent.doctor import Finding, examine
-from agent.health import LearnerStats, of_learner
+from agent.health import of_learner
+from agent.learner_stats import LearnerStats
 from agent.recipes import find_recipe, shipped
 
 

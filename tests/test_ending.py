@@ -17,7 +17,7 @@ from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent import daemon as daemon_module
 from agent.cli import main
-from agent.commands import Answer, refused
+from agent.command_answer import Answer, refused
 from agent.errands import Errands
 from agent.errors import EXIT_OK, EXIT_UNEXPECTED
 from agent.evidence import Evidence

@@ -16,7 +16,7 @@ import pytest
 
 from adapters import engine_check
 from adapters.adapter import Adapter, AdapterMismatch
-from adapters.bundle import VECTORS, Answer, open_bundle, vector_answers
+from adapters.bundle import VECTORS
 from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
 from adapters.engine import Engine, ModelError, Precision
 from adapters.engine_check import Agreement
@@ -26,10 +26,12 @@ from adapters.norm_vector import NormVector
 from adapters.objectives import Words
 from adapters.onnx_engine import OnnxEngine
 from adapters.open import ModelSettings, open_engine, open_plain
+from adapters.open_bundle import open_bundle
 from adapters.open_learner import LearnerModel
 from adapters.openvino_engine import OpenVinoEngine, open_openvino
 from adapters.openvino_tower import OpenVinoTower, openvino_core
 from adapters.torch_engine import TorchEngine
+from adapters.vectors import Answer, vector_answers
 
 if TYPE_CHECKING:
     from adapters.clip import Clip

@@ -22,9 +22,10 @@ from camera.feed import Feed
 from camera.feed_stats import Past
 from camera.frame import Capture, Fault, Frame
 from camera.mailbox import Mailbox
+from camera.open import open_source
 from camera.preprocess import Preprocess, prepare
 from camera.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
-from camera.source import Source, SourceStats, open_source, stamp
+from camera.source import Source, SourceStats, stamp
 from camera.view import FeedSettings
 
 SPEC = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

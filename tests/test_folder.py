@@ -12,8 +12,8 @@ from PIL import Image as Pillow
 
 from camera.folder import Folder
 from camera.frame import CameraError, Fault
+from camera.open import open_source
 from camera.settings import FolderCamera
-from camera.source import open_source
 
 
 @pytest.fixture

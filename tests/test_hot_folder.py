@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from camera.arrivals import LOOK_AHEAD
 from camera.frame import CameraError, Capture, Fault
 from camera.hot_folder import TRIES, HotFolder
+from camera.open import open_source
 from camera.settings import FolderCamera
-from camera.source import Source, open_source
+from camera.source import Source
 
 SOON_S = 20.0
 

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from adapters.adapter import Adapter
-from adapters.bundle import open_bundle
 from adapters.engine import Engine
+from adapters.open_bundle import open_bundle
 from adapters.prompts import Prompts, class_features, probabilities
 from agent.config import Recipe
 from agent.handover import HandOver, Witnessed

@@ -29,10 +29,11 @@ from adapters.lifecycle import Phase, State
 from adapters.trial import Trial
 from agent.episode import Look, Workshop
 from agent.fault import fault
-from agent.health import LearnerStats, conditions
+from agent.health import conditions
 from agent.learner import StationLearner
 from agent.learner_link import Answers, Doing
 from agent.learner_process import _Changes
+from agent.learner_stats import LearnerStats
 from agent.publisher_stats import PublisherStats
 from agent.requests import Request, ask
 

@@ -21,12 +21,12 @@ from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
 from test_daemon import at, running
 from test_learning import line_folder, promote
 
+from agent.codec import JSON
 from agent.commissioned import open_station
 from agent.configfile import Loaded
 from agent.handover import Witnessed
-from agent.health import LearnerStats
+from agent.learner_stats import LearnerStats
 from agent.learners import Learners, Pupil
-from agent.payloads import JSON
 from agent.plans import predictors
 from agent.priority import LEARNING
 from agent.recipes import shipped

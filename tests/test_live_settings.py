@@ -16,7 +16,7 @@ from mqtt_wire import cable
 from pydantic import SecretStr
 from test_daemon import running
 
-from adapters.bundle import open_bundle
+from adapters.open_bundle import open_bundle
 from agent.changes import changes, effect_of
 from agent.configfile import Loaded, load
 from agent.dialing import Dialing

@@ -18,10 +18,10 @@ from mqtt_peers import wait_until
 from test_daemon import running, write_config
 
 from agent.cli import main
+from agent.conditions import Code
 from agent.configfile import load
 from agent.data_folder import lock_folder
 from agent.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, NoAnswer
-from agent.health import Code
 from agent.local_status import SOCKET, ask, status_server
 
 SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"

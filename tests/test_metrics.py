@@ -30,7 +30,9 @@ from pydantic import SecretStr, ValidationError
 from test_daemon import at, running, write_config
 from verdicts import a_verdict
 
+from agent.agent_payload import stats
 from agent.board import Board
+from agent.codec import JSON
 from agent.config import MetricsSettings
 from agent.configfile import load
 from agent.daemon import Daemon
@@ -39,7 +41,6 @@ from agent.errors import ConfigError
 from agent.http_server import MAX_CLIENTS
 from agent.metrics import metrics_server
 from agent.mqtt_settings import MqttSettings
-from agent.payloads import JSON, stats
 from agent.publisher_stats import PublisherStats
 from agent.tally import BOUNDS_MS, Tally
 from camera.feed_stats import FeedStats

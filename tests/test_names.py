@@ -11,7 +11,7 @@ import pytest
 from configs import MINIMAL, load_text, problems_in
 from pydantic import SecretStr
 
-from agent.commands import one_line
+from agent.command_answer import one_line
 from agent.config import MetricsSettings
 from agent.errors import ConfigError
 from agent.metrics import metrics_server

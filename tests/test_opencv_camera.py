@@ -24,9 +24,9 @@ from PIL import Image as Pillow
 from camera import opencv
 from camera.clip_time import ClipTime
 from camera.frame import CameraError, Capture, Fault
+from camera.open import open_source
 from camera.opencv import Camera, backoff
 from camera.settings import OpenCVCamera, Reconnect
-from camera.source import open_source
 
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video-open"
 QUICK = Reconnect(initial_s=0.05, max_s=0.2)

@@ -24,6 +24,7 @@ from PIL import Image as Pillow
 
 from agent.cli import main
 from camera.frame import Capture, Fault, Image
+from camera.open import open_source
 from camera.recorder import Limits, Recorder
 from camera.recording import PlayedRecording, Recording, RecordingError
 from camera.settings import (
@@ -35,7 +36,7 @@ from camera.settings import (
     SimulatedCamera,
 )
 from camera.simulated import SimulatedLine
-from camera.source import open_source, paced
+from camera.source import paced
 
 PLENTY = Limits(max_bytes=10**9)
 BEGAN = datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC)

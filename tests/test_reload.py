@@ -599,9 +599,9 @@ def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
     """What learns counts on them."""
     from camera.feed import Feed
     from camera.mailbox import Mailbox
+    from camera.open import open_source
     from camera.preprocess import Preprocess
     from camera.settings import SimulatedCamera
-    from camera.source import open_source
 
     mailbox, spec = Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3)
     crashes: list[BaseException] = []

@@ -36,8 +36,8 @@ from agent.parts import Parts
 from agent.spared import Spared
 from agent.trail import Trail
 from camera.frame import Fault
+from camera.open import open_source
 from camera.settings import FolderCamera, OpenCVCamera, RecordingCamera, SimulatedCamera
-from camera.source import open_source
 from camera.waiting import Waiting, is_live
 
 PATIENCE_S = 120.0

@@ -20,17 +20,20 @@ from torch.nn import functional as F  # noqa: E402
 from adapters import objectives  # noqa: E402
 from adapters.adapter import Adapter  # noqa: E402
 from adapters.batclip import Batclip  # noqa: E402
-from adapters.bundle import GRADIENT_TOLERANCE, TOLERANCE, bundle_path, open_bundle, open_towers  # noqa: E402
+from adapters.bundle import bundle_path  # noqa: E402
 from adapters.clip import load_clip  # noqa: E402
+from adapters.differentiable import Precision, named  # noqa: E402
 from adapters.halting import Halted, HaltingTowers  # noqa: E402
-from adapters.learning import Outputs, Precision, Texts, entropy, forward, named  # noqa: E402
+from adapters.learning import Outputs, Texts, entropy, forward  # noqa: E402
 from adapters.line_update import LineUpdate  # noqa: E402
 from adapters.norm_vector import NormVector  # noqa: E402
 from adapters.objectives import Objective, Words  # noqa: E402
 from adapters.onnx_towers import GRADIENT, OnnxTowers  # noqa: E402
+from adapters.open_bundle import open_bundle, open_towers  # noqa: E402
 from adapters.prompts import Prompts  # noqa: E402
 from adapters.torch_engine import TorchEngine  # noqa: E402
 from adapters.torch_towers import TorchTowers  # noqa: E402
+from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor

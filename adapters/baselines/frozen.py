@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Precision, Texts, forward
+from adapters.differentiable import Precision
+from adapters.learning import Answer, Texts, forward
 
 
 @dataclass(frozen=True, slots=True)

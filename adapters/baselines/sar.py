@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from adapters.clip import Clip
-from adapters.learning import Answer, Learned, Precision, Texts, entropy, forward, named, parameter
+from adapters.differentiable import Precision, named
+from adapters.learning import Answer, Learned, Texts, entropy, forward, parameter
 from adapters.norm_vector import NormVector
 from adapters.optimizer import Optimizer
 

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from adapters.baselines.cache import Cache
 from adapters.clip import Clip
+from adapters.differentiable import Precision
 from adapters.engine import Floats
-from adapters.learning import Answer, Precision, Texts, entropy, forward
+from adapters.learning import Answer, Texts, entropy, forward
 
 
 @dataclass(frozen=True, eq=False)

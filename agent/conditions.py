@@ -1,0 +1,30 @@
+"""What can be wrong with the agent, and how well it is: values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "degraded", "down"]
+Code = Literal[
+    "camera_offline", "picture_unusable", "model_not_finite", "folder", "broker", "store", "results_lost",
+    "same_id", "commissioning_unusable", "operating_point_at_bound", "learning_tripped", "too_many_rejects",
+    "learning_disk", "learning_away", "learning_failed", "config_refused", "config_unwatched", "audit",
+    "sparkplug", "metrics", "embedded_broker", "local_status",
+]  # fmt: skip
+"""What can be wrong, for machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong.
+
+    Attributes:
+        code: what is wrong, for machines.
+        subject: the station, or the part of the agent.
+        message: one sentence for people.
+    """
+
+    code: Code
+    subject: str
+    message: str
