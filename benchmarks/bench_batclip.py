@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapters.baselines.frozen import Frozen
-from adapters.baselines.tda import Tda
-from adapters.batclip import Batclip
-from adapters.clip import Clip, load_clip
-from adapters.learning import Method, Texts
-from adapters.prompts import Prompts
+from adapters.core.prompts import Prompts
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Method, Texts
+from adapters.torch_model.clip import Clip, load_clip
 from benchmarks import bench_tables, photo_model
 from benchmarks.bench_rates import MAKERS, RATES
 from benchmarks.corruptions import KINDS, corrupt
 from benchmarks.photos import read_photos
+from benchmarks.rivals.frozen import Frozen
+from benchmarks.rivals.tda import Tda
 
 METHODS: dict[str, Method[Any]] = {
     "frozen": Frozen(),

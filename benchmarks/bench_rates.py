@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from adapters.baselines.rdumb import RDumb
-from adapters.baselines.sar import Sar
-from adapters.baselines.tent import Tent
-from adapters.batclip import Batclip
-from adapters.learning import Method
-from adapters.optimizer import Optimizer
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Method
+from benchmarks.rivals.rdumb import RDumb
+from benchmarks.rivals.sar import Sar
+from benchmarks.rivals.tent import Tent
 
 RATES = {"BATCLIP exact": 2e-2, "BATCLIP line": 5e-2, "TENT": 5e-3, "RDumb": 1e-1, "SAR": 1e-1}
 """Method -> learning rate. The papers': AdamW and Adam 1e-3, SGD 2.5e-4 for RDumb and 1e-3 for SAR."""

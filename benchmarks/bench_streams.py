@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from adapters.clip import Clip
-from adapters.learning import Texts
+from adapters.methods.method import Texts
+from adapters.torch_model.clip import Clip
 from benchmarks import stream_ours, stream_plot
 from benchmarks.machine import describe, write
 from benchmarks.stream_frames import REFERENCE, Frames, cell_name, commissioning, stream_frames

@@ -28,15 +28,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
-from agent.configfile import Loaded, load
-from agent.daemon import Daemon
-from agent.demo_line import commission_line
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.app.daemon import Daemon
+from agent.config.loader import Loaded, load
+from agent.demo.setup import commission_line
 from benchmarks.machine import describe, in_words, table, write
-from camera.degrade import degrade
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from camera.core.settings import SimulatedCamera
+from camera.simulation.degradations import degrade
+from camera.simulation.source import SimulatedLine
 
 STATION = "line"
 PICTURES = 150

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.adapter import AdapterError
-from adapters.bundle import SHIPPED
-from adapters.bundle_build import build
-from adapters.open_bundle import open_bundle
+from adapters.build.bundle import build
+from adapters.bundle.reader import SHIPPED
+from adapters.core.adapter import AdapterError
+from adapters.engines.open_bundle import open_bundle
 
 NAME = "mekiki-line"
 WEIGHTS = Path(__file__).parent / "weights" / f"{NAME}.safetensors"

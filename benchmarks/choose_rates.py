@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adapters.baselines.frozen import Frozen
 from benchmarks import photo_model
 from benchmarks.bench_batclip import adapt, load
 from benchmarks.bench_rates import MAKERS
 from benchmarks.corruptions import corrupt
 from benchmarks.machine import describe, table, write
 from benchmarks.photos import read_photos
+from benchmarks.rivals.frozen import Frozen
 
 WAYS = ("gaussian_noise", "defocus_blur", "fog")
 PHOTOS = 2000

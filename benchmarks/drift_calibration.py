@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from adapters.drift import FRAMES_PER_FALSE_ALARM, Drift, bet, update
-from adapters.drift_block import SCALARS, measure, summarise
-from adapters.drift_reference import DriftReference
-from adapters.seen import Seen
+from adapters.core.observation import Seen
+from adapters.monitoring.block_statistics import SCALARS, measure, summarise
+from adapters.monitoring.drift_baseline import DriftReference
+from adapters.monitoring.drift_detector import FRAMES_PER_FALSE_ALARM, Drift, bet, update
 from benchmarks import machine
 from benchmarks.drift_pool import (
     BURST_RATE,
@@ -34,7 +34,7 @@ from benchmarks.drift_pool import (
     follow,
     labels_of,
 )
-from camera.degrade import KINDS
+from camera.simulation.degradations import KINDS
 
 RAMP, BEFORE, AFTER = 2000, 1000, 1500
 

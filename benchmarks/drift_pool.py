@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.drift import Drift, DriftReport, update
-from adapters.drift_block import SCALARS, measure, summarise
-from adapters.drift_reference import DriftReference
-from adapters.open import ModelSettings, open_engine
-from adapters.prompts import class_features
-from adapters.seen import Seen, as_bytes, log_odds
-from agent.plans import prompts
-from agent.recipes import find_recipe
-from camera.degrade import KINDS, degrade
-from camera.parts import LABELS, render_part
-from camera.preprocess import Preprocess, prepare
-from camera.simulated import BURST_PARTS
+from adapters.core.observation import Seen, as_bytes, log_odds
+from adapters.core.prompts import class_features
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.monitoring.block_statistics import SCALARS, measure, summarise
+from adapters.monitoring.drift_baseline import DriftReference
+from adapters.monitoring.drift_detector import Drift, DriftReport, update
+from agent.config.recipes import find_recipe
+from agent.versions.station_plans import prompts
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.degradations import KINDS, degrade
+from camera.simulation.part import LABELS, render_part
+from camera.simulation.source import BURST_PARTS
 
 CACHE = Path(__file__).parent.parent / "out" / "drift_calibration"
 Rows = NDArray[np.float64]

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.bundle_build import other_adapter
-from adapters.engine import Engine
-from adapters.prompts import Prompts, TextCache, probabilities
-from adapters.seen import Bytes, as_pixels
+from adapters.build.bundle import other_adapter
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Bytes, as_pixels
+from adapters.core.prompts import Prompts, TextCache, probabilities
+from adapters.core.protocol import Engine
 from benchmarks.engine_bundles import TORCH, engines_of, line_clip
 from benchmarks.line_data import SIZE_PX, line_pictures, read_recipe, steel_pictures
 from benchmarks.machine import describe, in_words, table, write

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from adapters.bundle_build import build_bundle
-from adapters.bundle_engine import KINDS, BundleModel, open_kind
-from adapters.clip import Clip, fresh_model, load_clip
-from adapters.engine import Engine, ModelError
-from adapters.torch_engine import TorchEngine
+from adapters.build.bundle import build_bundle
+from adapters.core.protocol import Engine, ModelError
+from adapters.engines.bundle_model import KINDS, BundleModel, open_kind
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import Clip, fresh_model, load_clip
 from benchmarks.build_line_bundle import NAME, WEIGHTS
 
 TORCH = "torch fp32"

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adapters.bundle import VECTORS
-from adapters.bundle_build import other_adapter
-from adapters.clip import Clip
-from adapters.engine import Engine
-from adapters.vectors import vector_answers
+from adapters.build.bundle import other_adapter
+from adapters.bundle.reader import VECTORS
+from adapters.core.protocol import Engine
+from adapters.engines.known_answers import vector_answers
+from adapters.torch_model.clip import Clip
 from benchmarks.engine_bundles import engines_of, line_clip, random_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 

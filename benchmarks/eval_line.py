@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from adapters import line_tower
+from adapters.torch_model import line_encoder
 from benchmarks import machine
 from benchmarks.line_data import SHARED_DATA, STEEL, read_recipe, read_split, shrink, steel_pictures
 from benchmarks.line_zero_shot import (
@@ -30,8 +30,8 @@ from benchmarks.line_zero_shot import (
     zero_shot_logits,
 )
 from benchmarks.ship_line import WEIGHTS
-from camera.degrade import KINDS, degrade
-from camera.parts import LABELS, render_part
+from camera.simulation.degradations import KINDS, degrade
+from camera.simulation.part import LABELS, render_part
 
 SEED = 3_000_000
 """Of parts that neither training (0, 1 000 000) nor calibration (2 000 000) has rendered."""
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--name", default="line_model", help="of the files in results/")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    line_tower.register()
-    model = open_clip.create_model(line_tower.MODEL_NAME, force_preprocess_cfg=line_tower.PREPROCESS)
+    line_encoder.register()
+    model = open_clip.create_model(line_encoder.MODEL_NAME, force_preprocess_cfg=line_encoder.PREPROCESS)
     open_clip.load_checkpoint(model, str(args.weights), strict=True)
     model.eval()
     words = Words.of({name: read_recipe(file) for name, file in RECIPES.items()}, torch.device("cpu"))

@@ -6,12 +6,12 @@ import json
 
 import torch
 
-from adapters.baselines.frozen import Frozen
 from benchmarks import photo_model
 from benchmarks.bench_batclip import adapt, load
 from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.photos import read_photos
+from benchmarks.rivals.frozen import Frozen
 
 
 def main() -> None:

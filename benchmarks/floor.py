@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from adapters.clip import Clip
+from adapters.torch_model.clip import Clip
 
 SIDE = 1536
 BYTES = 400_000_000

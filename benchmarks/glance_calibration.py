@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from adapters.drift_block import SCALARS
-from adapters.glance import Glance
-from adapters.lifecycle import State
-from adapters.version import SOURCE
-from agent.episode import Episode
-from agent.places import Places
+from adapters.core.version import SOURCE
+from adapters.gate.state_machine import State
+from adapters.monitoring.block_statistics import SCALARS
+from adapters.monitoring.change_point import Glance
+from agent.learning.episode import Episode
+from agent.learning.known_domains import Places
 from benchmarks import machine
 from benchmarks.drift_pool import BURST_RATE, DEFECT_RATE, HALF, SEVERITIES, Pool, Rows, Site, labels_of
-from camera.degrade import KINDS
+from camera.simulation.degradations import KINDS
 
 GOOD = 60
 VISIT = 120

@@ -28,15 +28,15 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from adapters.adapter import Adapter
-from adapters.bundle import bundle_path
-from adapters.bundle_build import build_bundle
-from adapters.clip import Clip, fresh_model, load_clip
-from adapters.engine import Precision
-from adapters.objectives import Words
-from adapters.open_bundle import open_bundle
-from adapters.torch_engine import TorchEngine
-from adapters.torch_towers import TorchTowers
+from adapters.build.bundle import build_bundle
+from adapters.bundle.reader import bundle_path
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Precision
+from adapters.encoders.torch_encoders import TorchTowers
+from adapters.engines.open_bundle import open_bundle
+from adapters.engines.torch_engine import TorchEngine
+from adapters.learner.losses import Words
+from adapters.torch_model.clip import Clip, fresh_model, load_clip
 from benchmarks import roofline, step_time
 from benchmarks.floor import gflop_of_a_picture
 from benchmarks.gpu_beside import STEP_BATCH, beside

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters.engine import Engine
-from agent.priority import LEARNING, step_back
+from adapters.core.protocol import Engine
+from agent.base.thread_priority import LEARNING, step_back
 from benchmarks.step_time import Stepper
 
 LOAD = 0.8

@@ -26,18 +26,18 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
-from adapters.prompts import probabilities
-from agent.ids import ulid
-from agent.retention import Retention
-from agent.store import Store
-from agent.verdict import Decision, Outcome, Provenance, Verdict
+from adapters.core.adapter import Adapter
+from adapters.core.prompts import probabilities
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.base.event_id import ulid
+from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
+from agent.store.retention import Retention
+from agent.store.store import Store
 from benchmarks.machine import describe, in_words, table, write
-from camera.frame import Quality
-from camera.images import read_image
-from camera.preprocess import Preprocess, prepare
+from camera.core.frame import Quality
+from camera.pictures.images import read_image
+from camera.pictures.preprocess import Preprocess, prepare
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

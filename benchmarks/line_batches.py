@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.line_data import MASK_PX, SIZE_PX, Pictures
 from benchmarks.line_zero_shot import Words
-from camera.parts import LABELS
+from camera.simulation.part import LABELS
 
 BATCH = {"line": 44, "neu": 8, "xsdd": 12}
 SCRATCH_WEIGHT = 3.0

@@ -22,12 +22,12 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from camera.degrade import KINDS, degrade
-from camera.parts import LABELS, render_part
+from camera.simulation.degradations import KINDS, degrade
+from camera.simulation.part import LABELS, render_part
 
 REPOSITORY = Path(__file__).parent.parent
 SPLITS = REPOSITORY / "benchmarks" / "splits"
-RECIPES = REPOSITORY / "agent" / "recipes"
+RECIPES = REPOSITORY / "agent" / "config" / "shipped"
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 STEEL = {"neu": "neu-steel", "xsdd": "xsdd-steel"}
 """Our short name -> folder in the shared data; the recipe is called steel-<short name>."""
@@ -105,7 +105,7 @@ class Recipe:
 
 
 def read_recipe(name: str) -> Recipe:
-    """Read what training needs of `agent/recipes/<name>.yaml`."""
+    """Read what training needs of `agent/config/shipped/<name>.yaml`."""
     raw = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     return Recipe(
         labels=tuple(raw["classes"]),

@@ -20,11 +20,11 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
 
-from adapters.engine import Engine
-from agent.configfile import load
-from agent.daemon import Daemon
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from adapters.core.protocol import Engine
+from agent.app.daemon import Daemon
+from agent.config.loader import load
+from camera.core.settings import SimulatedCamera
+from camera.simulation.source import SimulatedLine
 
 PICTURES = 64
 

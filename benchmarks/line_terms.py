@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters.adapter import Adapter
-from adapters.batclip import Batclip
-from adapters.clip import Clip
-from adapters.commission import commission
-from adapters.commissioning import Commissioning, Known, clean_half
-from adapters.eye import Eye
-from adapters.learning import Texts
-from adapters.line_update import LineUpdate
-from adapters.objectives import Words
-from adapters.optimizer import Optimizer
-from adapters.seen import Bytes, Seen, as_pixels
-from adapters.torch_engine import TorchEngine
-from adapters.torch_towers import TorchTowers
-from adapters.trial import Trial
+from adapters.baseline.baseline import Commissioning, Known, clean_half
+from adapters.baseline.build import commission
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Bytes, Seen, as_pixels
+from adapters.core.scorer import Eye
+from adapters.encoders.torch_encoders import TorchTowers
+from adapters.engines.torch_engine import TorchEngine
+from adapters.gate.evaluation import Trial
+from adapters.learner.losses import Words
+from adapters.learner.optimizer import Optimizer
+from adapters.learner.rehearsal_update import LineUpdate
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Texts
+from adapters.torch_model.clip import Clip
 from benchmarks.eval_line import auroc
 from benchmarks.machine import describe, in_words
 from benchmarks.stream_frames import held_out

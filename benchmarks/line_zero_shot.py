@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters import line_tower
+from adapters.torch_model import line_encoder
 from benchmarks.line_data import Recipe
 from benchmarks.small_clip import encode_text, normalise
 
@@ -36,7 +36,7 @@ class Words:
     @classmethod
     def of(cls, recipes: dict[str, Recipe], device: torch.device) -> Words:
         """Combine every template with every phrase and cut the padding off."""
-        tokenizer = open_clip.get_tokenizer(line_tower.MODEL_NAME)
+        tokenizer = open_clip.get_tokenizer(line_encoder.MODEL_NAME)
         tokens: list[Tensor] = []
         span = {}
         for name, recipe in recipes.items():

@@ -19,14 +19,14 @@ from unittest.mock import patch
 import matplotlib as mpl
 import numpy as np
 
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings, open_engine
 from benchmarks.line_run import mosquitto, run, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
-from camera.folder import picture_files
-from camera.frame import Capture, Image
-from camera.images import read_image
-from camera.source import SourceStats, paced, stamp
+from camera.core.frame import Capture, Image
+from camera.core.source import SourceStats, paced, stamp
+from camera.pictures.images import read_image
+from camera.sources.folder import picture_files
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -109,7 +109,7 @@ def _row(
     def sources(loaded: Any) -> dict[str, Live]:
         return {name: Live(pictures, fps) for name in loaded.config.stations}
 
-    with patch("agent.daemon.open_sources", sources), subscriber(port) as seen:
+    with patch("agent.app.daemon.open_sources", sources), subscriber(port) as seen:
         run(engine, folder, port, frames, stations, batch=8)
         rows = seen(frames)[WARM_UP:]
     decided = sorted(row["decided"] for row in rows)

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapters.adapter import AdapterError
-from adapters.clip import Clip, load_clip
-from adapters.learning import Method, Texts
+from adapters.core.adapter import AdapterError
+from adapters.methods.method import Method, Texts
+from adapters.torch_model.clip import Clip, load_clip
 from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.corruptions import KINDS, SEVERITIES
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.published_sets import SETS, DataError, Pictures, Published, open_pictures
-from camera.frame import CameraError
-from camera.preprocess import Preprocess, prepare
+from camera.core.frame import CameraError
+from camera.pictures.preprocess import Preprocess, prepare
 
 MODEL = "ViT-B-16-quickgelu"
 """The architecture of openai's weights: they were trained with QuickGELU, which open_clip's ViT-B-16 lacks."""

@@ -1,4 +1,4 @@
-"""Is `adapters.batclip` the authors' BATCLIP? ``python -m benchmarks.parity_batclip --official CHECKOUT``.
+"""Is `adapters.methods.batclip` the authors' BATCLIP? ``python -m benchmarks.parity_batclip --official CHECKOUT``.
 
 Both run on the same seeded models, pictures and class names: loss terms, the gradient of every LayerNorm number,
 and twenty steps. The authors' side runs in fp64, so that what is compared with is their formula and not its
@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from adapters.batclip import Batclip
-from adapters.clip import Clip, load_clip
-from adapters.differentiable import named
-from adapters.learning import Learned, Outputs, Texts, forward, parameter
-from adapters.norm_vector import NormVector
-from adapters.prompts import Prompts
+from adapters.core.norm_vector import NormVector
+from adapters.core.prompts import Prompts
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Learned, Outputs, Texts, forward, parameter
+from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.differentiable import named
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 

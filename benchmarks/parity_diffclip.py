@@ -24,9 +24,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from adapters.clip import Clip, load_clip
-from adapters.diffclip import MODEL_NAME, LambdaInit
-from adapters.diffclip_convert import convert
+from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.diffclip import MODEL_NAME, LambdaInit
+from adapters.torch_model.diffclip_convert import convert
 from benchmarks.machine import describe, in_words, table, write
 
 TOLERANCE = 1e-5

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import SecretStr
 
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings, open_engine
 from benchmarks.machine import in_turn
-from camera.feed import Feed
-from camera.mailbox import Mailbox
-from camera.open import open_source
-from camera.opencv import rgb
-from camera.preprocess import Preprocess, prepare
-from camera.settings import OpenCVCamera, SimulatedCamera
-from camera.simulated import SimulatedLine
+from camera.core.settings import OpenCVCamera, SimulatedCamera
+from camera.feed.mailbox import Mailbox
+from camera.feed.thread import Feed
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.source import SimulatedLine
+from camera.sources.device import rgb
+from camera.sources.factory import open_source
 
 WIDTH, HEIGHT = 1280, 720
 OURS = "Mekiki, camera thread and mailbox"

@@ -30,18 +30,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from adapters.bundle import TOKENIZER
-from adapters.bundle_build import build_bundle
-from adapters.clip import load_clip
-from adapters.engine import Engine
-from adapters.open_bundle import open_bundle
-from adapters.prompts import Prompts, class_features, probabilities
-from adapters.torch_engine import TorchEngine
+from adapters.build.bundle import build_bundle
+from adapters.bundle.reader import TOKENIZER
+from adapters.core.prompts import Prompts, class_features, probabilities
+from adapters.core.protocol import Engine
+from adapters.engines.open_bundle import open_bundle
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.peer_loops import HEIGHT, OURS, WIDTH, loops
 from benchmarks.step_time import MODEL, NAMES, TEMPLATE
-from camera.frame import Image as Picture
-from camera.preprocess import Preprocess, prepare
+from camera.core.frame import Image as Picture
+from camera.pictures.preprocess import Preprocess, prepare
 
 FRAMES = 150
 """Of the clip."""

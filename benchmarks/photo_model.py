@@ -15,8 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.diffclip import LambdaInit, differentiate
-from adapters.line_tower import ConvBlock
+from adapters.torch_model.diffclip import LambdaInit, differentiate
+from adapters.torch_model.line_encoder import ConvBlock
 
 NAME = "photo-clip"
 CONFIG = Path(__file__).parent / "model_configs" / f"{NAME}.json"

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from camera.degrade import KINDS, degrade
-from camera.frame import Image
-from camera.parts import LABELS, render_part
-from camera.settings import Condition, SimulatedCamera
-from camera.simulated import SimulatedLine
+from camera.core.frame import Image
+from camera.core.settings import Condition, SimulatedCamera
+from camera.simulation.degradations import KINDS, degrade
+from camera.simulation.part import LABELS, render_part
+from camera.simulation.source import SimulatedLine
 
 TILE_PX = 176
 MARGIN_PX = 112

@@ -25,24 +25,24 @@ from typing import Any
 import numpy as np
 import psutil
 
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
-from agent.board import Board
-from agent.configfile import load
-from agent.ids import ulid
-from agent.publisher import Publisher
-from agent.retention import Retention
-from agent.status import Status
-from agent.store import Store
-from agent.tally import Tally
-from agent.verdict import Decision, Outcome, Provenance, Verdict
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.base.event_id import ulid
+from agent.config.loader import load
+from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.retained_topics import Board
+from agent.store.retention import Retention
+from agent.store.store import Store
+from agent.telemetry.counters import Tally
+from agent.telemetry.status_topics import Status
 from benchmarks.effort import Effort, effort_of, per_part
 from benchmarks.line_run import config, mosquitto, run, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
-from camera.folder import picture_files
-from camera.frame import Quality
-from camera.images import read_image
-from camera.preprocess import Preprocess, prepare
+from camera.core.frame import Quality
+from camera.pictures.images import read_image
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.sources.folder import picture_files
 
 STATIONS = (1, 4, 16)
 BATCH = 8

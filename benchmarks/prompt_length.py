@@ -16,10 +16,10 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from adapters.clip import load_clip
-from adapters.engine import Engine, Tokens
-from adapters.open import ModelSettings, open_engine
-from adapters.torch_engine import TorchEngine
+from adapters.core.protocol import Engine, Tokens
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 
 PROMPTS = [

@@ -18,17 +18,17 @@ import open_clip
 from numpy.typing import NDArray
 from timm.data.imagenet_info import ImageNetInfo
 
-from adapters.baselines.frozen import Frozen
-from adapters.baselines.sar import Sar
-from adapters.baselines.tent import Tent
-from adapters.batclip import Batclip
-from adapters.learning import Method
-from adapters.optimizer import Optimizer
-from adapters.prompts import Prompts
+from adapters.core.prompts import Prompts
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Method
 from benchmarks.photo_model import CLASSES as CIFAR10
 from benchmarks.photo_model import TEMPLATES
-from camera.frame import Image
-from camera.images import read_image
+from benchmarks.rivals.frozen import Frozen
+from benchmarks.rivals.sar import Sar
+from benchmarks.rivals.tent import Tent
+from camera.core.frame import Image
+from camera.pictures.images import read_image
 
 CIFAR100 = (
     "apple", "aquarium fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy",

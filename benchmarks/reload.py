@@ -22,16 +22,16 @@ import cv2
 import numpy as np
 import yaml
 
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.mqtt import subscription
+from agent.app.daemon import Daemon
+from agent.config.loader import load
+from agent.mqtt.connection import subscription
 from benchmarks.line_run import mosquitto
 from benchmarks.machine import describe, in_words, table, write
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from camera.core.settings import SimulatedCamera
+from camera.simulation.source import SimulatedLine
 
 FPS = 15
-RECIPE = Path(__file__).parent.parent / "agent" / "recipes" / "line.yaml"
+RECIPE = Path(__file__).parent.parent / "agent" / "config" / "shipped" / "line.yaml"
 
 
 def main() -> None:

@@ -20,32 +20,32 @@ from typing import Any
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.commission import commission
-from adapters.commissioning import Commissioning, Known
-from adapters.engine import Engine
-from adapters.guard import Ruling
-from adapters.open import ModelSettings
-from adapters.open_learner import LearnerModel
-from adapters.prompts import TextCache
-from adapters.seen import Bytes, Seen, as_bytes, as_pixels
-from adapters.version import Version, Window
-from agent.adaptation_settings import Adaptation
-from agent.audit import Audit
-from agent.commissioned import Commissioned
-from agent.episode import Ask, Look
-from agent.learner import StationLearner
-from agent.learning import Learning
-from agent.ledger import Ledger
-from agent.plans import failing, prompts
-from agent.predictor import Predictor
-from agent.recipes import shipped
-from agent.requests import Kind, Request, ask
+from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.build import commission
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Bytes, Seen, as_bytes, as_pixels
+from adapters.core.prompts import TextCache
+from adapters.core.protocol import Engine
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
+from adapters.engines.factory import ModelSettings
+from adapters.gate.promotion_gate import Ruling
+from adapters.learner.factory import LearnerModel
+from agent.audit.hash_chain import Audit
+from agent.config.models_adaptation import Adaptation
+from agent.config.recipes import shipped
+from agent.inspection.predictor import Predictor
+from agent.learning.episode import Ask, Look
+from agent.learning.station_learner import StationLearner
+from agent.learning.worker import Learning
+from agent.versions.commissioned import Commissioned
+from agent.versions.operator_requests import Kind, Request, ask
+from agent.versions.station_plans import failing, prompts
+from agent.versions.version_manager import Ledger
 from benchmarks.machine import describe, in_words, table, write
-from camera.preprocess import Preprocess, prepare
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from camera.core.settings import SimulatedCamera
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.source import SimulatedLine
 
 RECIPE = shipped("line")
 WORDS, FAILS = prompts(RECIPE), failing(RECIPE)
@@ -111,7 +111,7 @@ class _Proposals:
 def _settings(model: str, folder: Path) -> ModelSettings:
     if model == "mekiki-line":
         return ModelSettings(threads=1)
-    from adapters.bundle_build import build_bundle
+    from adapters.build.bundle import build_bundle
     from benchmarks.engine_bundles import random_clip
 
     built = build_bundle(random_clip(model), folder / model)

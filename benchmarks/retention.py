@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.database import NAME
-from agent.retention import Retention
-from agent.store import Store
+from agent.store.database import NAME
+from agent.store.retention import Retention
+from agent.store.store import Store
 from benchmarks.growth import _fill, _verdict
 from benchmarks.machine import describe, in_words, table, write
 

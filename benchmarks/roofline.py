@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from adapters.engine import Precision
+from adapters.core.protocol import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from adapters import line_tower
+from adapters.torch_model import line_encoder
 from benchmarks import machine
 from benchmarks.line_data import line_pictures, read_recipe, steel_pictures
 from benchmarks.line_zero_shot import RECIPES, Words, class_texts, zero_shot_logits
 from benchmarks.small_clip import half_precision
 
-WEIGHTS = Path(__file__).parent / "weights" / f"{line_tower.MODEL_NAME}.safetensors"
+WEIGHTS = Path(__file__).parent / "weights" / f"{line_encoder.MODEL_NAME}.safetensors"
 VALIDATION_PARTS = 600
 VALIDATION_SEED = 2_000_000
 SCALES = np.geomspace(3.0, 100.0, 200)
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--note", default="", help="what a reader of the facts should know about the run")
     args = parser.parse_args()
-    line_tower.register()
-    model = open_clip.create_model(line_tower.MODEL_NAME, force_preprocess_cfg=line_tower.PREPROCESS)
+    line_encoder.register()
+    model = open_clip.create_model(line_encoder.MODEL_NAME, force_preprocess_cfg=line_encoder.PREPROCESS)
     state = torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["average"])
     # What is calibrated is what ships: first half precision, then the scale.

@@ -19,23 +19,23 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from adapters.adapter import Adapter
-from adapters.bundle import bundle_path
-from adapters.clip import Clip, load_clip
-from adapters.engine import Engine
-from adapters.open_bundle import open_bundle
-from adapters.torch_engine import TorchEngine
+from adapters.bundle.reader import bundle_path
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Engine
+from adapters.engines.open_bundle import open_bundle
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import Clip, load_clip
 from benchmarks import floor
 from benchmarks.line_run import write_pictures
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.ship_line import WEIGHTS
 from benchmarks.step_time import MODEL, opened
-from camera.folder import picture_files
-from camera.images import encode_jpeg, read_image
-from camera.preprocess import Preprocess, prepare
-from camera.quality import assess
-from camera.region import Region
-from camera.settings import QualityLimits, RegionOfInterest
+from camera.core.settings import QualityLimits, RegionOfInterest
+from camera.pictures.images import encode_jpeg, read_image
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.quality import assess
+from camera.pictures.region import Region
+from camera.sources.folder import picture_files
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -24,19 +24,19 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from adapters import learning
-from adapters.batclip import PAPER, Batclip
-from adapters.bundle_build import build_bundle
-from adapters.clip import Clip, load_clip
-from adapters.engine import Floats
-from adapters.learning import Texts
-from adapters.norm_vector import NormVector
-from adapters.objectives import Words, batclip, gradients
-from adapters.open_bundle import open_towers
-from adapters.prompts import Prompts
-from adapters.torch_engine import TorchEngine
-from adapters.torch_towers import TorchTowers
-from adapters.towers import Towers
+from adapters.build.bundle import build_bundle
+from adapters.core.norm_vector import NormVector
+from adapters.core.prompts import Prompts
+from adapters.core.protocol import Floats
+from adapters.encoders.protocol import Towers
+from adapters.encoders.torch_encoders import TorchTowers
+from adapters.engines.open_bundle import open_towers
+from adapters.engines.torch_engine import TorchEngine
+from adapters.learner.losses import Words, batclip, gradients
+from adapters.methods import method as learning
+from adapters.methods.batclip import PAPER, Batclip
+from adapters.methods.method import Texts
+from adapters.torch_model.clip import Clip, load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 

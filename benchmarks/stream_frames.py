@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters import engine
-from adapters.seen import Bytes, as_bytes
+from adapters.core import protocol as engine
+from adapters.core.observation import Bytes, as_bytes
 from benchmarks.stream_worlds import POOLS, Pool, World, with_object
 from benchmarks.streams import UNKNOWN, Segment, Stream
-from camera import preprocess
-from camera.degrade import degrade
-from camera.frame import Image
+from camera.core.frame import Image
+from camera.pictures import preprocess
+from camera.simulation.degradations import degrade
 
 VERSION = 1
 """Of how a picture follows from a definition; a new number draws everything again."""

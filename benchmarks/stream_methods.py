@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapters.baselines.rdumb import RDumb
-from adapters.baselines.sar import Sar
-from adapters.baselines.tda import Tda
-from adapters.baselines.tent import Tent
-from adapters.batclip import Batclip
-from adapters.engine import Floats
-from adapters.learning import Method
-from adapters.optimizer import Optimizer
-from adapters.seen import Bytes, as_pixels, log_odds
+from adapters.core.observation import Bytes, as_pixels, log_odds
+from adapters.core.protocol import Floats
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.batclip import Batclip
+from adapters.methods.method import Method
 from benchmarks.bench_rates import MAKERS, RATES, RDUMB_STEPS
+from benchmarks.rivals.rdumb import RDumb
+from benchmarks.rivals.sar import Sar
+from benchmarks.rivals.tda import Tda
+from benchmarks.rivals.tent import Tent
 from benchmarks.stream_site import FrozenAnswers, Site
 from benchmarks.stream_worlds import World
 from benchmarks.streams import Stream
@@ -152,7 +152,7 @@ class TdaContender(Quiet):
 
 
 class Rival(Quiet):
-    """A method of `adapters.learning`: one step on every batch, in the order of arrival, without a guard.
+    """A method of `adapters.methods.method`: one step on every batch, in the order of arrival, without a guard.
 
     Owns the method's state. A batch in which a reset falls is parted there.
     """

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.differentiable import Precision, named
-from adapters.learning import forward
-from adapters.norm_vector import NormVector
-from adapters.optimizer import Optimizer
-from adapters.seen import Bytes, as_pixels, log_odds
+from adapters.core.norm_vector import NormVector
+from adapters.core.observation import Bytes, as_pixels, log_odds
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.method import forward
+from adapters.torch_model.differentiable import Precision, named
 from benchmarks.stream_frames import held_out
 from benchmarks.stream_methods import Answers, Quiet, Setting
 from benchmarks.stream_site import Site, encode, operating_point

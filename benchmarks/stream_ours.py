@@ -12,23 +12,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter_store import AdapterStore
-from adapters.bundle import bundle_path
-from adapters.commission import commission
-from adapters.commissioning import Known
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.line_update import LineUpdate, Proposer
-from adapters.objectives import Words
-from adapters.open_bundle import open_bundle, open_towers
-from adapters.seen import Bytes, log_odds
-from adapters.torch_engine import TorchEngine
-from adapters.torch_towers import TorchTowers
-from adapters.towers import Towers
-from agent.audit import Audit
-from agent.learner import StationLearner
-from agent.learner_settings import LearnerSettings
-from agent.ledger import Ledger
+from adapters.baseline.baseline import Known
+from adapters.baseline.build import commission
+from adapters.bundle.reader import bundle_path
+from adapters.core.observation import Bytes, log_odds
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.core.version_store import AdapterStore
+from adapters.encoders.protocol import Towers
+from adapters.encoders.torch_encoders import TorchTowers
+from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.torch_engine import TorchEngine
+from adapters.learner.losses import Words
+from adapters.learner.rehearsal_update import LineUpdate, Proposer
+from agent.audit.hash_chain import Audit
+from agent.learning.station_learner import StationLearner
+from agent.versions.learner_settings import LearnerSettings
+from agent.versions.version_manager import Ledger
 from benchmarks.stream_methods import Answers, Setting
 from benchmarks.stream_site import Site, seen_of
 from benchmarks.stream_worlds import World

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats
+from adapters.core.protocol import Floats
 from benchmarks.stream_frames import Frames, save
 from benchmarks.stream_methods import Answers, Contender
 from benchmarks.stream_site import Site

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from adapters.clip import Clip, load_clip
-from adapters.differentiable import Precision
-from adapters.engine import Floats
-from adapters.learning import Texts, forward
-from adapters.seen import Bytes, Seen, as_pixels, log_odds
+from adapters.core.observation import Bytes, Seen, as_pixels, log_odds
+from adapters.core.protocol import Floats
+from adapters.methods.method import Texts, forward
+from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.differentiable import Precision
 from benchmarks import photo_model
 from benchmarks.ship_line import WEIGHTS
 from benchmarks.stream_frames import Commissioning, save

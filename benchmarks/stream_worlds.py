@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from adapters.prompts import Prompts
+from adapters.core.prompts import Prompts
 from benchmarks.line_data import SHARED_DATA, encode_again, read_recipe, read_split
 from benchmarks.photo_model import CLASSES, TEMPLATES
 from benchmarks.photos import read_photos
-from camera.frame import Image
-from camera.parts import LABELS, render_part
+from camera.core.frame import Image
+from camera.simulation.part import LABELS, render_part
 
 Pool = Literal["golden", "reference", "held_out", "stream"]
 """Where a part comes from. `held_out` is for the oracle, and shares photos with the commissioning only."""

@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from agent.learner_link import Answers, Link, Told, pair
-from agent.predictor import Predictor
+from adapters.core.adapter import Adapter
+from agent.inspection.predictor import Predictor
+from agent.learning.ipc import Answers, Link, Told, pair
 from benchmarks.machine import describe, in_words, table, write
 
 SHAPES = {"mekiki-line": (40, 192, 256), "ViT-B-32": (86, 768, 512)}

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.diffclip import METADATA_KEY
+from adapters.torch_model.diffclip import METADATA_KEY
 from benchmarks import machine, photo_model
 from benchmarks.photo_model import CLASSES, KINDS, TEMPLATES
 from benchmarks.photos import Photos, read_photos

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adapters import line_tower
+from adapters.torch_model import line_encoder
 from benchmarks.line_batches import BATCH, Batch, draw_batches
 from benchmarks.line_data import Pictures, line_pictures, read_recipe, steel_pictures
 from benchmarks.line_zero_shot import RECIPES, Words, balanced_accuracy, guess
@@ -91,11 +91,11 @@ def train(rank: int, args: argparse.Namespace, port: int) -> None:
         address = f"tcp://127.0.0.1:{port}"
         distributed.init_process_group("gloo", address, rank=rank, world_size=args.workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    line_tower.register()
+    line_encoder.register()
     words = Words.of({name: read_recipe(file) for name, file in RECIPES.items()}, device)
     training = {name: Pictures.load(args.out, f"train-{name}") for name in RECIPES}
     torch.manual_seed(args.seed)
-    model = open_clip.create_model(line_tower.MODEL_NAME, force_preprocess_cfg=line_tower.PREPROCESS)
+    model = open_clip.create_model(line_encoder.MODEL_NAME, force_preprocess_cfg=line_encoder.PREPROCESS)
     model = model.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = adamw(model, PEAK_RATE, WEIGHT_DECAY, undecayed=("embedding", "position"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.configfile import Loaded, load
-from agent.errors import ConfigError
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded, load
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config.yaml"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 # No test asserts a time, and a busy machine breaks no promise: neither may hypothesis.
 settings.register_profile("mekiki", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +79,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tiny_clip(checkpoints: dict[str, Path]) -> Clip:
     """The tiny model on the CPU."""
-    from adapters.clip import load_clip
+    from adapters.torch_model.clip import load_clip
 
     return load_clip("tiny", checkpoint=checkpoints["tiny"], device="cpu")
 
@@ -87,7 +87,7 @@ def tiny_clip(checkpoints: dict[str, Path]) -> Clip:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's bundle; tests that alter it take a copy."""
-    from adapters.bundle_build import build_bundle
+    from adapters.build.bundle import build_bundle
 
     return build_bundle(tiny_clip, tmp_path_factory.mktemp("bundles") / "tiny").folder
 
@@ -98,8 +98,8 @@ def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     import torch
     from safetensors.torch import save_file
 
-    from adapters.clip import fresh_model, load_clip
-    from adapters.diffclip import METADATA_KEY, differentiate
+    from adapters.torch_model.clip import fresh_model, load_clip
+    from adapters.torch_model.diffclip import METADATA_KEY, differentiate
     from benchmarks.parity_diffclip import SCHEDULE, Size, register
 
     # With the vocabulary and the context that sentences need.
@@ -120,7 +120,7 @@ def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 @pytest.fixture(scope="session")
 def tiny_diffclip_bundle(tiny_diffclip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny DiffCLIP's bundle."""
-    from adapters.bundle_build import build_bundle
+    from adapters.build.bundle import build_bundle
 
     return build_bundle(tiny_diffclip, tmp_path_factory.mktemp("bundles") / "diffclip").folder
 
@@ -128,6 +128,6 @@ def tiny_diffclip_bundle(tiny_diffclip: Clip, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def tiny_int8_bundle(tiny_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model's bundle with its image tower in int8 as well."""
-    from adapters.bundle_build import build_bundle
+    from adapters.build.bundle import build_bundle
 
     return build_bundle(tiny_clip, tmp_path_factory.mktemp("bundles") / "int8", int8=True).folder

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from verdicts import a_store, a_verdict, close_stores
 
-from agent.database import NAME
-from agent.salvage import put_aside
-from agent.store_check import check
+from agent.store.database import NAME
+from agent.store.integrity import check
+from agent.store.recovery import put_aside
 
 PAGE = 4096
 RESULTS = 400

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.config import EvidenceSettings
-from agent.evidence import Evidence
-from agent.evidence_files import Written
-from agent.ids import ulid_of
-from agent.publisher import Publisher
-from agent.store import Store
-from agent.verdict import Outcome, Verdict
-from camera.frame import Frame, Image, Quality
+from agent.base.event_id import ulid_of
+from agent.config.models import EvidenceSettings
+from agent.domain.verdict import Outcome, Verdict
+from agent.mqtt.publisher import Publisher
+from agent.store.image_files import Written
+from agent.store.image_writer import Evidence
+from agent.store.store import Store
+from camera.core.frame import Frame, Image, Quality
 
 ALL = EvidenceSettings(enabled=True, sampled_passes=1.0)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

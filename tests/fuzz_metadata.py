@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camera.images import UnreadableImage, decode
+from camera.pictures.images import UnreadableImage, decode
 
 SLOW_S = 5.0
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF")

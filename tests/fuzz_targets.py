@@ -14,18 +14,22 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from adapters.adapter import AdapterError
-from adapters.bundle import bundle_path
-from adapters.manifest import read_manifest
-from agent import commands, last_exit, overrides, requests, sparkplug_payload
-from agent.audit import Audit, verify
-from agent.bdseq import BirthNumbers
-from agent.configfile import load_text, print_config
-from agent.errors import ConfigError
-from agent.message import Inbound
-from agent.sparkplug_host import PrimaryHost
-from agent.text import harmless
-from camera.images import UnreadableImage, read_image
+from adapters.bundle.manifest import read_manifest
+from adapters.bundle.reader import bundle_path
+from adapters.core.adapter import AdapterError
+from agent.app import run_record
+from agent.audit.hash_chain import Audit, verify
+from agent.base.errors import ConfigError
+from agent.base.text import harmless
+from agent.commands import schema as commands
+from agent.config import overrides
+from agent.config.loader import load_text, print_config
+from agent.mqtt.messages import Inbound
+from agent.sparkplug import payload as sparkplug_payload
+from agent.sparkplug.bd_seq import BirthNumbers
+from agent.sparkplug.primary_host import PrimaryHost
+from agent.versions import operator_requests
+from camera.pictures.images import UnreadableImage, read_image
 from tests import fuzz_metadata
 
 ROOT = Path(__file__).parent.parent
@@ -94,11 +98,11 @@ _ID = "0" * 26
 def _request(folder: Path) -> Take:
     def take(data: bytes) -> bool:
         (folder / f"{1:020d}-{_ID}.json").write_bytes(data)
-        taken = requests.take(folder)
+        taken = operator_requests.take(folder)
         assert len(taken.requests) + len(taken.refused) == 1
         for request in taken.requests:
-            requests.finish(folder, request)
-        for file in (folder / requests.REFUSED).glob("*"):
+            operator_requests.finish(folder, request)
+        for file in (folder / operator_requests.REFUSED).glob("*"):
             file.unlink()
         for file in folder.glob("*.json"):
             file.unlink()
@@ -212,7 +216,7 @@ def _overrides(folder: Path) -> Take:
 def _last_run(folder: Path) -> Take:
     def take(data: bytes) -> bool:
         (folder / "last_run.json").write_bytes(data)
-        return last_exit.RunRecord(folder).begin() is not None
+        return run_record.RunRecord(folder).begin() is not None
 
     return take
 
@@ -264,10 +268,12 @@ _ALL = (
     Target(
         "request",
         (
-            requests.Request(id=_ID, kind="rollback", number=3, actor="ada", at="now", why="because")
+            operator_requests.Request(id=_ID, kind="rollback", number=3, actor="ada", at="now", why="because")
             .model_dump_json()
             .encode(),
-            requests.Request(id=_ID, kind="freeze", actor="ada", at="now").model_dump_json().encode(),
+            operator_requests.Request(id=_ID, kind="freeze", actor="ada", at="now")
+            .model_dump_json()
+            .encode(),
         ),
         _request,
     ),

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.version import Version, Window
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
 
 WEIGHTS = "sha256:" + "0" * 64
 AT = "2026-01-01T00:00:00.000Z"

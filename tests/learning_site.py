@@ -13,20 +13,20 @@ import yaml
 from line_site import seen_by
 from PIL import Image
 
-from adapters.commission import commission
-from adapters.commissioning import Commissioning, Known
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.open import ModelSettings, open_engine
-from adapters.seen import Seen, as_bytes
-from agent.configfile import Loaded, load
-from agent.plans import failing, prompts
-from agent.recipes import shipped
-from camera.degrade import degrade
-from camera.frame import Image as Picture
-from camera.preprocess import Preprocess, prepare
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.build import commission
+from adapters.core.observation import Seen, as_bytes
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.config.loader import Loaded, load
+from agent.config.recipes import shipped
+from agent.versions.station_plans import failing, prompts
+from camera.core.frame import Image as Picture
+from camera.core.settings import SimulatedCamera
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.degradations import degrade
+from camera.simulation.source import SimulatedLine
 
 CHECKPOINT = Path(__file__).parent.parent / "benchmarks" / "weights" / "mekiki-line.safetensors"
 TORCH = {"engine": "torch", "name": "mekiki-line", "checkpoint": str(CHECKPOINT), "threads": 1}

@@ -11,22 +11,22 @@ import numpy as np
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from adapters import engine
-from adapters.commission import commission
-from adapters.commissioning import Commissioning, Known, clean_rows
-from adapters.condition_fit import PictureStatistics
-from adapters.drift_reference import DriftReference
-from adapters.operating import separate
-from adapters.prompts import Prompts
-from adapters.seen import Bytes, Seen, as_bytes
+from adapters.baseline.baseline import Commissioning, Known, clean_rows
+from adapters.baseline.build import commission
+from adapters.baseline.threshold import separate
+from adapters.core import protocol as engine
+from adapters.core.observation import Bytes, Seen, as_bytes
+from adapters.core.prompts import Prompts
+from adapters.monitoring.degradation_fit import PictureStatistics
+from adapters.monitoring.drift_baseline import DriftReference
 from benchmarks.line_data import read_recipe
-from camera.degrade import degrade
-from camera.frame import Image
-from camera.parts import LABELS, render_part
-from camera.preprocess import Preprocess, prepare
+from camera.core.frame import Image
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.degradations import degrade
+from camera.simulation.part import LABELS, render_part
 
 if TYPE_CHECKING:
-    from adapters.eye import Eye
+    from adapters.core.scorer import Eye
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -119,9 +119,9 @@ def commissioned(seen: Sequence[Seen], golden: Known | None = None) -> Commissio
 @cache
 def line_eye() -> Eye:
     """Return the shipped model with the recipe for flanges; needs torch."""
-    from adapters.clip import load_clip
-    from adapters.eye import Eye
-    from adapters.torch_engine import TorchEngine
+    from adapters.core.scorer import Eye
+    from adapters.engines.torch_engine import TorchEngine
+    from adapters.torch_model.clip import load_clip
     from benchmarks.ship_line import WEIGHTS as CHECKPOINT
 
     recipe = read_recipe("line")

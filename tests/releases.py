@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from adapters.commissioning import Commissioning
-    from adapters.engine import ModelInfo
-    from agent.config import Recipe
+    from adapters.baseline.baseline import Commissioning
+    from adapters.core.protocol import ModelInfo
+    from agent.config.models import Recipe
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("agent", "camera", "adapters")
@@ -34,7 +34,7 @@ FIRST = "5df279e"
 
 # What a release of tomorrow may do: more tables, columns, fields and lines, which it also writes.
 _ADDS = {
-    "agent/store.py": """
+    "agent/store/store.py": """
 _commit = Store.commit
 
 
@@ -46,21 +46,21 @@ def _with_shift(self, verdicts, delivered=()):
 
 Store.commit = _with_shift
 """,
-    "agent/last_exit.py": """
+    "agent/app/run_record.py": """
 _write = RunRecord._write
 RunRecord._write = lambda self, fields: _write(self, {**fields, "lamp_hours": 7})
 """,
-    "agent/audit.py": """
+    "agent/audit/hash_chain.py": """
 _append = Audit._append
 Audit._append = lambda self, facts: _append(self, {**facts, "shift": "early"})
 """,
-    "adapters/active_pointer.py": """
+    "adapters/core/active_file.py": """
 from dataclasses import replace  # noqa: E402
 
 _save = Pointer.save
 Pointer.save = lambda self, path: _save(replace(self, more={**self.more, "lamp_hours": 7}), path)
 """,
-    "adapters/version.py": """
+    "adapters/core/version.py": """
 from dataclasses import replace  # noqa: E402
 
 _save_version = save_version
@@ -69,7 +69,7 @@ _save_version = save_version
 def save_version(version, path, weights):
     _save_version(replace(version, more={**version.more, "lamp_hours": 7}), path, weights)
 """,
-    "adapters/commissioning.py": """
+    "adapters/baseline/baseline.py": """
 _save = Commissioning.save
 Commissioning.save = lambda self, path: _save(replace(self, more={**self.more, "precision": "fp32"}), path)
 """,
@@ -83,9 +83,9 @@ _STEP = """    Step(
 _BREAKING_STEP = """    Step("ALTER TABLE label RENAME COLUMN sure TO certainty;", breaking=True),
 """
 _BREAKS = {
-    "adapters/adapter.py": ("mekiki.adapter.v1", "mekiki.adapter.v2"),
-    "adapters/active_pointer.py": ("mekiki.active.v1", "mekiki.active.v2"),
-    "adapters/commissioning.py": ("mekiki.commissioning.v1", "mekiki.commissioning.v2"),
+    "adapters/core/adapter.py": ("mekiki.adapter.v1", "mekiki.adapter.v2"),
+    "adapters/core/active_file.py": ("mekiki.active.v1", "mekiki.active.v2"),
+    "adapters/baseline/baseline.py": ("mekiki.commissioning.v1", "mekiki.commissioning.v2"),
 }
 
 
@@ -105,17 +105,17 @@ def additive(folder: Path) -> Path:
     for name, code in _ADDS.items():
         with (folder / name).open("a") as file:
             file.write(code)
-    _exchange(folder / "agent/schema.py", ')\n"""Step n', f'{_STEP})\n"""Step n')
+    _exchange(folder / "agent/store/schema.py", ')\n"""Step n', f'{_STEP})\n"""Step n')
     return folder
 
 
 def breaking(folder: Path) -> Path:
     """Make a copy a release after that, 9.2.0, whose data no release before it can read."""
     additive(folder)
-    _exchange(folder / "agent/schema.py", ')\n"""Step n', f'{_BREAKING_STEP})\n"""Step n')
+    _exchange(folder / "agent/store/schema.py", ')\n"""Step n', f'{_BREAKING_STEP})\n"""Step n')
     for name, (before, after) in _BREAKS.items():
         _exchange(folder / name, before, after)
-    _exchange(folder / "adapters/active_pointer.py", '"lamp_hours": 7', '"release": "9.2.0"')
+    _exchange(folder / "adapters/core/active_file.py", '"lamp_hours": 7', '"release": "9.2.0"')
     return folder
 
 
@@ -170,14 +170,14 @@ def at_line(config: Path, *verbs: str) -> None:
             ``promote``: let one more version answer, as a learner does.
     """
     import agent
-    from adapters.adapter import Adapter
-    from adapters.adapter_store import AdapterStore
-    from adapters.commissioning import Commissioning
-    from adapters.open import open_plain
-    from adapters.version import Version, Window
-    from agent.audit import Audit
-    from agent.configfile import load
-    from agent.recipes import find_recipe
+    from adapters.baseline.baseline import Commissioning
+    from adapters.core.adapter import Adapter
+    from adapters.core.version import Version, Window
+    from adapters.core.version_store import AdapterStore
+    from adapters.engines.factory import open_plain
+    from agent.audit.hash_chain import Audit
+    from agent.config.loader import load
+    from agent.config.recipes import find_recipe
 
     loaded = load(config).config
     (station,) = loaded.stations
@@ -205,11 +205,11 @@ def at_line(config: Path, *verbs: str) -> None:
 
 def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
     """Return what a line is like that nobody has looked at: it is written and read, and not learned from."""
-    from adapters.commissioning import Commissioning, Known
-    from adapters.condition_fit import PictureStatistics
-    from adapters.drift_block import SCALARS
-    from adapters.drift_reference import DriftReference
-    from agent.plans import failing
+    from adapters.baseline.baseline import Commissioning, Known
+    from adapters.monitoring.block_statistics import SCALARS
+    from adapters.monitoring.degradation_fit import PictureStatistics
+    from adapters.monitoring.drift_baseline import DriftReference
+    from agent.versions.station_plans import failing
 
     rng = np.random.default_rng(0)
     classes, side = len(recipe.classes), info.preprocess.size
@@ -223,7 +223,7 @@ def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
 
 
 def _command(command: Sequence[str]) -> int:
-    from agent.cli import main
+    from agent.cli.main import main
 
     if command[0] == "line":
         at_line(Path(command[1]), *command[2:])

@@ -256,7 +256,9 @@ def _data_of_a_release_that_cannot_be_read_is_no_way_back(machine: Machine) -> s
 def _a_version_that_does_not_come_up_is_left(machine: Machine) -> str:
     first, before = (machine.must(f"readlink /opt/mekiki/{name}") for name in ("current", "previous"))
     _release(machine, "1.2.0")
-    machine.must("printf 'raise RuntimeError(\"of this release\")\\n' >> /root/checkout/agent/inspector.py")
+    machine.must(
+        "printf 'raise RuntimeError(\"of this release\")\\n' >> /root/checkout/agent/inspection/inspector.py"
+    )
     done = machine.run("/root/checkout/deploy/install.sh")
     assert done.returncode == 1, done.stdout + done.stderr
     assert machine.must("readlink /opt/mekiki/current") == first

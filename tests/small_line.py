@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.commission import commission
-from adapters.commissioning import Commissioning, Known
-from adapters.engine import Floats, ModelInfo, Preprocess, Tokens
-from adapters.eye import Eye
-from adapters.halting import Halted, HaltingEngine
-from adapters.prompts import Prompts
-from adapters.seen import Bytes, Labelled, Seen
-from agent.adaptation_settings import Adaptation
-from agent.audit import Audit
-from agent.commissioned import Commissioned
-from agent.handover import Witnessed
-from agent.learner_settings import Level
-from agent.learning import Learning
-from agent.ledger import Ledger
-from agent.plans import Predictor
+from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.build import commission
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Bytes, Labelled, Seen
+from adapters.core.prompts import Prompts
+from adapters.core.protocol import Floats, ModelInfo, Preprocess, Tokens
+from adapters.core.scorer import Eye
+from adapters.core.version_store import AdapterStore
+from adapters.encoders.cancellation import Halted, HaltingEngine
+from agent.audit.hash_chain import Audit
+from agent.config.models_adaptation import Adaptation
+from agent.inspection.sample_queue import Witnessed
+from agent.learning.worker import Learning
+from agent.versions.commissioned import Commissioned
+from agent.versions.learner_settings import Level
+from agent.versions.station_plans import Predictor
+from agent.versions.version_manager import Ledger
 
 SIDE = 16
 LABELS = ("good", "scratch")

@@ -15,10 +15,10 @@ from typing import Any
 import paho.mqtt.client as paho
 from mqtt_peers import wait_until
 
-from agent.config import Config
-from agent.sparkplug import Sparkplug
-from agent.sparkplug_metrics import NodeNow
-from camera.feed_stats import FeedStats
+from agent.config.models import Config
+from agent.sparkplug.metrics import NodeNow
+from agent.sparkplug.session import Sparkplug
+from camera.feed.stats import FeedStats
 
 GROUP, NODE = "Paint Shop", "agent"
 _METRIC = {1: "name", 2: "alias", 3: "timestamp", 4: "datatype", 5: "is_historical", 7: "is_null"}

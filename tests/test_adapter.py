@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.adapter import (
+from adapters.core.adapter import (
     Adapter,
     AdapterError,
     AdapterFileError,

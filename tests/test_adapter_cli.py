@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import yaml
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.engine import Engine
-from adapters.open import ModelSettings, open_engine
-from adapters.version import Version, Window
-from agent.audit import Audit
-from agent.cli import main
-from agent.data_folder import lock_folder, require_owner
-from agent.errors import UsageError
-from agent.learner_memory import Memory
-from agent.recipes import shipped
-from agent.requests import take
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Engine
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.audit.hash_chain import Audit
+from agent.base.data_dir import lock_folder, require_owner
+from agent.base.errors import UsageError
+from agent.cli.main import main
+from agent.config.recipes import shipped
+from agent.versions.learner_memory import Memory
+from agent.versions.operator_requests import take
 
 AT = "2026-01-01T00:00:00.000Z"
 
@@ -54,7 +54,7 @@ def mekiki(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
     # Opening the model takes most of a command's time; that commands can do it, the last test shows.
-    monkeypatch.setattr("adapters.open.open_plain", lambda _: engine)
+    monkeypatch.setattr("adapters.engines.factory.open_plain", lambda _: engine)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         try:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
 
-from adapters.adapter import Adapter, AdapterError, AdapterFileError, load_adapter, save_adapter
-from adapters.adapter_store import AdapterStore, OtherRecipe, UnknownVersion
+from adapters.core.adapter import Adapter, AdapterError, AdapterFileError, load_adapter, save_adapter
+from adapters.core.version_store import AdapterStore, OtherRecipe, UnknownVersion
 
 LATER = "2026-01-02T00:00:00.000Z"
 RECIPE = "sha256:recipe"
@@ -339,7 +339,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     """The call fails as on a full disk, and nothing has changed."""
     store = filled(tmp_path)
-    monkeypatch.setattr("adapters.folder_lock._PATIENCE_S", 0.05)
+    monkeypatch.setattr("adapters.files.folder_lock._PATIENCE_S", 0.05)
     with (tmp_path / "lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another program"):

@@ -6,8 +6,8 @@ import urllib.parse
 
 import pytest
 
-from agent.encoding import UnfitError, fitted
-from camera.address import Address, AddressError, check_source, masked, shown, shown_name, shown_pipeline
+from agent.base.encoding import UnfitError, fitted
+from camera.core.address import Address, AddressError, check_source, masked, shown, shown_name, shown_pipeline
 
 SECRET = "Geh@/#?%:+&\\ü'\"x imnis7"
 PASSWORDS = [f"Gehe{odd}imnis" for odd in "/@#?% ü\\"] + ["1234/imnis"]

@@ -15,17 +15,17 @@ import pytest
 from kill_store import kill_before
 from small_line import WORDS, Site, SmallEngine, clean, stream
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.halting import Halted
-from adapters.lifecycle import Phase, State
-from adapters.version import Version, Window
-from agent.answering import Answering
-from agent.audit import Audit, verify
-from agent.execute import execute
-from agent.learner_memory import Memory
-from agent.ledger import Ledger
-from agent.requests import Request
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
+from adapters.encoders.cancellation import Halted
+from adapters.gate.state_machine import Phase, State
+from agent.audit.hash_chain import Audit, verify
+from agent.domain.active_version import Answering
+from agent.versions.execute import execute
+from agent.versions.learner_memory import Memory
+from agent.versions.operator_requests import Request
+from agent.versions.version_manager import Ledger
 
 
 def moved(shift: float, number: int = 0) -> Adapter:
@@ -84,8 +84,8 @@ def full(*arguments: object, **options: object) -> None:
 
 
 FAULTS: dict[str, tuple[object, str]] = {
-    "version": ("adapters.adapter_store.save_version", "nothing"),
-    "pointer": ("adapters.active_pointer.write_durably", "nothing"),
+    "version": ("adapters.core.version_store.save_version", "nothing"),
+    "pointer": ("adapters.core.active_file.write_durably", "nothing"),
     "audit": (Audit, "_write"),
     "prune": (AdapterStore, "prune"),
 }
@@ -195,7 +195,7 @@ def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_
     request = Request(kind="reset", actor="ada", at="now")
     with monkeypatch.context() as without:
         if fails != "audit":
-            without.setattr("adapters.active_pointer.write_durably", full)
+            without.setattr("adapters.core.active_file.write_durably", full)
         if fails != "pointer":
             without.setattr(Audit, "_write", full)
         execute(ledger, request)

@@ -13,14 +13,14 @@ from mqtt_peers import wait_until
 from small_line import Site, hand_over, stream
 from test_answering import a_version, full
 
-from adapters.guard import Ruling
-from adapters.lifecycle import Phase, State
-from agent import station_desk
-from agent.adaptation_settings import Adaptation
-from agent.episode import Workshop
-from agent.learner_link import Label
-from agent.learning import Learning
-from agent.requests import Kind, Request, ask, waiting_names
+from adapters.gate.promotion_gate import Ruling
+from adapters.gate.state_machine import Phase, State
+from agent.config.models_adaptation import Adaptation
+from agent.learning import station_desk
+from agent.learning.episode import Workshop
+from agent.learning.ipc import Label
+from agent.learning.worker import Learning
+from agent.versions.operator_requests import Kind, Request, ask, waiting_names
 
 PATIENCE_S = 150.0
 DIM = 100.0
@@ -30,7 +30,7 @@ DIM = 100.0
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A station that learns, whose every proposal the guard would keep; version 1 answers."""
-    monkeypatch.setattr("agent.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
+    monkeypatch.setattr("agent.learning.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
     monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
     made = Site(tmp_path)
     made.store(reading=False).write(a_version(0.001))
@@ -168,7 +168,7 @@ def test_a_version_that_cannot_be_gone_back_to_does_not_discard_what_is_computed
 def full_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Learning, pytest.MonkeyPatch]]:
     """Run the learner while nothing can be written of what answers, and what is remembered."""
     with site.learning() as one, monkeypatch.context() as without:
-        without.setattr("adapters.active_pointer.write_durably", full)
+        without.setattr("adapters.core.active_file.write_durably", full)
         yield one, without
 
 
@@ -181,7 +181,7 @@ def test_freezing_waits_for_nobody_whom_the_disk_keeps_waiting(
     waits: Kind, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does resuming; what needs the disk is done once there is room, by itself."""
-    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
+    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
     site.store(reading=False).write(a_version(0.002))
     if waits == "unpin":
         site.store(reading=False).pin(2)
@@ -207,7 +207,7 @@ def test_who_goes_back_to_the_source_overtakes_who_waits_for_the_disk(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier wish is over, on record, and not done afterwards; a later one is."""
-    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
+    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
     for shift in (0.002, 0.003):
         site.store(reading=False).write(a_version(shift))
     with full_disk(site, monkeypatch) as (one, without):
@@ -231,7 +231,7 @@ def test_what_is_refused_while_the_disk_is_full_is_refused_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is obeyed is obeyed once, however much was asked since."""
-    monkeypatch.setattr("agent.station_desk._ASK_S", 0.0)
+    monkeypatch.setattr("agent.learning.station_desk._ASK_S", 0.0)
     looked: list[int] = []
     real = station_desk.take
 
@@ -265,7 +265,7 @@ def test_a_version_that_the_model_fails_with_is_refused_and_what_follows_is_done
     def fails(*arguments: object) -> None:
         raise RuntimeError("out of memory in native code")
 
-    monkeypatch.setattr("agent.station_desk.require_finite", fails)
+    monkeypatch.setattr("agent.learning.station_desk.require_finite", fails)
     with site.learning():
         asked(site, "rollback", "bob", 1)
         asked(site, "freeze")

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from adapters.attention import FoldedAttention, fold_attention  # noqa: E402
-from adapters.clip import Clip  # noqa: E402
+from adapters.torch_model.attention import FoldedAttention, fold_attention  # noqa: E402
+from adapters.torch_model.clip import Clip  # noqa: E402
 
 
 def both(width: int = 24, heads: int = 3) -> tuple[nn.MultiheadAttention, nn.MultiheadAttention]:

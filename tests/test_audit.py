@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audit import GENESIS, Audit, Report, verify
-from agent.data_folder import lock_folder
-from agent.requests import Kind, Request, agent_runs, ask, finish, take
+from agent.audit.hash_chain import GENESIS, Audit, Report, verify
+from agent.base.data_dir import lock_folder
+from agent.versions.operator_requests import Kind, Request, agent_runs, ask, finish, take
 
 AT = "2026-01-01T00:00:00.000Z"
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.audit import Audit, verify
-from agent.cli import main
+from agent.audit.hash_chain import Audit, verify
+from agent.cli.main import main
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ ABSENT = ("torch", "torchvision", "open_clip", "timm", "onnx", "onnx_ir", "onnxs
 
 DEMO = """
 import json, sys
-from agent import demo
-from agent.cli import main
+from agent.demo import main as demo
+from agent.cli.main import main
 
 take = demo.Watch._take
 

@@ -15,20 +15,20 @@ import yaml
 from learning_site import engine, site
 from line_site import commissioned, frames
 
-from adapters import engine_choice
-from adapters.bundle_engine import BundleModel, Kind, open_kind
-from adapters.commissioning import Commissioning, CommissioningError, measured_with
-from adapters.engine import Engine
-from adapters.engine_trial import Trial
-from adapters.measured_with import MeasuredWith
-from agent.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
-from agent.config import Config
-from agent.configfile import Loaded, load
-from agent.health import of_learner
-from agent.learner_stats import LearnerStats
-from agent.opening import commissioned_in, open_model
-from agent.plans import failing
-from agent.recipes import shipped
+from adapters.baseline.baseline import Commissioning, CommissioningError, measured_with
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.protocol import Engine
+from adapters.engines import auto_select
+from adapters.engines.bundle_model import BundleModel, Kind, open_kind
+from adapters.engines.timing import Trial
+from agent.app.factories import commissioned_in, open_model
+from agent.config.loader import Loaded, load
+from agent.config.models import Config
+from agent.config.recipes import shipped
+from agent.domain.learner_stats import LearnerStats
+from agent.telemetry.health import of_learner
+from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
+from agent.versions.station_plans import failing
 
 HERE = MeasuredWith("mekiki-line", "fp32", "onnx:CPUExecutionProvider", "sha256:" + 64 * "a")
 
@@ -135,7 +135,7 @@ def int8_is_fastest(monkeypatch: pytest.MonkeyPatch) -> list[BundleModel]:
         engines = {kind: open_kind(kind, of)[0] for kind in times}
         return [Trial(kind, None, "good", (ms, 8 * ms)) for kind, ms in times.items()], engines
 
-    monkeypatch.setattr(engine_choice, "run_trials", run)
+    monkeypatch.setattr(auto_select, "run_trials", run)
     return calls
 
 

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.adapter import Adapter
-from adapters.baselines.cache import Cache
-from adapters.baselines.frozen import Frozen
-from adapters.baselines.rdumb import Period, RDumb
-from adapters.baselines.sar import Sar, Watched, lower_norms
-from adapters.baselines.tda import Caches, Tda, Use
-from adapters.baselines.tent import Tent
-from adapters.learning import FIRST_LOSS_SCALE, Learned, Method, Texts
-from adapters.prompts import Prompts
+from adapters.core.adapter import Adapter
+from adapters.core.prompts import Prompts
+from adapters.methods.method import FIRST_LOSS_SCALE, Learned, Method, Texts
+from benchmarks.rivals.cache import Cache
+from benchmarks.rivals.frozen import Frozen
+from benchmarks.rivals.rdumb import Period, RDumb
+from benchmarks.rivals.sar import Sar, Watched, lower_norms
+from benchmarks.rivals.tda import Caches, Tda, Use
+from benchmarks.rivals.tent import Tent
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 CLASSES = 4
 EVERY_METHOD: list[Method[Any]] = [Frozen(), Tent(), Sar(margin=2), RDumb(margin=2, redundant=2), Tda()]

@@ -14,13 +14,13 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
-from adapters.batclip import Batclip, Prototypes  # noqa: E402
-from adapters.clip import Clip, load_clip  # noqa: E402
-from adapters.differentiable import CHUNK  # noqa: E402
-from adapters.learning import Learned, Outputs, Texts, entropy, forward  # noqa: E402
-from adapters.norm_vector import NormVector  # noqa: E402
-from adapters.optimizer import Optimizer  # noqa: E402
-from adapters.prompts import Prompts  # noqa: E402
+from adapters.core.norm_vector import NormVector  # noqa: E402
+from adapters.core.prompts import Prompts  # noqa: E402
+from adapters.learner.optimizer import Optimizer  # noqa: E402
+from adapters.methods.batclip import Batclip, Prototypes  # noqa: E402
+from adapters.methods.method import Learned, Outputs, Texts, entropy, forward  # noqa: E402
+from adapters.torch_model.clip import Clip, load_clip  # noqa: E402
+from adapters.torch_model.differentiable import CHUNK  # noqa: E402
 from benchmarks import parity_batclip as parity  # noqa: E402
 
 PROMPTS = Prompts(
@@ -172,7 +172,7 @@ def test_chunks_change_nothing(tiny_clip: Clip, texts: Texts, monkeypatch: pytes
     method, images = Batclip(), pictures(24)
     found = []
     for chunk in (5, 1000):
-        monkeypatch.setattr("adapters.differentiable.CHUNK", chunk)
+        monkeypatch.setattr("adapters.torch_model.differentiable.CHUNK", chunk)
         _, answer = method.step(tiny_clip, method.start(tiny_clip, texts), images, texts)
         found.append(answer.numbers)
     assert found[0] == pytest.approx(found[1], rel=1e-4)
@@ -180,8 +180,8 @@ def test_chunks_change_nothing(tiny_clip: Clip, texts: Texts, monkeypatch: pytes
 
 def test_class_texts_are_the_frozen_models_before_the_first_step(tiny_clip: Clip, texts: Texts) -> None:
     """Phrases and templates are averaged as everywhere else in the product."""
-    from adapters.prompts import class_features
-    from adapters.torch_engine import TorchEngine
+    from adapters.core.prompts import class_features
+    from adapters.engines.torch_engine import TorchEngine
 
     expected = class_features(TorchEngine(tiny_clip), PROMPTS, tiny_clip.source)
     assert np.allclose(texts.frozen.numpy(), expected, atol=1e-6)

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapters.clip import load_clip  # noqa: E402
-from adapters.diffclip import LambdaInit, stored_lambda_init  # noqa: E402
+from adapters.torch_model.clip import load_clip  # noqa: E402
+from adapters.torch_model.diffclip import LambdaInit, stored_lambda_init  # noqa: E402
 from benchmarks import bench_batclip, bench_tables, photo_model, train_clip  # noqa: E402
 from benchmarks.corruptions import KINDS  # noqa: E402
 from benchmarks.photos import FOLDER, read_photos  # noqa: E402
@@ -112,7 +112,7 @@ def test_gains_are_paired_and_intervals_hold_what_they_say() -> None:
 
 def test_pictures_reach_the_model_as_its_preprocessing_would_have_them() -> None:
     """At the model's own size nothing but the normalisation is left to do."""
-    from camera.preprocess import prepare
+    from camera.pictures.preprocess import prepare
 
     photo_model.register()
     clip = load_clip(photo_model.NAME, checkpoint=photo_model.weights("clip"), device="cpu")
@@ -153,7 +153,7 @@ def test_the_shipped_models_know_the_photos(kind: str) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_diffclip_learns_like_any_clip(precision: str) -> None:
     """A step moves LayerNorms of both towers, and neither lambda nor RMSNorm gains, also in bf16."""
-    from adapters.batclip import Batclip
+    from adapters.methods.batclip import Batclip
 
     clip, texts = bench_batclip.load("diffclip", 0)
     method = Batclip(precision=precision)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from numpy.typing import NDArray
 
-from adapters.betting import LabelTest
+from adapters.gate.label_test import LabelTest
 
 RUNS, LABELS = 2000, 2000
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from verdicts import PREFIX, a_verdict
 
-from agent.board import MAX_CLEARED, Board
-from agent.message import Message
+from agent.mqtt.messages import Message
+from agent.mqtt.retained_topics import MAX_CLEARED, Board
 
 STATE = f"{PREFIX}/top/state"
 IMAGE = f"{PREFIX}/top/image/last_fail"

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 
-from adapters.buffer import Buffer, BufferPolicy, good_parts
-from adapters.seen import Seen
+from adapters.core.observation import Seen
+from adapters.learner.sample_buffer import Buffer, BufferPolicy, good_parts
 
 CLASSES = 4
 FAILS = np.array([False, True, False, True])

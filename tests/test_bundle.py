@@ -19,22 +19,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters import bundle as bundle_module
-from adapters import bundle_build, export, runtime
-from adapters.adapter import Adapter, AdapterMismatch, load_adapter, save_adapter
-from adapters.bundle import MANIFEST, bundle_path, graph, weights
-from adapters.bundle_build import build, build_bundle
-from adapters.clip import load_clip
-from adapters.engine import ModelError
-from adapters.onnx_engine import OnnxEngine
-from adapters.open import ModelSettings, open_engine
-from adapters.open_bundle import open_bundle, open_towers
-from adapters.torch_engine import TorchEngine
-from adapters.towers import Encoded
-from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
+from adapters.build import bundle as bundle_build
+from adapters.build import forward_graph
+from adapters.build.bundle import build, build_bundle
+from adapters.bundle import reader as bundle_module
+from adapters.bundle.reader import MANIFEST, bundle_path, graph, weights
+from adapters.core.adapter import Adapter, AdapterMismatch, load_adapter, save_adapter
+from adapters.core.protocol import ModelError
+from adapters.encoders import installed_runtimes
+from adapters.encoders.protocol import Encoded
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
+from adapters.engines.onnx_engine import OnnxEngine
+from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import load_clip
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 TEXTS = ["a scratch", "a photo of a metal part with a deep scratch", ""]
 
@@ -296,7 +298,7 @@ def test_a_merged_layer_norm_is_noticed(
     for parameter, tensor in clip.model.named_parameters():
         if parameter in clip.source.tensors:
             tensor.data.fill_(1.0)
-    monkeypatch.setattr(export, "_distinct_norms", contextlib.nullcontext)
+    monkeypatch.setattr(forward_graph, "_distinct_norms", contextlib.nullcontext)
     with pytest.raises(ModelError, match="did not arrive in the graph"):
         build_bundle(clip, tmp_path / "out")
 
@@ -474,8 +476,8 @@ import sys
 for name in ("torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript", "torchvision"):
     sys.modules[name] = None
 from pathlib import Path
-from adapters.bundle import GRADIENT_TOLERANCE, TOLERANCE
-from adapters.bundle import gradient_error, open_bundle, open_towers, vectors_error
+from adapters.bundle.reader import GRADIENT_TOLERANCE, TOLERANCE
+from adapters.bundle.reader import gradient_error, open_bundle, open_towers, vectors_error
 folder = Path({str(tiny_bundle)!r})
 vectors = folder / "vectors.npz"
 assert vectors_error(open_bundle(folder, device="cpu"), vectors) < TOLERANCE
@@ -537,7 +539,7 @@ def test_runtimes_are_counted(
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     found = list(metadata.distributions(path=[str(tmp_path)]))
     monkeypatch.setattr(metadata, "distributions", lambda: iter(found))
-    sentence = runtime.runtime_problem()
+    sentence = installed_runtimes.runtime_problem()
     assert sentence == problem or (
         problem is not None and sentence is not None and sentence.startswith(problem)
     )
@@ -545,5 +547,5 @@ def test_runtimes_are_counted(
 
 def test_this_machine_has_one_runtime() -> None:
     """What the tests themselves run on."""
-    assert len(runtime.installed_runtimes()) == 1
-    assert runtime.runtime_problem() is None
+    assert len(installed_runtimes.installed_runtimes()) == 1
+    assert installed_runtimes.runtime_problem() is None

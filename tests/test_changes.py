@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.changes import changes, in_force
-from agent.configfile import Loaded, load_text
-from agent.migrations import up_to_date
-from agent.yamltree import Node, parse
+from agent.config.diff import changes, in_force
+from agent.config.loader import Loaded, load_text
+from agent.config.migrations import up_to_date
+from agent.config.yaml_tree import Node, parse
 
 BASE: dict[str, Any] = {
     "version": 1,

@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 import open_clip  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from adapters.class_token import read_class_token  # noqa: E402
-from adapters.clip import Clip, Form  # noqa: E402
+from adapters.torch_model.clip import Clip, Form  # noqa: E402
+from adapters.torch_model.last_block import read_class_token  # noqa: E402
 
 PICTURES = 3
 FORMS: tuple[Form, ...] = ("model", "short")

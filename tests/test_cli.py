@@ -18,7 +18,7 @@ from mqtt_peers import free_port, mosquitto
 from PIL import Image
 from test_daemon import at, write_config, write_pictures
 
-from agent.cli import main
+from agent.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_unexpected_trouble_is_70_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     """A bug is not dressed up as a mistake of the user."""
-    from agent.inspector import Inspector
+    from agent.inspection.inspector import Inspector
 
     monkeypatch.setattr(Inspector, "judge", lambda *_: 1 / 0)
     path = write_config(tmp_path, tiny_bundle, {"line": {"camera": {"kind": "simulated"}}})
@@ -244,7 +244,7 @@ def test_check_prints_what_is_in_force_without_secrets(tiny_bundle: Path, tmp_pa
 def test_help_needs_no_heavy_imports() -> None:
     """`mekiki --help` must not wait for torch, ONNX Runtime or OpenCV."""
     script = (
-        "import sys; from agent.cli import main\n"
+        "import sys; from agent.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'onnxruntime', 'cv2', 'numpy', 'pydantic'} & set(sys.modules)\n"

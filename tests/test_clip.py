@@ -22,16 +22,16 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from adapters import checkpoint as checkpoint_module
-from adapters.adapter import Adapter, AdapterMismatch
-from adapters.clip import load_clip
-from adapters.engine import ModelError
-from adapters.file_kind import wrong_kind
-from adapters.open import ModelSettings, default_threads, open_engine
-from adapters.torch_engine import TorchEngine
+from adapters.core.adapter import Adapter, AdapterMismatch
+from adapters.core.protocol import ModelError
+from adapters.engines.factory import ModelSettings, default_threads, open_engine
+from adapters.engines.torch_engine import TorchEngine
+from adapters.files.file_kind import wrong_kind
+from adapters.torch_model import checkpoint as checkpoint_module
+from adapters.torch_model.clip import load_clip
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 TEXTS = ["a scratch", "a photo of a metal part with a deep scratch", ""]
 
@@ -392,7 +392,10 @@ def test_impossible_settings_are_refused(settings: dict[str, object], problem: s
 
 def test_settings_do_not_import_torch() -> None:
     """The line PC has none: config, tokenizer, prompts, adapters and the bundle's engine load without it."""
-    modules = "adapters.open, adapters.bundle, adapters.prompts, adapters.runtime, adapters.tokenizer"
+    modules = (
+        "adapters.engines.factory, adapters.bundle.reader, adapters.core.prompts,"
+        " adapters.encoders.installed_runtimes, adapters.core.tokenizer"
+    )
     heavy = "{'torch', 'open_clip', 'timm', 'onnx', 'onnxruntime'}"
     code = f"import sys, {modules}; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import SCHEMAS
 
-from agent.answered import MAX_ANSWERS, Answered
-from agent.board import Board
-from agent.command_answer import Answer
-from agent.commands import BODIES, Command, Refusal, matches, may_answer, read
-from agent.dispatcher import Dispatcher
-from agent.inbox import CAPACITY, REFUSALS, Inbox
-from agent.message import Inbound, Message
-from agent.mqtt_settings import CommandSettings, MqttSettings
-from agent.pace import Pace
+from agent.base.rate_limiter import Pace
+from agent.commands.answer_cache import MAX_ANSWERS, Answered
+from agent.commands.dispatcher import Dispatcher
+from agent.commands.schema import BODIES, Command, Refusal, matches, may_answer, read
+from agent.config.models_mqtt import CommandSettings, MqttSettings
+from agent.domain.command_answer import Answer
+from agent.mqtt.bounded_inbox import CAPACITY, REFUSALS, Inbox
+from agent.mqtt.messages import Inbound, Message
+from agent.mqtt.retained_topics import Board
 
 OWN = "plant/agent"
 

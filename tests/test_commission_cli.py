@@ -11,14 +11,14 @@ import yaml
 from learning_site import LINE, PARTS, engine, photos, site, stream, write_photos
 from PIL import Image
 
-from adapters.commissioning import Commissioning
-from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
-from adapters.seen import Seen
-from agent import cli_parser
-from agent.audit import verify
-from agent.cli import main
-from agent.data_folder import lock_folder
-from agent.recipes import shipped
+from adapters.baseline.baseline import Commissioning
+from adapters.core.observation import Seen
+from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
+from agent.audit.hash_chain import verify
+from agent.base.data_dir import lock_folder
+from agent.cli import parser as cli_parser
+from agent.cli.main import main
+from agent.config.recipes import shipped
 
 DEFECTS = ["scratch", "dent", "stain", "missing_hole", "chipped_edge"]
 
@@ -37,7 +37,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     def watch(*_arguments: object) -> list[Seen]:
         return seen
 
-    monkeypatch.setattr("agent.commission_cli.watch", watch)
+    monkeypatch.setattr("agent.cli.commission.watch", watch)
     return seen
 
 
@@ -130,7 +130,7 @@ def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[S
     """What was learned from another clean line does not answer on this one; it stays stored."""
     from test_learning import a_store, promote
 
-    from agent.configfile import load
+    from agent.config.loader import load
 
     loaded = load(folder / "config.yaml")
     promote(loaded, 3.0)
@@ -180,8 +180,8 @@ def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched:
     path.write_text(yaml.safe_dump(config))
     golden = write_photos(tmp_path / "golden", DEFECTS, 6)
     assert commission(tmp_path, "--golden", str(golden)) in (0, 1)
-    from agent.configfile import load
-    from agent.golden import read_golden
+    from agent.baseline.golden_samples import read_golden
+    from agent.config.loader import load
 
     station = load(path).config.stations["line"]
     known = read_golden(golden, shipped("line"), station, engine().info.preprocess)

@@ -11,12 +11,12 @@ import small_line
 from mqtt_peers import wait_until
 from test_answering import a_version, full, killed_at, trail
 
-from adapters.commissioning import Commissioning
-from adapters.lifecycle import Phase, State
-from agent.audit import Audit
-from agent.commission_cli import _keep
-from agent.replay_station import _active
-from agent.requests import Request, ask, waiting_names
+from adapters.baseline.baseline import Commissioning
+from adapters.gate.state_machine import Phase, State
+from agent.audit.hash_chain import Audit
+from agent.cli.commission import _keep
+from agent.replay.station import _active
+from agent.versions.operator_requests import Request, ask, waiting_names
 
 PATIENCE_S = 20.0
 
@@ -77,9 +77,9 @@ def test_a_commission_that_meets_a_full_disk_changes_nothing_or_everything(
     with monkeypatch.context() as without:
         match fails:
             case "stage":
-                without.setattr("adapters.active_pointer.write_durably", full)
+                without.setattr("adapters.core.active_file.write_durably", full)
             case "swap":
-                without.setattr("adapters.commissioning.write_durably", full)
+                without.setattr("adapters.baseline.baseline.write_durably", full)
             case "trail":
                 without.setattr(Audit, "_write", full)
         if fails == "trail":

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import PLAIN, PLAIN_FAILS, RECIPE, UNHURRIED, WEIGHTS, commissioned, frames, part, prepared
 
-from adapters.commission import GOOD, KNOWN_PER_CLASS, commission
-from adapters.commissioning import LEAST_DEFECTS, Commissioning, CommissioningError, Known, clean_half
-from adapters.condition_fit import PictureStatistics, estimate
-from adapters.seen import Seen
-from camera.region import Region
-from camera.settings import RegionOfInterest
+from adapters.baseline.baseline import LEAST_DEFECTS, Commissioning, CommissioningError, Known, clean_half
+from adapters.baseline.build import GOOD, KNOWN_PER_CLASS, commission
+from adapters.core.observation import Seen
+from adapters.monitoring.degradation_fit import PictureStatistics, estimate
+from camera.core.settings import RegionOfInterest
+from camera.pictures.region import Region
 
 FRAMES = 1000
 
@@ -218,7 +218,7 @@ def test_what_the_region_of_interest_masks_is_black_in_all_that_is_kept() -> Non
 
 def test_too_few_frames_are_refused() -> None:
     """Drift needs its blocks: the message names how many frames there must be."""
-    from adapters.adapter import AdapterError
+    from adapters.core.adapter import AdapterError
 
     with pytest.raises(AdapterError, match="200 commissioning frames: drift needs 1000"):
         commissioned(frames(200))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from line_site import flanges, line_eye
 
-from adapters.condition import Blur, Condition, Noise
-from adapters.condition_fit import LEAST, PictureStatistics, estimate
-from adapters.seen import Bytes
-from camera.degrade import ANCHORS, KINDS
+from adapters.core.observation import Bytes
+from adapters.monitoring.degradation import Blur, Condition, Noise
+from adapters.monitoring.degradation_fit import LEAST, PictureStatistics, estimate
+from camera.simulation.degradations import ANCHORS, KINDS
 
 PARTS, OTHERS = 100, 24
 SEVERITY = 3

@@ -14,9 +14,9 @@ import yaml
 from configs import MINIMAL, ROOT, SHIPPED, load_text, station, uncommented
 from pydantic import BaseModel
 
-from agent import checks
-from agent.config import Config
-from agent.configfile import load, print_config, schema
+from agent.config import cross_checks
+from agent.config.loader import load, print_config, schema
+from agent.config.models import Config
 
 SCHEMA = ROOT / "docs" / "config.schema.json"
 
@@ -30,7 +30,7 @@ def config_of(tmp_path):
 def test_shipped_config_is_all_defaults():
     """Each value in config.yaml is what the agent would take without it."""
     wanted = {"version": 1, "stations": {"line": {"camera": {"kind": "simulated"}, "recipe": "line"}}}
-    assert load(SHIPPED).config == checks.anchored(Config.model_validate(wanted), ROOT)
+    assert load(SHIPPED).config == cross_checks.anchored(Config.model_validate(wanted), ROOT)
 
 
 def test_shipped_config_is_valid_with_everything_uncommented(config_of, tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from configs import MINIMAL, load_text, problems_in
 
-from agent.adaptation_settings import Adaptation
-from agent.learner_settings import LearnerSettings
+from agent.config.models_adaptation import Adaptation
+from agent.versions.learner_settings import LearnerSettings
 
 SHA = "sha256:" + 64 * "a"
 PINS = f"{{weights: '{SHA}', recipe: '{SHA}', commissioning: '{SHA}', adapter: '{SHA}'}}"

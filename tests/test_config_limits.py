@@ -14,10 +14,10 @@ from configs import MINIMAL, SHIPPED, load_text, problems_in, uncommented
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agent import configfile
-from agent.configfile import load, print_config
-from agent.errors import ConfigError
-from agent.yamltree import parse
+from agent.base.errors import ConfigError
+from agent.config import loader as configfile
+from agent.config.loader import load, print_config
+from agent.config.yaml_tree import parse
 
 
 @pytest.fixture

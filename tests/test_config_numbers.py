@@ -17,22 +17,22 @@ import yaml
 from pydantic import SecretStr, ValidationError
 from verdicts import a_verdict
 
-from agent.ballot import Ballot
-from agent.commands import BODIES, Refusal, read
-from agent.config import Config
-from agent.configfile import load, schema
-from agent.errors import ConfigError
-from agent.feeds import feed_settings
-from agent.known_time import FIRST
-from agent.message import Inbound, Message
-from agent.mqtt import Link, _properties
-from agent.pace import Pace
-from agent.retention import Holdings, Retention, excess
-from agent.store import Store
-from agent.trigger_body import TriggerBody
-from camera.open import open_source
-from camera.video import VideoError, open_camera
-from camera.view import View
+from agent.base.errors import ConfigError
+from agent.base.rate_limiter import Pace
+from agent.clock.trusted_time import FIRST
+from agent.commands.schema import BODIES, Refusal, read
+from agent.config.loader import load, schema
+from agent.config.models import Config
+from agent.domain.trigger_body import TriggerBody
+from agent.inspection.ballot import Ballot
+from agent.inspection.feed_factory import feed_settings
+from agent.mqtt.connection import Link, _properties
+from agent.mqtt.messages import Inbound, Message
+from agent.store.retention import Holdings, Retention, excess
+from agent.store.store import Store
+from camera.feed.view import View
+from camera.sources.factory import open_source
+from camera.sources.opencv_reader import VideoError, open_camera
 
 CAMERAS: list[dict[str, Any]] = [
     {"kind": "opencv", "source": "rtsp://10.0.0.1/x"},

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 from configs import MINIMAL, load_text, problems_in, station
 
-from agent.configfile import load
-from agent.errors import ConfigError
-from agent.yamltree import MAX_DEPTH
+from agent.base.errors import ConfigError
+from agent.config.loader import load
+from agent.config.yaml_tree import MAX_DEPTH
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from configs import MINIMAL, load_text, problems_in
 
-from agent import configfile
-from agent.configfile import print_config
+from agent.config import loader as configfile
+from agent.config.loader import print_config
 
 SECRETS = {
     "MQTT_USER": "planted-user",

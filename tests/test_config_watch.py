@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config_watch import ConfigWatch
-from agent.configfile import read_text
+from agent.config.loader import read_text
+from agent.reload.file_watcher import ConfigWatch
 
 TEXT = "version: 1\nagent:\n  id: line-ü\n"
 

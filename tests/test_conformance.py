@@ -20,8 +20,8 @@ from mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
 from mqtt_wire import ALWAYS, FIVE, Cable, Sent, Witness, cable
 from test_daemon import running, write_config
 
-from agent.broker import embedded_broker
-from agent.configfile import load
+from agent.config.loader import load
+from agent.mqtt.embedded_broker import embedded_broker
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -16,7 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from test_daemon import at, running, write_config
 
-from agent.configfile import load
+from agent.config.loader import load
 
 pytestmark = pytest.mark.broker
 

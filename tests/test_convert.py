@@ -18,11 +18,11 @@ from safetensors import safe_open
 from test_cli import _logging_restored  # noqa: F401 - used by every test here, without being named
 from torch import Tensor
 
-from adapters.clip import load_clip
-from adapters.diffclip import METADATA_KEY, LambdaInit
-from adapters.diffclip_convert import SOURCE_KEY, convert, read_state
-from adapters.engine import ModelError
-from agent.cli import main
+from adapters.core.protocol import ModelError
+from adapters.torch_model.clip import load_clip
+from adapters.torch_model.diffclip import METADATA_KEY, LambdaInit
+from adapters.torch_model.diffclip_convert import SOURCE_KEY, convert, read_state
+from agent.cli.main import main
 from benchmarks.parity_diffclip import RECORD, TINY, checkpoint, register
 
 State = dict[str, Tensor]

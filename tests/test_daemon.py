@@ -22,11 +22,11 @@ import yaml
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from PIL import Image
 
-from agent.configfile import Loaded, load
-from agent.daemon import Daemon
-from agent.errors import ConfigError, StoreError
-from agent.priority import SERVING
-from agent.summary import Summary
+from agent.app.daemon import Daemon
+from agent.app.run_summary import Summary
+from agent.base.errors import ConfigError, StoreError
+from agent.base.thread_priority import SERVING
+from agent.config.loader import Loaded, load
 
 RECIPE = {
     "templates": ["a photo of {}"],
@@ -233,7 +233,7 @@ def test_unexpected_trouble_in_a_thread_ends_the_agent(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread never dies alone: the exception comes out of `run`, and what was decided before is stored."""
-    from agent.inspector import Inspector
+    from agent.inspection.inspector import Inspector
 
     judge = Inspector.judge
 
@@ -260,7 +260,7 @@ def test_a_crash_does_not_say_stopped(
     tiny_bundle: Path, broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`stopped` is an orderly end; after unexpected trouble the last word is `offline`."""
-    from agent.inspector import Inspector
+    from agent.inspection.inspector import Inspector
 
     run = Inspector.run
 

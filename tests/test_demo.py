@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo import Watch
-from agent.demo_config import STATION, demo_config
-from agent.demo_story import CHAPTERS, PARTS, ROLLBACK_PART, Operator, Score, chapter_of
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from agent.demo.config import STATION, demo_config
+from agent.demo.main import Watch
+from agent.demo.story import CHAPTERS, PARTS, ROLLBACK_PART, Operator, Score, chapter_of
+from camera.core.settings import SimulatedCamera
+from camera.simulation.source import SimulatedLine
 
 VERDICTS = {"ok": "pass", "scratch": "fail"}
 

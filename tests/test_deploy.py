@@ -172,7 +172,7 @@ def test_install_upgrade_and_roll_back(tmp_path: Path) -> None:
     for old in (False, True):
         if old:  # a release that does not know of it, as 0.1.0
             for version in (first, second):
-                (parser,) = (site.opt / version).glob("lib/python*/site-packages/agent/cli_parser.py")
+                (parser,) = (site.opt / version).glob("lib/python*/site-packages/agent/cli/parser.py")
                 parser.write_text(parser.read_text().replace('"--installed"', '"--other", dest="installed"'))
         found = site.install("--rollback")
         assert found.returncode == 0, found.stderr

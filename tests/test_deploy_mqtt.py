@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from mqtt_peers import SCHEMAS
 
-from agent.commands import Command, matches, read
-from agent.message import Inbound
+from agent.commands.schema import Command, matches, read
+from agent.mqtt.messages import Inbound
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 TOPICS = {

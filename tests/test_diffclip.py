@@ -16,18 +16,18 @@ from safetensors.torch import save_file
 from timm.layers import DiffAttention
 from torch import Tensor, nn
 
-from adapters import diffclip
-from adapters.adapter import Adapter
-from adapters.clip import fresh_model, load_clip
-from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
-from adapters.engine import ModelError
-from adapters.open_bundle import open_bundle
-from adapters.torch_engine import TorchEngine
-from adapters.vectors import TOLERANCE, vectors_error
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import ModelError
+from adapters.engines.known_answers import TOLERANCE, vectors_error
+from adapters.engines.open_bundle import open_bundle
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model import diffclip
+from adapters.torch_model.clip import fresh_model, load_clip
+from adapters.torch_model.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
 from benchmarks.parity_diffclip import PUBLISHED, RECORD, SCHEDULE, TINY, Size, difference, ours, register
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 KINDS = {"published": PUBLISHED, "schedule": SCHEDULE}
 

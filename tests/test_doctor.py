@@ -11,17 +11,17 @@ import pytest
 import yaml
 from learning_site import clean, engine, site
 
-from adapters.adapter import Adapter
-from adapters.version import Version, Window
-from agent import overrides
-from agent.cli import main
-from agent.commissioned import Commissioned, Uncommissioned, open_station
-from agent.configfile import Loaded, load
-from agent.data_folder import lock_folder
-from agent.doctor import Finding, examine
-from agent.health import of_learner
-from agent.learner_stats import LearnerStats
-from agent.recipes import find_recipe, shipped
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version, Window
+from agent.base.data_dir import lock_folder
+from agent.cli.doctor import Finding, examine
+from agent.cli.main import main
+from agent.config import overrides
+from agent.config.loader import Loaded, load
+from agent.config.recipes import find_recipe, shipped
+from agent.domain.learner_stats import LearnerStats
+from agent.telemetry.health import of_learner
+from agent.versions.commissioned import Commissioned, Uncommissioned, open_station
 
 
 def findings(loaded: Loaded) -> dict[str, Finding]:

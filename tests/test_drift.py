@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.drift import Drift, DriftMonitor, DriftReport, bet, threshold, update
-from adapters.drift_block import measure, middle, summarise
-from adapters.drift_reference import DriftReference, DriftReferenceError
-from adapters.seen import Seen
+from adapters.core.observation import Seen
+from adapters.monitoring.block_statistics import measure, middle, summarise
+from adapters.monitoring.drift_baseline import DriftReference, DriftReferenceError
+from adapters.monitoring.drift_detector import Drift, DriftMonitor, DriftReport, bet, threshold, update
 
 DIM = 32
 SIDE = 12

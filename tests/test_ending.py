@@ -15,16 +15,16 @@ from mqtt_peers import wait_until
 from test_daemon import write_config
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
-from agent import daemon as daemon_module
-from agent.cli import main
-from agent.command_answer import Answer, refused
-from agent.errands import Errands
-from agent.errors import EXIT_OK, EXIT_UNEXPECTED
-from agent.evidence import Evidence
-from agent.inspector import Inspector
-from agent.last_exit import RunRecord
-from agent.parts import Parts
-from agent.status import Status
+from agent.app import daemon as daemon_module
+from agent.app.composition import Parts
+from agent.app.run_record import RunRecord
+from agent.base.call_queue import Errands
+from agent.base.errors import EXIT_OK, EXIT_UNEXPECTED
+from agent.cli.main import main
+from agent.domain.command_answer import Answer, refused
+from agent.inspection.inspector import Inspector
+from agent.store.image_writer import Evidence
+from agent.telemetry.status_topics import Status
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 

@@ -16,15 +16,16 @@ import pytest
 import yaml
 from test_engines import model, runs_here
 
-from adapters import engine_choice, engine_trial
-from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
-from adapters.engine import Engine, ModelError
-from adapters.engine_choice import FILE, chosen_engine, circumstances, measure
-from adapters.engine_trial import Trial, fastest
-from adapters.onnx_engine import OnnxEngine
-from adapters.open import ModelSettings, open_engine
-from adapters.openvino_engine import OpenVinoEngine
-from agent.cli import main
+from adapters.core.protocol import Engine, ModelError
+from adapters.engines import auto_select
+from adapters.engines import timing as engine_trial
+from adapters.engines.auto_select import FILE, chosen_engine, circumstances, measure
+from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.engines.onnx_engine import OnnxEngine
+from adapters.engines.openvino_engine import OpenVinoEngine
+from adapters.engines.timing import Trial, fastest
+from agent.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[BundleModel]:
         calls.append(of)
         return [Trial(kind, None, "good", (1.0, 8.0))], {kind: open_kind(kind, of)[0]}
 
-    monkeypatch.setattr(engine_choice, "run_trials", run)
+    monkeypatch.setattr(auto_select, "run_trials", run)
     return calls
 
 
@@ -122,7 +123,7 @@ def test_another_bundle_or_machine_is_measured_again(
         {"runtimes": {"onnxruntime": "0.1"}},
     ):
         there = here.model_copy(update=change)
-        monkeypatch.setattr(engine_choice, "circumstances", lambda _, there=there: there)
+        monkeypatch.setattr(auto_select, "circumstances", lambda _, there=there: there)
         before = len(measured)
         auto(tiny_int8_bundle, tmp_path)
         assert len(measured) == before + 1
@@ -133,7 +134,7 @@ def test_a_choice_that_no_longer_works_is_made_again(
 ) -> None:
     """An engine that was right once is checked at every start like any other."""
     with monkeypatch.context() as once:
-        once.setattr(engine_choice, "fastest", lambda _: Kind("openvino", "fp32"))
+        once.setattr(auto_select, "fastest", lambda _: Kind("openvino", "fp32"))
         assert auto(tiny_bundle, tmp_path).info.provider == "openvino:CPU"
     assert auto(tiny_bundle, tmp_path).info.provider == "openvino:CPU"
     monkeypatch.setattr(OpenVinoEngine, "encode_image", lambda self, images, _: np.zeros((len(images), 16)))

@@ -14,27 +14,27 @@ import numpy as np
 import onnx
 import pytest
 
-from adapters import engine_check
-from adapters.adapter import Adapter, AdapterMismatch
-from adapters.bundle import VECTORS
-from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
-from adapters.engine import Engine, ModelError, Precision
-from adapters.engine_check import Agreement
-from adapters.export import export_image
-from adapters.export_weights import Weights
-from adapters.norm_vector import NormVector
-from adapters.objectives import Words
-from adapters.onnx_engine import OnnxEngine
-from adapters.open import ModelSettings, open_engine, open_plain
-from adapters.open_bundle import open_bundle
-from adapters.open_learner import LearnerModel
-from adapters.openvino_engine import OpenVinoEngine, open_openvino
-from adapters.openvino_tower import OpenVinoTower, openvino_core
-from adapters.torch_engine import TorchEngine
-from adapters.vectors import Answer, vector_answers
+from adapters.build.forward_graph import export_image
+from adapters.build.weights import Weights
+from adapters.bundle.reader import VECTORS
+from adapters.core.adapter import Adapter, AdapterMismatch
+from adapters.core.norm_vector import NormVector
+from adapters.core.protocol import Engine, ModelError, Precision
+from adapters.engines import self_check
+from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
+from adapters.engines.factory import ModelSettings, open_engine, open_plain
+from adapters.engines.known_answers import Answer, vector_answers
+from adapters.engines.onnx_engine import OnnxEngine
+from adapters.engines.open_bundle import open_bundle
+from adapters.engines.openvino_engine import OpenVinoEngine, open_openvino
+from adapters.engines.openvino_tower import OpenVinoTower, openvino_core
+from adapters.engines.self_check import Agreement
+from adapters.engines.torch_engine import TorchEngine
+from adapters.learner.factory import LearnerModel
+from adapters.learner.losses import Words
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 INT8 = Kind("onnx", "int8")
 LOWERED: tuple[Precision, ...] = ("bf16", "fp16")
@@ -199,7 +199,7 @@ def refuse(*_, **__):
     raise SystemExit("somebody calls out")
 socket.getaddrinfo = socket.socket.connect = refuse
 from pathlib import Path
-from adapters.openvino_engine import open_openvino
+from adapters.engines.openvino_engine import open_openvino
 open_openvino(Path({str(tiny_bundle)!r}), threads=1)
 assert sys.modules["openvino_telemetry"] is None
 assert "multiprocessing.process" not in sys.modules or not __import__("multiprocessing").active_children()
@@ -216,7 +216,7 @@ def test_openvino_runs_without_torch(tiny_bundle: Path) -> None:
 import sys
 for name in ("torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript", "torchvision"):
     sys.modules[name] = None
-from adapters.open import ModelSettings, open_engine
+from adapters.engines.factory import ModelSettings, open_engine
 open_engine(ModelSettings(engine="openvino", bundle={str(tiny_bundle)!r}, device="cpu"))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -228,9 +228,9 @@ def test_where_nothing_new_may_be_executed_another_engine_is_taken(tiny_bundle: 
 import ctypes, sys
 if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE
     sys.exit(77)
-from adapters import engine_trial
-from adapters.engine import ModelError
-from adapters.open import ModelSettings, open_engine
+from adapters.engines import timing as engine_trial
+from adapters.core.protocol import ModelError
+from adapters.engines.factory import ModelSettings, open_engine
 engine_trial.MOST_ROUNDS = 1
 bundle = {str(tiny_bundle)!r}
 try:
@@ -353,7 +353,7 @@ def test_torch_is_checked_against_itself(
         engine="torch", precision="bf16", name="tiny", checkpoint=str(checkpoints["tiny"]), device="cpu"
     )
     assert open_engine(settings).info.provider == "torch:cpu:bf16"
-    monkeypatch.setitem(engine_check.LOWEST_COSINE, "bf16", 1.1)
+    monkeypatch.setitem(self_check.LOWEST_COSINE, "bf16", 1.1)
     with pytest.raises(ModelError, match="engine torch, precision bf16: not what fp32 gives"):
         open_engine(settings)
 
@@ -418,7 +418,7 @@ def test_torch_learns_in_bf16_where_bf16_was_asked_for(checkpoints: dict[str, Pa
 
 
 def words() -> Any:
-    from adapters.prompts import Prompts
+    from adapters.core.prompts import Prompts
 
     return Prompts((("ok", ("a good part",)), ("bad", ("a bad part",))), ("a photo of {}",))
 
@@ -442,7 +442,7 @@ def test_ctrl_c_ends_a_process_in_order_after_openvino_was_used(tiny_bundle: Pat
     code = f"""
 import gc, os, signal
 from pathlib import Path
-from adapters.openvino_engine import open_openvino
+from adapters.engines.openvino_engine import open_openvino
 pressed = []
 signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
 engine = open_openvino(Path({str(tiny_bundle)!r}), threads=1)

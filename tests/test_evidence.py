@@ -21,13 +21,13 @@ from PIL import Image
 from test_daemon import running, write_config, write_pictures
 from verdicts import a_store, availability, close_stores
 
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.database import NAME
-from agent.evidence import MAX_PICTURES, MAX_STAGED, Evidence
-from agent.evidence_files import EvidenceFiles, Written
-from agent.store_check import check
-from camera.images import read_image
+from agent.app.daemon import Daemon
+from agent.config.loader import load
+from agent.store.database import NAME
+from agent.store.image_files import EvidenceFiles, Written
+from agent.store.image_writer import MAX_PICTURES, MAX_STAGED, Evidence
+from agent.store.integrity import check
+from camera.pictures.images import read_image
 
 
 @pytest.fixture(autouse=True)

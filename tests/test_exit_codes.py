@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from test_daemon import write_config
 
-from agent import last_good
-from agent.cli import _COMMANDS, main
-from agent.data_folder import lock_folder
-from agent.database import Damaged
-from agent.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, EXIT_UNEXPECTED
-from agent.store import Store
+from agent.base.data_dir import lock_folder
+from agent.base.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, EXIT_UNEXPECTED
+from agent.cli.main import _COMMANDS, main
+from agent.reload import last_known_good
+from agent.store.database import Damaged
+from agent.store.store import Store
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 
@@ -174,7 +174,7 @@ def test_a_disk_with_data_and_model_that_is_not_mounted_is_tried_again(
     assert run(path) == EXIT_OK
     (tmp_path / "elsewhere").mkdir()
     (disk / "data").rename(tmp_path / "elsewhere" / "data")
-    assert last_good.find(path) is not None  # with pictures on that disk it is the same
+    assert last_known_good.find(path) is not None  # with pictures on that disk it is the same
     (kept,) = (state / "last_good").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
 

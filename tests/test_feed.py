@@ -17,16 +17,16 @@ import pytest
 from mqtt_peers import wait_until
 from PIL import Image as Pillow
 
-from agent.triggers import Awaited, Triggers
-from camera.feed import Feed
-from camera.feed_stats import Past
-from camera.frame import Capture, Fault, Frame
-from camera.mailbox import Mailbox
-from camera.open import open_source
-from camera.preprocess import Preprocess, prepare
-from camera.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
-from camera.source import Source, SourceStats, stamp
-from camera.view import FeedSettings
+from agent.inspection.triggers import Awaited, Triggers
+from camera.core.frame import Capture, Fault, Frame
+from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
+from camera.core.source import Source, SourceStats, stamp
+from camera.feed.mailbox import Mailbox
+from camera.feed.stats import Past
+from camera.feed.thread import Feed
+from camera.feed.view import FeedSettings
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.sources.factory import open_source
 
 SPEC = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 NOBODY = Past()
@@ -287,7 +287,7 @@ def test_a_claimed_picture_is_inspected_though_the_camera_goes_right_behind_it()
 @pytest.mark.parametrize("late", [True, False], ids=["late", "in time"])
 def test_an_old_feed_has_no_say_at_a_station_that_has_another(live, late, monkeypatch):
     """However late it ends, and whether it was offline then: triggers go to the new camera."""
-    monkeypatch.setattr("camera.feed.LEAVE_S", 0.2)
+    monkeypatch.setattr("camera.feed.thread.LEAVE_S", 0.2)
     site, first, second = Site(), Hand(), Hand(live)
     old = site.feed(first)
     first.give(picture(1), stamp(fault=Fault.CAMERA_OFFLINE, detail="unplugged"))
@@ -429,11 +429,11 @@ def test_a_shorter_interval_is_in_force_from_the_next_picture_on():
 
 LEAVING = """
 import sys, time
-from camera.feed import Feed
-from camera.mailbox import Mailbox
-from camera.preprocess import Preprocess
-from camera.settings import OpenCVCamera
-from camera.source import open_source
+from camera.feed.thread import Feed
+from camera.feed.mailbox import Mailbox
+from camera.pictures.preprocess import Preprocess
+from camera.core.settings import OpenCVCamera
+from camera.core.source import open_source
 
 camera = OpenCVCamera(source=sys.argv[1], open_timeout_s=0.5, read_timeout_s=0.5)
 feed = Feed("top", open_source(camera), Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3),

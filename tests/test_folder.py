@@ -10,10 +10,10 @@ from threading import Event, Timer
 import pytest
 from PIL import Image as Pillow
 
-from camera.folder import Folder
-from camera.frame import CameraError, Fault
-from camera.open import open_source
-from camera.settings import FolderCamera
+from camera.core.frame import CameraError, Fault
+from camera.core.settings import FolderCamera
+from camera.sources.factory import open_source
+from camera.sources.folder import Folder
 
 
 @pytest.fixture

@@ -23,36 +23,37 @@ from line_site import commissioned, frames
 from test_recording import noise, recorder
 from test_store import a_store, a_verdict
 
-from adapters import active_pointer, adapter
-from adapters.adapter import AdapterFileError
-from adapters.adapter_store import AdapterStore
-from adapters.commissioning import Commissioning, CommissioningError
-from adapters.engine_choice import Choice, Circumstances, _stored
-from adapters.formats import is_newer, mismatch
-from adapters.lifecycle import Phase, State
-from adapters.version import read_version, save_version
-from agent import __version__, overrides
-from agent.audit import Audit, verify
-from agent.bdseq import BirthNumbers
-from agent.board import Board
-from agent.commissioned import Uncommissioned, open_station
-from agent.configfile import load
-from agent.database import NAME, open_database, open_to_read
-from agent.discovery import Discovery
-from agent.errors import ConfigError, StoreError
-from agent.frame_count import FrameCount
-from agent.known_time import Reading
-from agent.last_exit import RunRecord
-from agent.learner_memory import Memory, record
-from agent.recipes import shipped
-from agent.schema import STEPS, Step, lift, require_usable
-from agent.store_check import check
-from agent.time_book import TimeBook
-from camera.arrivals import Sight
-from camera.done_ledger import SCHEMA, Done, Ledger
-from camera.frame import CameraError
-from camera.recording import Recording, RecordingError
-from camera.source import stamp
+from adapters.baseline.baseline import Commissioning, CommissioningError
+from adapters.core import active_file, adapter
+from adapters.core.adapter import AdapterFileError
+from adapters.core.version import read_version, save_version
+from adapters.core.version_store import AdapterStore
+from adapters.engines.auto_select import Choice, Circumstances, _stored
+from adapters.files.formats import is_newer, mismatch
+from adapters.gate.state_machine import Phase, State
+from agent import __version__
+from agent.app.run_record import RunRecord
+from agent.audit.hash_chain import Audit, verify
+from agent.base.errors import ConfigError, StoreError
+from agent.clock.time_book import TimeBook
+from agent.clock.trusted_time import Reading
+from agent.config import overrides
+from agent.config.loader import load
+from agent.config.recipes import shipped
+from agent.homeassistant.announcer import Discovery
+from agent.inspection.frame_count import FrameCount
+from agent.mqtt.retained_topics import Board
+from agent.sparkplug.bd_seq import BirthNumbers
+from agent.store.database import NAME, open_database, open_to_read
+from agent.store.integrity import check
+from agent.store.schema import STEPS, Step, lift, require_usable
+from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.learner_memory import Memory, record
+from camera.core.frame import CameraError
+from camera.core.source import stamp
+from camera.recording.reader import Recording, RecordingError
+from camera.watched_folder.arrivals import Sight
+from camera.watched_folder.done_ledger import SCHEMA, Done, Ledger
 
 ADDS = Step("CREATE TABLE shift (began_at TEXT); ALTER TABLE verdict ADD COLUMN shift TEXT;")
 BREAKS = Step("ALTER TABLE label RENAME COLUMN label TO name;", breaking=True)
@@ -218,8 +219,8 @@ def rewrite_pointer(folder: Path, **fields: Any) -> None:
     """Let a newer release write active.json."""
     content = json.loads((folder / "active.json").read_text())
     del content["seal"]
-    text = active_pointer._text(content | fields)
-    sealed = {**json.loads(text), "seal": active_pointer._seal(text)}
+    text = active_file._text(content | fields)
+    sealed = {**json.loads(text), "seal": active_file._seal(text)}
     (folder / "active.json").write_text(json.dumps(sealed))
 
 

@@ -13,15 +13,15 @@ from mqtt_peers import wait_until
 from small_line import Site, SmallEngine, hand_over, stream
 from test_answering import a_version
 
-from adapters.lifecycle import Phase, State
-from adapters.seen import Seen
-from agent.execute import execute
-from agent.frame_count import FrameCount
-from agent.learner_memory import Memory
-from agent.learning import Learning
-from agent.ledger import Ledger
-from agent.requests import Request
-from agent.station_state import SAVE_FRAMES
+from adapters.core.observation import Seen
+from adapters.gate.state_machine import Phase, State
+from agent.inspection.frame_count import FrameCount
+from agent.learning.worker import Learning
+from agent.versions.execute import execute
+from agent.versions.learner_memory import Memory
+from agent.versions.operator_requests import Request
+from agent.versions.station_state import SAVE_FRAMES
+from agent.versions.version_manager import Ledger
 
 BACK_STOP = 86_400
 PATIENCE_S = 150.0

@@ -16,10 +16,10 @@ from line_site import FEW
 from numpy.typing import NDArray
 from test_drift import COMMISSIONING, line
 
-from adapters.drift_block import SCALARS, Doubles, looks, measure
-from adapters.drift_reference import DriftReference
-from adapters.glance import APART, LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance, Place
-from adapters.seen import Bytes, Seen
+from adapters.core.observation import Bytes, Seen
+from adapters.monitoring.block_statistics import SCALARS, Doubles, looks, measure
+from adapters.monitoring.change_point import APART, LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance, Place
+from adapters.monitoring.drift_baseline import DriftReference
 
 KINDS = ["dim", "defocus", "noise"]
 LUMA = SCALARS.index("luma")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 
-from adapters.guard import HARMFUL, Evidence, Limits, Rule, judge
+from adapters.gate.promotion_gate import HARMFUL, Evidence, Limits, Rule, judge
 
 LIMITS = Limits()
 GOOD = Evidence(

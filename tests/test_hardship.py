@@ -15,7 +15,7 @@ import pytest
 from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
 from test_daemon import at, write_config
 
-from agent.errors import EXIT_OK
+from agent.base.errors import EXIT_OK
 from tests.faults.camera import Camera
 
 PATIENCE_S = 60.0

@@ -13,10 +13,10 @@ import pytest
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from test_daemon import at, running, write_config
 
-from agent.board import Board
-from agent.configfile import Loaded, load
-from agent.discovery import Discovery
-from agent.homeassistant import discovery, discovery_topic
+from agent.config.loader import Loaded, load
+from agent.homeassistant.announcer import Discovery
+from agent.homeassistant.description import discovery, discovery_topic
+from agent.mqtt.retained_topics import Board
 
 ON = {"enabled": True, "discovery_prefix": "ha"}
 LINE = {"camera": {"kind": "simulated", "fps": 30}, "images": {"last_fail": True}}

@@ -18,12 +18,12 @@ from mqtt_peers import wait_until
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
-from camera.arrivals import LOOK_AHEAD
-from camera.frame import CameraError, Capture, Fault
-from camera.hot_folder import TRIES, HotFolder
-from camera.open import open_source
-from camera.settings import FolderCamera
-from camera.source import Source
+from camera.core.frame import CameraError, Capture, Fault
+from camera.core.settings import FolderCamera
+from camera.core.source import Source
+from camera.sources.factory import open_source
+from camera.watched_folder.arrivals import LOOK_AHEAD
+from camera.watched_folder.source import TRIES, HotFolder
 
 SOON_S = 20.0
 
@@ -192,7 +192,7 @@ def test_what_is_not_stored_is_given_again_and_what_is_stored_is_not(
     folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read is not done: lost ones come again in the same run, unanswered ones after a restart."""
-    monkeypatch.setattr("camera.hot_folder.LEAVE_S", 0.1)
+    monkeypatch.setattr("camera.watched_folder.source.LEAVE_S", 0.1)
     for number in range(4):
         picture(folder / f"{number}.png", mtime_s=1000 + number)
     source = HotFolder(settings(folder), settings(folder).watch, keep)  # type: ignore[arg-type]
@@ -312,7 +312,7 @@ def test_a_share_that_hangs_is_offline(folder: Path, keep: Path, monkeypatch: py
         return look(self, now_s)
 
     monkeypatch.setattr(HotFolder, "_look", hang)
-    monkeypatch.setattr("camera.hot_folder.HANGS_S", 0.2)
+    monkeypatch.setattr("camera.watched_folder.source.HANGS_S", 0.2)
     picture(folder / "a.png")
     with line(folder, keep) as running:
         until(lambda: "does not answer" in (running.source.stats.problem or ""))
@@ -347,9 +347,9 @@ def test_marks_outlive_a_start_without_the_share_and_go_with_their_files(
     folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one file there looks like an empty mount point: nothing is forgotten. Else who is gone is."""
-    from camera.done_ledger import Ledger
+    from camera.watched_folder.done_ledger import Ledger
 
-    monkeypatch.setattr("camera.done_ledger._SLACK", 0)
+    monkeypatch.setattr("camera.watched_folder.done_ledger._SLACK", 0)
     for number in range(3):
         picture(folder / f"{number}.png")
     with line(folder, keep, when_done="mark") as running:
@@ -378,7 +378,7 @@ def test_a_file_in_the_place_of_done_is_told_once_and_holds_nothing_up(
     folder: Path, keep: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be moved stays, is not inspected again, not even after a restart, and moves by itself."""
-    monkeypatch.setattr("camera.finished._AGAIN_S", 0.3)
+    monkeypatch.setattr("camera.watched_folder.finished._AGAIN_S", 0.3)
     (folder / "done").write_text("in the way")
     for number in range(20):
         picture(folder / f"{number:02}.png")
@@ -431,7 +431,7 @@ def test_pictures_wait_in_the_folder_while_no_result_can_be_stored(
     folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full for long: no more than so many are read, none is lost."""
-    monkeypatch.setattr("camera.hot_folder.IN_FLIGHT", 5)
+    monkeypatch.setattr("camera.watched_folder.source.IN_FLIGHT", 5)
     for number in range(12):
         picture(folder / f"{number:02}.png")
     with line(folder, keep) as running:

@@ -23,9 +23,9 @@ from PIL import Image as Pillow
 from test_daemon import running, write_config, write_pictures
 from test_spared import conditions  # noqa: F401 - a fixture
 
-from agent.cli import main
-from agent.configfile import load
-from agent.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from agent.cli.main import main
+from agent.config.loader import load
 
 PATIENCE_S = 60.0
 LINE = {"camera": {"kind": "simulated", "fps": 5}}
@@ -143,7 +143,7 @@ def test_health_says_what_is_wrong_with_the_folder(
 ) -> None:
     """`folder` while files cannot be moved, `camera_offline` while it is away, nothing when it is back."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("camera.finished._AGAIN_S", 0.3)
+    monkeypatch.setattr("camera.watched_folder.finished._AGAIN_S", 0.3)
     folder = write_pictures(tmp_path / "in", 3)
     (folder / "done").write_text("in the way")
     config = write_config(tmp_path, tiny_bundle, {"press": watched(folder), "line": LINE})
@@ -160,8 +160,8 @@ def test_health_says_what_is_wrong_with_the_folder(
         time.sleep(1)
         assert [r["reason"] for r in stored(tmp_path)][3:] == ["camera_offline"]
         assert [r.name for r in caplog.records if "no such folder" in r.message] == [
-            "camera.feed",
-            "agent.status",
+            "camera.feed.thread",
+            "agent.telemetry.status_topics",
         ]
         away.rename(folder)
         wait_until(lambda: conditions() == {}, PATIENCE_S)  # without a picture
@@ -173,7 +173,7 @@ def test_health_says_what_is_wrong_with_the_folder(
 
 def test_a_folder_that_is_mounted_later_is_waited_for(tiny_bundle: Path, tmp_path: Path) -> None:
     """As with every camera: `check` refuses it, the agent starts with the others and opens it later."""
-    from agent.absent import whatever_is_spared
+    from agent.config.absent import whatever_is_spared
 
     folder = tmp_path / "in"
     config = write_config(tmp_path, tiny_bundle, {"press": watched(folder), "line": LINE})

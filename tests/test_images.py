@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
-from camera.images import MAX_PIXELS, UnreadableImage, decode, read_image
+from camera.pictures.images import MAX_PIXELS, UnreadableImage, decode, read_image
 
 
 def rainbow(height: int = 48, width: int = 64) -> np.ndarray:

@@ -15,15 +15,15 @@ import yaml
 from learning_site import PARTS, engine, photos, site
 from PIL import Image
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.version import Version, Window
-from agent import cli
-from agent.configfile import load
-from agent.golden import read_golden
-from agent.recipes import shipped
-from camera.images import encode_jpeg
-from camera.kept_region import kept_region
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
+from agent.baseline.golden_samples import read_golden
+from agent.cli import main as cli
+from agent.config.loader import load
+from agent.config.recipes import shipped
+from camera.core.kept_region import kept_region
+from camera.pictures.images import encode_jpeg
 
 REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
 

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine
-from adapters.open_bundle import open_bundle
-from adapters.prompts import Prompts, class_features, probabilities
-from agent.config import Recipe
-from agent.handover import HandOver, Witnessed
-from agent.inspector import Inspector, StationPlan
-from agent.predictor import Predictor
-from agent.shadow import is_shadowed
-from agent.verdict import Provenance
-from camera.frame import Frame, Quality
-from camera.mailbox import Mailbox
-from camera.settings import QualityLimits
+from adapters.core.adapter import Adapter
+from adapters.core.prompts import Prompts, class_features, probabilities
+from adapters.core.protocol import Engine
+from adapters.engines.open_bundle import open_bundle
+from agent.config.models import Recipe
+from agent.domain.verdict import Provenance
+from agent.inspection.inspector import Inspector, StationPlan
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.inspection.shadow import is_shadowed
+from camera.core.frame import Frame, Quality
+from camera.core.settings import QualityLimits
+from camera.feed.mailbox import Mailbox
 
 SHA = "sha256:" + 64 * "0"
 FAILS = np.array([False, True, True])

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdicts import a_store, close_stores
 
-from agent.ids import moment_of, ulid_of
-from agent.known_time import FIRST, SLACK, Doubt, Known, Reading, _marked, counted, read_clocks, step
-from agent.store_purge import Purge, purge, would_go
-from agent.tidying import no_doubts
-from agent.time_book import TimeBook
-from agent.verdict import Verdict
+from agent.base.event_id import moment_of, ulid_of
+from agent.clock.time_book import TimeBook
+from agent.clock.trusted_time import FIRST, SLACK, Doubt, Known, Reading, _marked, counted, read_clocks, step
+from agent.domain.verdict import Verdict
+from agent.store.garbage_collector import no_doubts
+from agent.store.purge import Purge, purge, would_go
 
 TRUTH = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEEP = timedelta(days=10)
@@ -395,7 +395,7 @@ def test_a_mark_of_ntp_counts_while_the_clock_goes_on_from_it(
 ) -> None:
     """Timesyncd leaves it when NTP is gone; a clock that somebody sets then is not kept by it."""
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr("agent.known_time._TIMESYNCD", mark)
+    monkeypatch.setattr("agent.clock.trusted_time._TIMESYNCD", mark)
     assert not _marked(1.8e9)
     mark.touch()
     os.utime(mark, (1.8e9, 1.8e9))

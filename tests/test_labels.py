@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from verdicts import a_store, a_verdict, close_stores
 
-from agent.database import NAME
-from agent.labels import Labelled, UnknownEvent
+from agent.store.database import NAME
+from agent.store.labels import Labelled, UnknownEvent
 
 AT, LATER = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:09.000Z"
 

@@ -17,25 +17,25 @@ from mqtt_peers import wait_until
 from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
 from test_answering import a_version, moved
 
-from adapters.adapter import Adapter
-from adapters.alike import most_alike
-from adapters.betting import LabelTest
-from adapters.buffer import BufferPolicy, duplicate_cosine
-from adapters.commissioning import Commissioning, Known
-from adapters.condition_fit import PictureStatistics, estimate
-from adapters.guard import Limits, Ruling, judge
-from adapters.halting import Halted
-from adapters.lifecycle import Phase, State
-from adapters.trial import Trial
-from agent.episode import Look, Workshop
-from agent.fault import fault
-from agent.health import conditions
-from agent.learner import StationLearner
-from agent.learner_link import Answers, Doing
-from agent.learner_process import _Changes
-from agent.learner_stats import LearnerStats
-from agent.publisher_stats import PublisherStats
-from agent.requests import Request, ask
+from adapters.baseline.baseline import Commissioning, Known
+from adapters.core.adapter import Adapter
+from adapters.encoders.cancellation import Halted
+from adapters.gate.evaluation import Trial
+from adapters.gate.label_test import LabelTest
+from adapters.gate.promotion_gate import Limits, Ruling, judge
+from adapters.gate.state_machine import Phase, State
+from adapters.learner.sample_buffer import BufferPolicy, duplicate_cosine
+from adapters.monitoring.degradation_fit import PictureStatistics, estimate
+from adapters.monitoring.nearest_domain import most_alike
+from agent.domain.learner_stats import LearnerStats
+from agent.domain.publisher_stats import PublisherStats
+from agent.learning.episode import Look, Workshop
+from agent.learning.failure import fault
+from agent.learning.ipc import Answers, Doing
+from agent.learning.process import _Changes
+from agent.learning.station_learner import StationLearner
+from agent.telemetry.health import conditions
+from agent.versions.operator_requests import Request, ask
 
 PATIENCE_S = 150.0
 
@@ -156,8 +156,8 @@ def test_an_imported_version_may_say_anything_of_its_condition() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.fault._FIRST_S", 0.05)
-    monkeypatch.setattr("agent.learning._SHOWN_S", 0.0)
+    monkeypatch.setattr("agent.learning.failure._FIRST_S", 0.05)
+    monkeypatch.setattr("agent.learning.worker._SHOWN_S", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -200,7 +200,7 @@ def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
     fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One holds it at a time: it is given back, and taken again once there is a thread to be had."""
-    monkeypatch.setattr("agent.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
+    monkeypatch.setattr("agent.learning.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
     monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
     site, failed = Site(tmp_path), threading.Event()
     site.store(reading=False).write(a_version(0.001))
@@ -278,7 +278,7 @@ def test_health_names_the_error_its_place_and_what_goes_on() -> None:
     except ValueError as error:
         first = fault(error, None)
         again = fault(error, first)
-    assert first.place.startswith("adapters/buffer.py:")
+    assert first.place.startswith("adapters/learner/sample_buffer.py:")
     assert (first.times, again.times) == (1, 2)
     assert again.pause_s == 2 * first.pause_s
     for _ in range(40):
@@ -288,7 +288,7 @@ def test_health_names_the_error_its_place_and_what_goes_on() -> None:
         PublisherStats(0, 0, 0, 0, 0, None, None), (), [LearnerStats("line", failed=first.why)]
     )
     assert condition.code == "learning_failed"
-    assert "ValueError at adapters/buffer.py" in condition.message
+    assert "ValueError at adapters/learner/sample_buffer.py" in condition.message
     assert "what answered last goes on" in condition.message
 
 

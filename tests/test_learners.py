@@ -21,16 +21,16 @@ from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
 from test_daemon import at, running
 from test_learning import line_folder, promote
 
-from agent.codec import JSON
-from agent.commissioned import open_station
-from agent.configfile import Loaded
-from agent.handover import Witnessed
-from agent.learner_stats import LearnerStats
-from agent.learners import Learners, Pupil
-from agent.plans import predictors
-from agent.priority import LEARNING
-from agent.recipes import shipped
-from agent.requests import Request, ask
+from agent.base.codec import JSON
+from agent.base.thread_priority import LEARNING
+from agent.config.loader import Loaded
+from agent.config.recipes import shipped
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.sample_queue import Witnessed
+from agent.learning.supervisor import Learners, Pupil
+from agent.versions.commissioned import open_station
+from agent.versions.operator_requests import Request, ask
+from agent.versions.station_plans import predictors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -173,7 +173,7 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a process can be had: that is health's business, and it is tried again."""
-    monkeypatch.setattr("agent.learners._PAUSE_S", 0.3)
+    monkeypatch.setattr("agent.learning.supervisor._PAUSE_S", 0.3)
     loaded = site(tmp_path)
     told: list[tuple[str, JSON]] = []
     real = subprocess.Popen
@@ -203,7 +203,7 @@ def test_what_is_asked_of_learners_that_died_ends_their_pause(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once: what waited already when a process was started has had its turn, and does not drive it."""
-    monkeypatch.setattr("agent.learners._PAUSE_S", 900.0)
+    monkeypatch.setattr("agent.learning.supervisor._PAUSE_S", 900.0)
     loaded = site(tmp_path)
     lives: list[int] = []
 

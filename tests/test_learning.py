@@ -14,26 +14,26 @@ from learning_site import ONNX, TORCH, clean, engine, looks, site, stream
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from test_daemon import at, running
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.glance import WINDOW
-from adapters.open_learner import LearnerModel
-from adapters.version import Version, Window
-from agent.audit import Audit, verify
-from agent.board import MAX_EVENTS, Board
-from agent.cli import main
-from agent.commissioned import Commissioned, open_station
-from agent.configfile import Loaded
-from agent.daemon import Daemon
-from agent.episode import Look
-from agent.errors import ConfigError
-from agent.handover import Witnessed
-from agent.learner import StationLearner
-from agent.learning import Learning
-from agent.message import Message
-from agent.plans import predictors, prompts
-from agent.recipes import shipped
-from agent.requests import Request, ask
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version, Window
+from adapters.core.version_store import AdapterStore
+from adapters.learner.factory import LearnerModel
+from adapters.monitoring.change_point import WINDOW
+from agent.app.daemon import Daemon
+from agent.audit.hash_chain import Audit, verify
+from agent.base.errors import ConfigError
+from agent.cli.main import main
+from agent.config.loader import Loaded
+from agent.config.recipes import shipped
+from agent.inspection.sample_queue import Witnessed
+from agent.learning.episode import Look
+from agent.learning.station_learner import StationLearner
+from agent.learning.worker import Learning
+from agent.mqtt.messages import Message
+from agent.mqtt.retained_topics import MAX_EVENTS, Board
+from agent.versions.commissioned import Commissioned, open_station
+from agent.versions.operator_requests import Request, ask
+from agent.versions.station_plans import predictors, prompts
 
 PATIENCE_S = 150.0
 """Longer than any of this takes on a busy machine; nothing here asserts a time."""
@@ -326,7 +326,7 @@ def test_what_was_learned_for_other_pictures_is_left_also_while_the_learner_rest
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its share of the time is for computing; to leave what answers takes none."""
-    monkeypatch.setattr("agent.learning.Learning._work", lambda self, learner: None)
+    monkeypatch.setattr("agent.learning.worker.Learning._work", lambda self, learner: None)
     loaded = site(tmp_path)
     promote(loaded, 1.5)
     told: list[tuple[str, dict]] = []
@@ -434,7 +434,7 @@ def test_what_cannot_be_obeyed_is_refused_with_a_reason(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops_learning_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread lives on, says so in its stats, and takes the request when the disk takes it."""
-    monkeypatch.setattr("agent.station_desk._DISK_S", 0.2)
+    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
     loaded = site(tmp_path)
     promote(loaded, 1.5)
     full = threading.Event()
@@ -499,11 +499,11 @@ def test_the_light_profile_does_not_import_torch(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
-        "from agent.configfile import load\n"
-        "from agent.daemon import Daemon\n"
-        "from adapters.open_learner import LearnerModel\n"
-        "from agent.plans import prompts\n"
-        "from agent.recipes import shipped\n"
+        "from agent.config.loader import load\n"
+        "from agent.app.daemon import Daemon\n"
+        "from adapters.learner.factory import LearnerModel\n"
+        "from agent.versions.station_plans import prompts\n"
+        "from agent.config.recipes import shipped\n"
         f"loaded = load(Path({str(loaded.path)!r}))\n"
         "model = LearnerModel(loaded.config.model)\n"
         "_, proposer = model.open(prompts(shipped('line')), full=True, halt=lambda: False)\n"

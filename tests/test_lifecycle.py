@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import FEW
 
-from adapters.lifecycle import Action, Change, Patience, Phase, Signals, State, Turn, advance, proposed
+from adapters.gate.state_machine import (
+    Action,
+    Change,
+    Patience,
+    Phase,
+    Signals,
+    State,
+    Turn,
+    advance,
+    proposed,
+)
 
 WATCH, LEARN, HOLD, TRIPPED = Phase.WATCH, Phase.LEARN, Phase.HOLD, Phase.TRIPPED
 TURNS: tuple[Turn, ...] = get_args(Turn)

@@ -19,9 +19,9 @@ from test_daemon import at, running, write_config
 from test_publisher import running as publishing
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.configfile import load
-from agent.same_id import HOLD_S, SHORT_ONES, SHORT_S, SameId
-from camera.frame import Frame, Quality
+from agent.config.loader import load
+from agent.mqtt.client_id_conflict import HOLD_S, SHORT_ONES, SHORT_S, SameId
+from camera.core.frame import Frame, Quality
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def test_a_picture_is_shrunk_until_the_broker_takes_it(tiny_bundle: Path, tmp_pa
 
 
 def test_a_picture_that_cannot_be_small_enough_is_left_out(tiny_bundle: Path, tmp_path: Path) -> None:
-    from adapters.open import ModelSettings, open_engine
-    from agent.status import Status
-    from agent.tally import Tally
+    from adapters.engines.factory import ModelSettings, open_engine
+    from agent.telemetry.counters import Tally
+    from agent.telemetry.status_topics import Status
 
     stations = {"line": {"camera": {"kind": "simulated"}, "images": {"last_fail": True}}}
     config = load(write_config(tmp_path, tiny_bundle, stations)).config
@@ -102,7 +102,7 @@ def test_two_agents_with_one_id_find_out_and_do_not_fight(
     protocol: int, broker: Mosquitto, tmp_path: Path
 ) -> None:
     """Each broker lets the newest in and throws the other out: they make more and more room, and say why."""
-    from camera.settings import Reconnect
+    from camera.core.settings import Reconnect
 
     slow = Reconnect(initial_s=0.2, max_s=3.0)
     with ExitStack() as stack:

@@ -10,8 +10,8 @@ open_clip = pytest.importorskip("open_clip")
 
 from safetensors import safe_open  # noqa: E402
 
-from adapters import line_tower  # noqa: E402
-from agent.recipes import shipped  # noqa: E402
+from adapters.torch_model import line_encoder  # noqa: E402
+from agent.config.recipes import shipped  # noqa: E402
 from benchmarks.line_data import (  # noqa: E402
     SHARED_DATA,
     STEEL,
@@ -30,29 +30,29 @@ needs_data = pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA}
 
 @pytest.fixture(scope="module")
 def model():
-    line_tower.register()
-    built = open_clip.create_model(line_tower.MODEL_NAME, force_preprocess_cfg=line_tower.PREPROCESS)
+    line_encoder.register()
+    built = open_clip.create_model(line_encoder.MODEL_NAME, force_preprocess_cfg=line_encoder.PREPROCESS)
     open_clip.load_checkpoint(built, str(WEIGHTS), strict=True)
     return built.eval()
 
 
 @pytest.fixture(scope="module")
 def words():
-    line_tower.register()
+    line_encoder.register()
     return Words.of({name: read_recipe(file) for name, file in RECIPES.items()}, torch.device("cpu"))
 
 
 def test_registering_again_changes_nothing():
     """`register` may be called by everyone who needs the model."""
-    line_tower.register()
-    line_tower.register()
-    assert line_tower.MODEL_NAME in open_clip.list_models()
+    line_encoder.register()
+    line_encoder.register()
+    assert line_encoder.MODEL_NAME in open_clip.list_models()
 
 
 def test_other_models_keep_their_preprocessing():
     """Only `mekiki-line` asks open_clip for another way to resize."""
-    assert line_tower.preprocess_overrides("ViT-B-32") == {}
-    assert line_tower.preprocess_overrides("mekiki-line") == {"resize_mode": "squash"}
+    assert line_encoder.preprocess_overrides("ViT-B-32") == {}
+    assert line_encoder.preprocess_overrides("mekiki-line") == {"resize_mode": "squash"}
 
 
 def test_preprocessing_is_that_of_the_training(model):

@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapters.adapter import Adapter  # noqa: E402
-from adapters.clip import Clip  # noqa: E402
-from adapters.line_update import LineUpdate, Proposer  # noqa: E402
-from adapters.objectives import Words  # noqa: E402
-from adapters.prompts import Prompts, class_features  # noqa: E402
-from adapters.seen import Labelled  # noqa: E402
-from adapters.torch_engine import TorchEngine  # noqa: E402
-from adapters.torch_towers import TorchTowers  # noqa: E402
+from adapters.core.adapter import Adapter  # noqa: E402
+from adapters.core.observation import Labelled  # noqa: E402
+from adapters.core.prompts import Prompts, class_features  # noqa: E402
+from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
+from adapters.engines.torch_engine import TorchEngine  # noqa: E402
+from adapters.learner.losses import Words  # noqa: E402
+from adapters.learner.rehearsal_update import LineUpdate, Proposer  # noqa: E402
+from adapters.torch_model.clip import Clip  # noqa: E402
 
 PROMPTS = Prompts(
     (("ok", ("a clean part",)), ("scratch", ("a scratch", "a scratched part")), ("dent", ("a dent",))),

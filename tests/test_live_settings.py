@@ -16,16 +16,16 @@ from mqtt_wire import cable
 from pydantic import SecretStr
 from test_daemon import running
 
-from adapters.open_bundle import open_bundle
-from agent.changes import changes, effect_of
-from agent.configfile import Loaded, load
-from agent.dialing import Dialing
-from agent.mqtt import Link, largest_inbound
-from agent.mqtt_settings import MqttSettings
-from agent.parts import Parts
-from agent.retention import Retention
-from agent.store import Store
-from camera.settings import QualityLimits, Reconnect, Settings
+from adapters.engines.open_bundle import open_bundle
+from agent.app.composition import Parts
+from agent.config.diff import changes, effect_of
+from agent.config.loader import Loaded, load
+from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.connection import Link, largest_inbound
+from agent.mqtt.reconnect import Dialing
+from agent.store.retention import Retention
+from agent.store.store import Store
+from camera.core.settings import QualityLimits, Reconnect, Settings
 
 
 def config(bundle: Path, *, after: bool) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from jsonschema import Draft202012Validator
 from mqtt_peers import wait_until
 from test_daemon import running, write_config
 
-from agent.cli import main
-from agent.conditions import Code
-from agent.configfile import load
-from agent.data_folder import lock_folder
-from agent.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, NoAnswer
-from agent.local_status import SOCKET, ask, status_server
+from agent.base.data_dir import lock_folder
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, NoAnswer
+from agent.cli.main import main
+from agent.config.loader import load
+from agent.domain.conditions import Code
+from agent.telemetry.status_socket import SOCKET, ask, status_server
 
 SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
 LINE = {"line": {"camera": {"kind": "simulated", "fps": 50}}}

@@ -9,8 +9,8 @@ from threading import Event, Thread
 
 import pytest
 
-from camera.frame import Frame, Quality
-from camera.mailbox import Mailbox
+from camera.core.frame import Frame, Quality
+from camera.feed.mailbox import Mailbox
 
 
 def frame(station: str, number: int, trigger: str | None = None) -> Frame:

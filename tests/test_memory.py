@@ -13,16 +13,16 @@ from dataclasses import replace
 import pytest
 from test_store import a_verdict
 
-from agent.ids import ulid
-from agent.memory import Heaps
-from agent.result_verbs import RecentParts
+from agent.base.event_id import ulid
+from agent.base.heaps import Heaps
+from agent.commands.result_handlers import RecentParts
 
 PROGRAM = """
 import ctypes, json, re, sys, threading
 from pathlib import Path
-from agent.ids import ulid
-from agent.memory import Heaps
-from agent.result_verbs import RecentParts
+from agent.base.event_id import ulid
+from agent.base.heaps import Heaps
+from agent.commands.result_handlers import RecentParts
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.open_memstream.restype = ctypes.c_void_p

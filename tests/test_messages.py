@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from configs import MINIMAL, load_text
 
-from agent.cli import main
-from agent.publisher_stats import NOT_YET, PublisherStats
-from agent.status import Status
-from agent.tally import Tally
-from camera.feed_stats import FeedStats
-from camera.frame import Fault
+from agent.cli.main import main
+from agent.domain.publisher_stats import NOT_YET, PublisherStats
+from agent.telemetry.counters import Tally
+from agent.telemetry.status_topics import Status
+from camera.core.frame import Fault
+from camera.feed.stats import FeedStats
 
 
 @pytest.mark.parametrize(

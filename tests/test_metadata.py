@@ -15,13 +15,13 @@ import pytest
 from PIL import Image as Pillow
 from test_images import encoded, rainbow
 
-from camera import images
-from camera.folder import Folder
-from camera.frame import Fault
-from camera.images import MAX_JPEG_PX, UnreadableImage, decode, encode_jpeg, read_image
-from camera.orientation import UPRIGHT, orientation
-from camera.quality import MIN_SIDE_PX
-from camera.settings import FolderCamera
+from camera.core.frame import Fault
+from camera.core.settings import FolderCamera
+from camera.pictures import images
+from camera.pictures.images import MAX_JPEG_PX, UnreadableImage, decode, encode_jpeg, read_image
+from camera.pictures.orientation import UPRIGHT, orientation
+from camera.pictures.quality import MIN_SIDE_PX
+from camera.sources.folder import Folder
 from tests.fuzz_metadata import KINDS, build, fuzz
 
 ORDERS = {"<": b"II*\0", ">": b"MM\0*"}

@@ -30,20 +30,20 @@ from pydantic import SecretStr, ValidationError
 from test_daemon import at, running, write_config
 from verdicts import a_verdict
 
-from agent.agent_payload import stats
-from agent.board import Board
-from agent.codec import JSON
-from agent.config import MetricsSettings
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.dispatcher import Dispatcher
-from agent.errors import ConfigError
-from agent.http_server import MAX_CLIENTS
-from agent.metrics import metrics_server
-from agent.mqtt_settings import MqttSettings
-from agent.publisher_stats import PublisherStats
-from agent.tally import BOUNDS_MS, Tally
-from camera.feed_stats import FeedStats
+from agent.app.daemon import Daemon
+from agent.base.codec import JSON
+from agent.base.errors import ConfigError
+from agent.commands.dispatcher import Dispatcher
+from agent.config.loader import load
+from agent.config.models import MetricsSettings
+from agent.config.models_mqtt import MqttSettings
+from agent.domain.publisher_stats import PublisherStats
+from agent.mqtt.retained_topics import Board
+from agent.payloads.agent_payload import stats
+from agent.telemetry.counters import BOUNDS_MS, Tally
+from agent.telemetry.http_server import MAX_CLIENTS
+from agent.telemetry.prometheus import metrics_server
+from camera.feed.stats import FeedStats
 
 TOKEN = "a token that is long enough"
 NOW: JSON = {
@@ -241,7 +241,7 @@ def threads() -> int:
 
 def test_a_client_that_drips_its_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is no reason to wait on: the whole request has its time."""
-    monkeypatch.setattr("agent.http_server._ASK_S", 0.5)
+    monkeypatch.setattr("agent.telemetry.http_server._ASK_S", 0.5)
     with metrics_server(MetricsSettings(port=0), lambda: NOW) as port:
         (slow,) = connections(port, 1, b"GET /metrics HTTP/1.1\r\n")
         with slow:
@@ -260,7 +260,7 @@ def takes(client: socket.socket, byte: bytes) -> bool:
 
 def test_a_client_that_does_not_read_its_answer_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one that keeps the connection open behind it, for another request that never comes."""
-    monkeypatch.setattr("agent.http_server._ANSWER_S", 600.0)  # they are pushed out, not waited for
+    monkeypatch.setattr("agent.telemetry.http_server._ANSWER_S", 600.0)  # they are pushed out, not waited for
     asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
     with metrics_server(MetricsSettings(port=0), lambda: LARGE) as port:
         deaf = connections(port, 2 * MAX_CLIENTS, asked)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mqtt_peers import free_port, mosquitto, wait_until
 
-from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState
-from agent.mqtt_settings import MqttSettings
+from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.connection import Link, LinkState
+from agent.mqtt.messages import Inlet, Message
 
 PATIENCE_S = 120.0
 """A busy machine takes its time for a handshake."""

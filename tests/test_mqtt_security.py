@@ -11,9 +11,9 @@ from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
 from test_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.broker import embedded_broker
-from agent.errors import ConfigError
-from agent.mqtt_settings import TlsSettings
+from agent.base.errors import ConfigError
+from agent.config.models_mqtt import TlsSettings
+from agent.mqtt.embedded_broker import embedded_broker
 
 
 def write_certificates(folder: Path) -> trustme.CA:

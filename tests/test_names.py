@@ -11,12 +11,12 @@ import pytest
 from configs import MINIMAL, load_text, problems_in
 from pydantic import SecretStr
 
-from agent.command_answer import one_line
-from agent.config import MetricsSettings
-from agent.errors import ConfigError
-from agent.metrics import metrics_server
-from agent.names import at_port
-from agent.plans import check_prompts
+from agent.base.errors import ConfigError
+from agent.config.models import MetricsSettings
+from agent.config.types import at_port
+from agent.domain.command_answer import one_line
+from agent.telemetry.prometheus import metrics_server
+from agent.versions.station_plans import check_prompts
 
 
 def _has_ipv6() -> bool:

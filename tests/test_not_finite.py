@@ -20,31 +20,31 @@ from hypothesis import strategies as st
 from learning_site import clean, engine, eye, site, stream
 from PIL import Image
 
-from adapters.adapter import Adapter, AdapterError, NotFinite
-from adapters.bundle import SHIPPED
-from adapters.commissioning import Commissioning, CommissioningError
-from adapters.engine import MOST_LOGIT_SCALE, Engine, Floats, ModelError, directions
-from adapters.open import ModelSettings, open_engine
-from adapters.prompts import Prompts, class_features, probabilities
-from adapters.trial import Trial
-from adapters.version import Version, Window
-from agent.answering import Answering
-from agent.cli import main
-from agent.commissioned import Commissioned, Uncommissioned, open_station, require_finite
-from agent.config import PartClass, Recipe
-from agent.file_plan import of_recipe
-from agent.files import _json, judge
-from agent.handover import Witnessed
-from agent.health import level, not_finite
-from agent.inspector import Inspector, StationPlan
-from agent.plans import predictors, provenance
-from agent.recipes import shipped
-from agent.tally import Tally
-from agent.verdict import NOT_FINITE, Decision, Outcome, decide
-from camera.frame import Frame, Quality
-from camera.mailbox import Mailbox
-from camera.settings import QualityLimits
-from camera.source import stamp
+from adapters.baseline.baseline import Commissioning, CommissioningError
+from adapters.bundle.reader import SHIPPED
+from adapters.core.adapter import Adapter, AdapterError, NotFinite
+from adapters.core.prompts import Prompts, class_features, probabilities
+from adapters.core.protocol import MOST_LOGIT_SCALE, Engine, Floats, ModelError, directions
+from adapters.core.version import Version, Window
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.gate.evaluation import Trial
+from agent.cli.file_plan import of_recipe
+from agent.cli.inspect import _json, judge
+from agent.cli.main import main
+from agent.config.models import PartClass, Recipe
+from agent.config.recipes import shipped
+from agent.domain.active_version import Answering
+from agent.domain.verdict import NOT_FINITE, Decision, Outcome, decide
+from agent.inspection.inspector import Inspector, StationPlan
+from agent.inspection.sample_queue import Witnessed
+from agent.telemetry.counters import Tally
+from agent.telemetry.health import level, not_finite
+from agent.versions.commissioned import Commissioned, Uncommissioned, open_station, require_finite
+from agent.versions.station_plans import predictors, provenance
+from camera.core.frame import Frame, Quality
+from camera.core.settings import QualityLimits
+from camera.core.source import stamp
+from camera.feed.mailbox import Mailbox
 
 GOOD = Quality(100.0, 100.0)
 ODD = st.sampled_from([math.nan, math.inf, -math.inf, 1e300, -1e300, -0.1, 1.1, -1e-9])

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from camera import opencv
-from camera.clip_time import ClipTime
-from camera.frame import CameraError, Capture, Fault
-from camera.open import open_source
-from camera.opencv import Camera, backoff
-from camera.settings import OpenCVCamera, Reconnect
+from camera.core.frame import CameraError, Capture, Fault
+from camera.core.settings import OpenCVCamera, Reconnect
+from camera.sources import device as opencv
+from camera.sources.clip_time import ClipTime
+from camera.sources.device import Camera, backoff
+from camera.sources.factory import open_source
 
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video-open"
 QUICK = Reconnect(initial_s=0.05, max_s=0.2)
@@ -139,7 +139,7 @@ def test_a_sound_clip_has_no_damaged_picture(tmp_path, code):
 
 def test_a_clip_is_played_where_decode_errors_cannot_be_known(tmp_path, monkeypatch, caplog):
     """The other process that does not come up is told once and costs no picture."""
-    monkeypatch.setattr("camera.decode_errors.sys.executable", "/bin/false")
+    monkeypatch.setattr("camera.sources.decode_errors.sys.executable", "/bin/false")
     captures = list(clip(write_clip(tmp_path / "a.avi"), pace="full").captures(Event()))
     assert [capture.fault for capture in captures] == [None] * 20
     assert caplog.text.count("damaged pictures are not noticed") == 1
@@ -181,7 +181,7 @@ def test_a_jump_in_the_time_stamps_is_waited_for_with_a_limit(tmp_path, monkeypa
     """Ten seconds, not two minutes; the log says so, and where pictures may be missing."""
     file, stop = write_clip(tmp_path / "a.avi"), Event()
     monkeypatch.setattr(cv2, "VideoCapture", stamped([n / 25 + (120 if n >= 15 else 0) for n in range(21)]))
-    monkeypatch.setattr("camera.clip_time.MAX_WAIT_S", 0.1)
+    monkeypatch.setattr("camera.sources.clip_time.MAX_WAIT_S", 0.1)
     began_s = time.monotonic()
     assert len(list(clip(file).captures(stop))) == 20
     assert time.monotonic() - began_s < 60

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from line_site import FEW, UNHURRIED
 
-from adapters.operating import separate, soft_error, tracked
+from adapters.baseline.threshold import separate, soft_error, tracked
 
 SCORES = arrays.arrays(np.float64, st.integers(3, 40), elements=st.integers(-640, 640).map(lambda n: n / 64))
 

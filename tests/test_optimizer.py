@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from adapters.optimizer import Moments, Optimizer
+from adapters.learner.optimizer import Moments, Optimizer
 
 KINDS = ("AdamW", "Adam", "SGD")
 RATES = (1e-2, 3e-2, 1e-3, 0.0, 5e-2)

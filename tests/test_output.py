@@ -12,7 +12,7 @@ import pytest
 from configs import MINIMAL
 from PIL import Image
 
-from agent.output import as_json, safe_json
+from agent.cli.output import as_json, safe_json
 
 ODD = "刀\n\x1b[2J\x9b\u202e\u2028.png"
 

@@ -15,14 +15,14 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image as Pillow  # noqa: E402
 
-from adapters.baselines.frozen import Frozen  # noqa: E402
-from adapters.clip import Clip  # noqa: E402
-from adapters.learning import Answer, Texts  # noqa: E402
+from adapters.methods.method import Answer, Texts  # noqa: E402
+from adapters.torch_model.clip import Clip  # noqa: E402
 from benchmarks import machine, paper_tables  # noqa: E402
 from benchmarks.corruptions import KINDS  # noqa: E402
 from benchmarks.paper_tables import Answers, report, run, summary  # noqa: E402
 from benchmarks.published_sets import SETS, DataError, Pictures, open_pictures  # noqa: E402
-from camera.preprocess import Preprocess, prepare  # noqa: E402
+from benchmarks.rivals.frozen import Frozen  # noqa: E402
+from camera.pictures.preprocess import Preprocess, prepare  # noqa: E402
 
 FEW = ("fog", "contrast")
 

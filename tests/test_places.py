@@ -13,22 +13,22 @@ from learning_site import clean, engine, failing, prompts, shipped, stream
 from numpy.typing import NDArray
 from test_drift import COMMISSIONING, DIM, line
 
-from adapters.adapter import Adapter
-from adapters.adapter_store import AdapterStore
-from adapters.commissioning import Commissioning, Known
-from adapters.drift_block import SCALARS, looks, measure
-from adapters.drift_reference import DriftReference
-from adapters.eye import Eye, View
-from adapters.glance import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
-from adapters.lifecycle import Patience, Phase, State, Turn
-from adapters.seen import Bytes
-from agent.audit import Audit
-from agent.episode import Episode
-from agent.learner import StationLearner
-from agent.learner_settings import LearnerSettings
-from agent.ledger import Ledger
-from agent.places import Places
-from agent.requests import Request
+from adapters.baseline.baseline import Commissioning, Known
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Bytes
+from adapters.core.scorer import Eye, View
+from adapters.core.version_store import AdapterStore
+from adapters.gate.state_machine import Patience, Phase, State, Turn
+from adapters.monitoring.block_statistics import SCALARS, looks, measure
+from adapters.monitoring.change_point import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
+from adapters.monitoring.drift_baseline import DriftReference
+from agent.audit.hash_chain import Audit
+from agent.learning.episode import Episode
+from agent.learning.known_domains import Places
+from agent.learning.station_learner import StationLearner
+from agent.versions.learner_settings import LearnerSettings
+from agent.versions.operator_requests import Request
+from agent.versions.version_manager import Ledger
 
 FEW_LOOKS = LearnerSettings(
     level="operating_point", recheck=10**6, patience=Patience(idle=1, cool_down=2 * WINDOW)
@@ -178,7 +178,7 @@ def test_a_full_disk_keeps_no_version_that_is_to_be_left(
     learned.show(AWAY, working=False)
     records = len(learned.events)
     with monkeypatch.context() as without:
-        without.setattr("adapters.active_pointer.write_durably", full)
+        without.setattr("adapters.core.active_file.write_durably", full)
         without.setattr(Audit, "append", full)
         learned.learner.decide()
         assert (learned.learner.answering.number, learned.learner.state.phase) == (0, Phase.LEARN)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from camera.parts import render_part
-from camera.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.simulation.part import render_part
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.priority import SERVING, step_back
+from agent.base.thread_priority import SERVING, step_back
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from adapters.adapter import Adapter
-from adapters.engine import LEAST_LENGTH, PromptError, PromptTooLong
-from adapters.prompts import Prompts, TextCache, class_features, probabilities
-from adapters.torch_engine import TorchEngine
+from adapters.core.adapter import Adapter
+from adapters.core.prompts import Prompts, TextCache, class_features, probabilities
+from adapters.core.protocol import LEAST_LENGTH, PromptError, PromptTooLong
+from adapters.engines.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 TEMPLATES = ("a photo of a {}.", "a close-up of a {} on a metal part", "{}")
 CLASSES = (("ok", ("flawless part",)), ("scratch", ("scratch",)), ("dent", ("dent",)))

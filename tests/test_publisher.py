@@ -17,8 +17,8 @@ import pytest
 from mqtt_peers import Mosquitto, Subscriber, check_complete, free_port, mosquitto, wait_until
 from verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
 
-from agent.broker import embedded_broker
-from agent.publisher import MAX_PENDING, Publisher
+from agent.mqtt.embedded_broker import embedded_broker
+from agent.mqtt.publisher import MAX_PENDING, Publisher
 
 pytestmark = pytest.mark.broker
 
@@ -348,7 +348,7 @@ def test_a_refused_retained_topic_does_not_stop_the_results(tmp_path: Path) -> N
 
 def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
     """A broker that hangs up while it starts is tried in both versions until one is taken, and found."""
-    from agent.mqtt import LinkState
+    from agent.mqtt.connection import LinkState
 
     folder = tmp_path / "broker"
     folder.mkdir()

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from camera.frame import Fault
-from camera.quality import FreezeWatch, assess, is_stale
-from camera.settings import QualityLimits
+from camera.core.frame import Fault
+from camera.core.settings import QualityLimits
+from camera.pictures.quality import FreezeWatch, assess, is_stale
 
 LIMITS = QualityLimits(min_sharpness=20.0)
 OFF = QualityLimits(min_luma=None, max_luma=None, min_sharpness=None, frozen_s=None, stale_s=None)

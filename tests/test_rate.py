@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.rate import BLOCK, RateAlarm
+from adapters.monitoring.reject_rate import BLOCK, RateAlarm
 
 USUAL = 0.03
 

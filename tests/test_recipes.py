@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config import Recipe
-from agent.errors import UsageError
-from agent.recipes import find_recipe, shipped, shipped_names
+from agent.base.errors import UsageError
+from agent.config.models import Recipe
+from agent.config.recipes import find_recipe, shipped, shipped_names
 
 LABELS = {
     "line": ["ok", "scratch", "dent", "stain", "missing_hole", "chipped_edge"],

@@ -22,12 +22,9 @@ import pytest
 from configs import load_text
 from PIL import Image as Pillow
 
-from agent.cli import main
-from camera.frame import Capture, Fault, Image
-from camera.open import open_source
-from camera.recorder import Limits, Recorder
-from camera.recording import PlayedRecording, Recording, RecordingError
-from camera.settings import (
+from agent.cli.main import main
+from camera.core.frame import Capture, Fault, Image
+from camera.core.settings import (
     CameraSettings,
     FolderCamera,
     QualityLimits,
@@ -35,8 +32,11 @@ from camera.settings import (
     RegionOfInterest,
     SimulatedCamera,
 )
-from camera.simulated import SimulatedLine
-from camera.source import paced
+from camera.core.source import paced
+from camera.recording.reader import PlayedRecording, Recording, RecordingError
+from camera.recording.writer import Limits, Recorder
+from camera.simulation.source import SimulatedLine
+from camera.sources.factory import open_source
 
 PLENTY = Limits(max_bytes=10**9)
 BEGAN = datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC)

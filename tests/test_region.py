@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from camera.region import Region
-from camera.settings import RegionOfInterest
+from camera.core.settings import RegionOfInterest
+from camera.pictures.region import Region
 
 LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 

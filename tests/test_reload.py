@@ -24,16 +24,16 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from test_daemon import at, running, write_config, write_pictures
 from test_learners import children, conditions
 
-from adapters.bundle import SHIPPED
-from adapters.manifest import read_manifest
-from agent import last_good
-from agent.audit import verify
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.errors import EXIT_CONFIG, ConfigError
-from agent.overrides import Overrides, read
-from agent.reload import Outcome
-from agent.startable import require_startable
+from adapters.bundle.manifest import read_manifest
+from adapters.bundle.reader import SHIPPED
+from agent.app.daemon import Daemon
+from agent.audit.hash_chain import verify
+from agent.base.errors import EXIT_CONFIG, ConfigError
+from agent.config.loader import load
+from agent.config.overrides import Overrides, read
+from agent.reload import last_known_good
+from agent.reload.reloader import Outcome
+from agent.reload.restart_check import require_startable
 
 PATIENCE_S = 60.0
 LINE_BUNDLE = SHIPPED / "mekiki-line"
@@ -216,7 +216,7 @@ def test_what_needs_a_restart_waits_for_it_and_the_rest_is_live(
     assert newest(subscriber, "line")["agent"] == "agent"
     assert newest(subscriber, "line")["provenance"]["config"] == info["config"]["digest"] != load(path).digest
     # What is not wholly in force is no config to fall back to.
-    kept = last_good.find(path)
+    kept = last_known_good.find(path)
     assert kept is not None
     assert kept[0].config.mqtt.topic_prefix == "plant"
 
@@ -364,7 +364,9 @@ def test_a_model_that_a_restart_would_refuse_is_refused_at_once_until_the_file_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing of such a file is in force, health says it as long as it is so, and the last good one stays."""
-    monkeypatch.setattr("adapters.open.find_spec", lambda name: None if name in ("openvino", "torch") else 1)
+    monkeypatch.setattr(
+        "adapters.engines.factory.find_spec", lambda name: None if name in ("openvino", "torch") else 1
+    )
     path = write_config(tmp_path, LINE_BUNDLE, {"line": LINE}, mqtt=at(broker))
     good = path.read_text()
     with running(load(path)) as (daemon, _):
@@ -382,7 +384,7 @@ def test_a_model_that_a_restart_would_refuse_is_refused_at_once_until_the_file_i
             wait_until(lambda count=count: len(subscriber.results("line")) > count + 5, PATIENCE_S)
             assert conditions(subscriber) == ["config_refused"]
         assert newest(subscriber, "line")["provenance"]["config"] == digest
-        kept = last_good.find(path)
+        kept = last_known_good.find(path)
         assert kept is not None
         assert kept[0].text == good
         path.write_text(good)
@@ -434,7 +436,7 @@ def test_a_package_that_a_restart_would_lack_is_told_at_the_reload(
     now = load(path)
     edit(path, lambda config: config["mqtt"].update(enabled=True, embedded_broker=True))
     require_startable(now, load(path))
-    monkeypatch.setattr("agent.broker.find_spec", lambda name: None)
+    monkeypatch.setattr("agent.mqtt.embedded_broker.find_spec", lambda name: None)
     edit(path, lambda config: config["model"].update(precision="int8"))
     with pytest.raises(ConfigError, match="amqtt is not installed") as caught:
         require_startable(now, load(path))
@@ -476,7 +478,7 @@ def test_another_file_is_not_fallen_back_to(tiny_bundle: Path, tmp_path: Path) -
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_learners_begin_again_only_where_learning_has_changed(tmp_path: Path) -> None:
     """A threshold and a log level leave them alone; another mode, and other words, do not."""
-    recipe = yaml.safe_load((Path("agent/recipes/line.yaml")).read_text())
+    recipe = yaml.safe_load((Path("agent/config/shipped/line.yaml")).read_text())
     path = commissioned(tmp_path, recipe)
     with running(load(path)) as (daemon, _):
         wait_until(lambda: len(children(os.getpid())) == 1, PATIENCE_S)
@@ -597,11 +599,11 @@ def test_damaged_overrides_are_told_and_the_file_counts(
 
 def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
     """What learns counts on them."""
-    from camera.feed import Feed
-    from camera.mailbox import Mailbox
-    from camera.open import open_source
-    from camera.preprocess import Preprocess
-    from camera.settings import SimulatedCamera
+    from camera.core.settings import SimulatedCamera
+    from camera.feed.mailbox import Mailbox
+    from camera.feed.thread import Feed
+    from camera.pictures.preprocess import Preprocess
+    from camera.sources.factory import open_source
 
     mailbox, spec = Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3)
     crashes: list[BaseException] = []
@@ -624,10 +626,10 @@ def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
 
 def test_a_picture_that_waits_for_a_connection_outlives_no_station(tmp_path: Path) -> None:
     """It is composed when there is one; by then a reload may have taken the station, or its pictures."""
-    from adapters.open import ModelSettings, open_engine
-    from agent.status import Status
-    from agent.tally import Tally
-    from camera.frame import Frame, Quality
+    from adapters.engines.factory import ModelSettings, open_engine
+    from agent.telemetry.counters import Tally
+    from agent.telemetry.status_topics import Status
+    from camera.core.frame import Frame, Quality
 
     def config(**line: Any) -> Any:
         stations = {"line": {"recipe": "line", **LINE, **line}, "other": {"recipe": "line", **LINE}}

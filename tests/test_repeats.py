@@ -16,9 +16,9 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from test_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.errands import CAPACITY, Errands
-from agent.repeats import MAX_RANGES, Repeats
-from agent.store import Store
+from agent.base.call_queue import CAPACITY, Errands
+from agent.mqtt.result_replay import MAX_RANGES, Repeats
+from agent.store.store import Store
 
 
 @pytest.fixture

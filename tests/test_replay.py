@@ -21,14 +21,14 @@ import pytest
 from learning_site import ONNX, TORCH, clean, site
 from test_learning import promote
 
-from agent.cli import main
-from agent.configfile import Loaded
-from agent.data_folder import lock_folder
-from agent.replay_plot import rolling
-from camera.frame import Capture
-from camera.recorder import Limits, Recorder
-from camera.settings import QualityLimits, RegionOfInterest, SimulatedCamera
-from camera.simulated import SimulatedLine
+from agent.base.data_dir import lock_folder
+from agent.cli.main import main
+from agent.config.loader import Loaded
+from agent.replay.plot import rolling
+from camera.core.frame import Capture
+from camera.core.settings import QualityLimits, RegionOfInterest, SimulatedCamera
+from camera.recording.writer import Limits, Recorder
+from camera.simulation.source import SimulatedLine
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/mekiki.result.v1.schema.json").read_text())
 FRAMES, CHANGE = 175, 50
@@ -242,7 +242,7 @@ def test_without_matplotlib_a_plot_is_refused_before_the_work(
 ) -> None:
     """The message names the extra; nothing was replayed."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "agent.replay_plot", raising=False)
+    monkeypatch.delitem(sys.modules, "agent.replay.plot", raising=False)
     loaded = site(tmp_path, commissioned=False)
     assert main(["replay", str(short), "-c", str(loaded.path), "--plot", str(tmp_path / "x.png")]) == 78
     out, err = capsys.readouterr()

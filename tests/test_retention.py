@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from mqtt_peers import wait_until
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
-from agent.config import EvidenceSettings, StorageSettings
-from agent.database import NAME, DiskTrouble
-from agent.health import conditions
-from agent.ids import ulid_of
-from agent.retention import Holdings, Rank, Retention, excess, rank_of, wanted
-from agent.store_check import check
-from agent.tidying import AT_ONCE
+from agent.base.event_id import ulid_of
+from agent.config.models import EvidenceSettings, StorageSettings
+from agent.store.database import NAME, DiskTrouble
+from agent.store.garbage_collector import AT_ONCE
+from agent.store.integrity import check
+from agent.store.retention import Holdings, Rank, Retention, excess, rank_of, wanted
+from agent.telemetry.health import conditions
 
 MB = 1_000_000
 BYTES = st.integers(0, 10**12)

@@ -19,9 +19,9 @@ from evidence_site import NOON, judged, pictures_in, with_pictures
 from mqtt_peers import wait_until
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
-from agent.database import NAME, Damaged
-from agent.health import conditions
-from agent.store_check import check
+from agent.store.database import NAME, Damaged
+from agent.store.integrity import check
+from agent.telemetry.health import conditions
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ import sys, time
 sys.path[:0] = ["tests", "."]
 from pathlib import Path
 from verdicts import a_store, a_verdict
-from agent.database import DiskTrouble
+from agent.store.database import DiskTrouble
 store = a_store(Path(sys.argv[1]))
 told, refused, pending = [], 0, None
 deadline = time.monotonic() + 60

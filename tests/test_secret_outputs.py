@@ -19,8 +19,9 @@ import yaml
 from configs import MINIMAL, load_text, problems_in, station
 from mqtt_peers import Subscriber, mosquitto, wait_until
 
-from agent import last_good, logs
-from agent.cli import main
+from agent.base import logs
+from agent.cli.main import main
+from agent.reload import last_known_good
 
 PATIENCE_S = 300.0
 PASSWORD = 'Gehe@imnis7/Sesam#oeff?nedich%Mond:Blau +&\\ü"Kern'
@@ -157,10 +158,10 @@ def test_what_is_kept_of_the_config_is_for_its_owner_alone(tmp_path: Path) -> No
     loaded = load_text(tmp_path, f"{MINIMAL}mqtt: {{username: u, password: Geheimnis7}}\n")
     folder = Path(loaded.config.agent.data_dir) / "last_good"
     folder.mkdir(parents=True)
-    last_good.keep(loaded)
+    last_known_good.keep(loaded)
     (kept,) = folder.iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert last_good.find(tmp_path / "config.yaml") is not None
+    assert last_known_good.find(tmp_path / "config.yaml") is not None
 
 
 class Camera:

@@ -22,7 +22,7 @@ import yaml
 from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
 from test_daemon import RECIPE
 
-from agent import logs
+from agent.base import logs
 
 PATIENCE_S = 60.0
 ROOT = Path(__file__).parent.parent
@@ -223,7 +223,7 @@ def test_text_of_others_makes_no_line_of_its_own(
     before = logging.getLogger().handlers[:]
     try:
         if journal:
-            monkeypatch.setattr("agent.logs._is_journal", lambda: True)
+            monkeypatch.setattr("agent.base.logs._is_journal", lambda: True)
         logs.set_up("info", "text")
         evil = "part\n<0>2026-01-01 ERROR forged\r\x1b[2Jx\u2028y\u202e"
         logging.getLogger("agent.test").warning("file %s is odd", evil)
@@ -275,7 +275,7 @@ def sockets(process: int) -> list[str]:
 
 def test_what_runs_on_the_line_imports_no_unsafe_reader() -> None:
     """`pickle` is torch's error to catch where checkpoints are converted, and the link to our own child."""
-    allowed = {"adapters/checkpoint.py", "adapters/diffclip_convert.py"}
+    allowed = {"adapters/torch_model/checkpoint.py", "adapters/torch_model/diffclip_convert.py"}
     found = set()
     for package in ("agent", "camera", "adapters"):
         for file in (ROOT / package).rglob("*.py"):
@@ -314,8 +314,8 @@ def test_the_inventory_names_every_package_that_is_pinned(tmp_path: Path) -> Non
 def test_the_loopback_is_the_only_host_without_a_token() -> None:
     from pydantic import ValidationError
 
-    from agent.config import MetricsSettings
-    from agent.mqtt_settings import MqttSettings
+    from agent.config.models import MetricsSettings
+    from agent.config.models_mqtt import MqttSettings
 
     for host in ("0.0.0.0", "::", "10.0.0.1", socket.gethostname()):
         with pytest.raises(ValidationError, match="needs a token"):

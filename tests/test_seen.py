@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from line_site import MEAN, STD, UNHURRIED, spec
 
-from adapters import engine
-from adapters.prompts import Prompts
-from adapters.seen import as_bytes, as_pixels, log_odds
-from camera.preprocess import Preprocess, prepare
+from adapters.core import protocol as engine
+from adapters.core.observation import as_bytes, as_pixels, log_odds
+from adapters.core.prompts import Prompts
+from camera.pictures.preprocess import Preprocess, prepare
 
 HALVES = engine.Preprocess(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "longest", fill=114)
 OURS = engine.Preprocess(16, MEAN, STD, "bicubic", "shortest")
@@ -94,8 +94,8 @@ def test_what_an_adapter_sees_does_not_depend_on_how_many_look_at_once(
 ) -> None:
     """More pictures than fit a call: rows in order, features of length one, scores from their logits."""
     pytest.importorskip("torch")
-    from adapters.eye import CHUNK, Eye
-    from adapters.torch_engine import TorchEngine
+    from adapters.core.scorer import CHUNK, Eye
+    from adapters.engines.torch_engine import TorchEngine
 
     encoder = TorchEngine(request.getfixturevalue("tiny_clip"))
     words = Prompts((("ok", ("a clean part",)), ("dent", ("a dent",)), ("hole", ("a hole",))), ("{}",))

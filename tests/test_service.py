@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
 from test_daemon import at, running, write_config
 
-from adapters.open import ModelSettings, open_engine
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.inspector import Inspector
-from agent.last_exit import RunRecord
-from agent.systemd import notify, watchdog_s
-from agent.watchdog import stalled
+from adapters.engines.factory import ModelSettings, open_engine
+from agent.app.daemon import Daemon
+from agent.app.run_record import RunRecord
+from agent.app.service_notify import notify, watchdog_s
+from agent.app.watchdog import stalled
+from agent.config.loader import load
+from agent.inspection.inspector import Inspector
 
 PATIENCE_S = 60.0
 

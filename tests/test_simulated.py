@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from camera.degrade import KINDS, degrade
-from camera.frame import CameraError
-from camera.parts import LABELS, SIZE_PX, render_part
-from camera.settings import Condition, SimulatedCamera
-from camera.simulated import BURST_PARTS, SimulatedLine, SimulatedSource
+from camera.core.frame import CameraError
+from camera.core.settings import Condition, SimulatedCamera
+from camera.simulation.degradations import KINDS, degrade
+from camera.simulation.part import LABELS, SIZE_PX, render_part
+from camera.simulation.source import BURST_PARTS, SimulatedLine, SimulatedSource
 
 DEFECTS = LABELS[1:]
 QUIET = SimulatedCamera(seed=3, defect_rate=0.03, burst_rate=0.0)

@@ -22,23 +22,23 @@ import trustme
 from mqtt_peers import free_port, wait_until
 from test_daemon import running, write_config, write_pictures
 
-from agent.absent import nothing, unchanged, whatever_is_spared
-from agent.broker import embedded_broker
-from agent.changes import changes, in_force
-from agent.cli import main
-from agent.config_watch import ConfigWatch
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.errors import EXIT_CONFIG, EXIT_OK, ConfigError
-from agent.mqtt_access import Access
-from agent.mqtt_settings import MqttSettings, TlsSettings
-from agent.parts import Parts
-from agent.spared import Spared
-from agent.trail import Trail
-from camera.frame import Fault
-from camera.open import open_source
-from camera.settings import FolderCamera, OpenCVCamera, RecordingCamera, SimulatedCamera
-from camera.waiting import Waiting, is_live
+from agent.app.composition import Parts
+from agent.app.daemon import Daemon
+from agent.app.optional_services import Spared
+from agent.audit.agent_log import Trail
+from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from agent.cli.main import main
+from agent.config.absent import nothing, unchanged, whatever_is_spared
+from agent.config.diff import changes, in_force
+from agent.config.loader import load
+from agent.config.models_mqtt import MqttSettings, TlsSettings
+from agent.mqtt.access import Access
+from agent.mqtt.embedded_broker import embedded_broker
+from agent.reload.file_watcher import ConfigWatch
+from camera.core.frame import Fault
+from camera.core.settings import FolderCamera, OpenCVCamera, RecordingCamera, SimulatedCamera
+from camera.sources.factory import open_source
+from camera.sources.waiting import Waiting, is_live
 
 PATIENCE_S = 120.0
 TOKEN = "0123456789abcdef"
@@ -97,7 +97,7 @@ def test_a_metrics_token_that_was_missing_comes_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody has to start the agent again; until then, and with half of it, nobody is let in."""
-    monkeypatch.setattr("agent.spared._AGAIN_S", 0.1)
+    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
     port = free_port()
     metrics = {"enabled": True, "host": "0.0.0.0", "port": port, "token": "${file:token}"}
     path = write_config(tmp_path, tiny_bundle, {"line": LINE}, metrics=metrics)
@@ -126,7 +126,7 @@ def test_what_is_spared_is_tried_again_after_a_bug_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Told with its traceback in the journal; its text, which may hold anything, is not in health."""
-    monkeypatch.setattr("agent.spared._AGAIN_S", 0.1)
+    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
     broken = Event()
     broken.set()
 
@@ -170,7 +170,7 @@ def test_a_broken_certificate_stops_no_other_edit(
 
 
 def test_an_embedded_broker_whose_port_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.spared._AGAIN_S", 0.1)
+    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
     port = free_port()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -366,7 +366,7 @@ def test_an_upgrade_without_the_sparkplug_profile_inspects_on(tiny_bundle: Path,
     path = write_config(tmp_path, tiny_bundle, {"line": LINE}, mqtt=mqtt, sparkplug={"enabled": True})
     command = ["run", "-c", str(path), "--frames", "3"]
     without = (
-        "import sys; sys.modules['google.protobuf'] = None; from agent.cli import main; sys.exit(main())"
+        "import sys; sys.modules['google.protobuf'] = None; from agent.cli.main import main; sys.exit(main())"
     )
     assert main(command) == EXIT_OK
     done = subprocess.run([sys.executable, "-c", without, *command], capture_output=True, text=True)
@@ -428,7 +428,7 @@ def test_no_more_watches_on_this_machine_stop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saving is not noticed, health says so; noticed again once there are some."""
-    monkeypatch.setattr("agent.config_watch._AGAIN_S", 0.1)
+    monkeypatch.setattr("agent.reload.file_watcher._AGAIN_S", 0.1)
     path = tmp_path / "config.yaml"
     path.write_text("a: 1\n")
     seen = Event()

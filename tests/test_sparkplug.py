@@ -21,10 +21,10 @@ from test_daemon import at, running, write_config, write_pictures
 from test_sparkplug_spec import HOST_ID, SPARKPLUG, a_config, by_name, rebirth
 from verdicts import a_verdict
 
-from agent.bdseq import BirthNumbers
-from agent.configfile import load
-from agent.sparkplug_book import CAPACITY, Book
-from agent.sparkplug_payload import DataType, Metric, Payload, encode
+from agent.config.loader import load
+from agent.sparkplug.bd_seq import BirthNumbers
+from agent.sparkplug.buffer import CAPACITY, Book
+from agent.sparkplug.payload import DataType, Metric, Payload, encode
 
 pytestmark = pytest.mark.broker
 
@@ -474,7 +474,7 @@ def test_without_protobuf_the_agent_says_what_to_install(tiny_bundle: Path, tmp_
     pictures = write_pictures(tmp_path / "pictures", 3)
     stations = {"top": {"camera": {"kind": "folder", "path": str(pictures)}}}
     without = (
-        "import sys; sys.modules['google.protobuf'] = None; from agent.cli import main; sys.exit(main())"
+        "import sys; sys.modules['google.protobuf'] = None; from agent.cli.main import main; sys.exit(main())"
     )
     for enabled, code in ((False, 0), (True, 78)):
         mqtt = {"host": "127.0.0.1", "port": 1, "enabled": enabled}

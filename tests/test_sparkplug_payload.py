@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from sparkplug_peers import read_payload
 
-from agent.sparkplug_host import PrimaryHost
-from agent.sparkplug_metrics import DEVICE, NODE, Reading
-from agent.sparkplug_node import EdgeNode, batches
-from agent.sparkplug_payload import DataType, Metric, Payload, PayloadError, decode, encode
+from agent.sparkplug.edge_node import EdgeNode, batches
+from agent.sparkplug.metrics import DEVICE, NODE, Reading
+from agent.sparkplug.payload import DataType, Metric, Payload, PayloadError, decode, encode
+from agent.sparkplug.primary_host import PrimaryHost
 
 NUMBERS = st.integers(0, 2**64 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

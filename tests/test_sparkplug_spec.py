@@ -17,11 +17,11 @@ from sparkplug_peers import FIELD_OF, GROUP, NODE, Host, Packet, Site, Wire, a_f
 from sparkplug_spec import ALL_IDS, SHOWN, shows
 from verdicts import a_verdict
 
-from agent.config import Config
-from agent.sparkplug_metrics import DEVICE as DEVICE_METRICS
-from agent.sparkplug_metrics import NODE as NODE_METRICS
-from agent.sparkplug_metrics import NodeNow
-from agent.sparkplug_payload import DataType, Metric, Payload, encode
+from agent.config.models import Config
+from agent.sparkplug.metrics import DEVICE as DEVICE_METRICS
+from agent.sparkplug.metrics import NODE as NODE_METRICS
+from agent.sparkplug.metrics import NodeNow
+from agent.sparkplug.payload import DataType, Metric, Payload, encode
 
 pytestmark = pytest.mark.broker
 

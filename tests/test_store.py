@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from verdicts import a_store, a_verdict, close_stores
 
-from agent.database import DiskTrouble
-from agent.errors import ConfigError, StoreError
-from agent.store import peek
+from agent.base.errors import ConfigError, StoreError
+from agent.store.database import DiskTrouble
+from agent.store.store import peek
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ import pytest
 from evidence_site import judged, pictures_in, with_pictures
 from verdicts import a_store, a_verdict, close_stores
 
-from agent import store_export
-from agent.audit import verify
-from agent.cli import main
-from agent.database import NAME
-from agent.store import Store
-from agent.store_check import check
+from agent.audit.hash_chain import verify
+from agent.cli.main import main
+from agent.store import export as store_export
+from agent.store.database import NAME
+from agent.store.integrity import check
+from agent.store.store import Store
 
 
 @pytest.fixture(autouse=True)

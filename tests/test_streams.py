@@ -12,11 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapters.baselines.tent import Tent  # noqa: E402
-from adapters.learning import Texts  # noqa: E402
-from adapters.prompts import Prompts  # noqa: E402
+from adapters.core.prompts import Prompts  # noqa: E402
+from adapters.methods.method import Texts  # noqa: E402
 from benchmarks import bench_streams, machine, stream_metrics, stream_plot  # noqa: E402
 from benchmarks.line_data import SHARED_DATA  # noqa: E402
+from benchmarks.rivals.tent import Tent  # noqa: E402
 from benchmarks.stream_frames import REFERENCE, Frames, commissioning, stream_frames  # noqa: E402
 from benchmarks.stream_methods import RIVALS, FrozenContender, Rival, Setting  # noqa: E402
 from benchmarks.stream_metrics import Truth, judge, over_seeds, rates, worst_window  # noqa: E402
@@ -26,7 +26,7 @@ from benchmarks.stream_run import Run, load_run, run, run_file, save_run, worth_
 from benchmarks.stream_site import FrozenAnswers, Site, build_site, operating_point  # noqa: E402
 from benchmarks.stream_worlds import LineWorld, world_of  # noqa: E402
 from benchmarks.streams import STRONG, UNKNOWN, Segment, Shift, Stream, schedules  # noqa: E402
-from camera.degrade import KINDS  # noqa: E402
+from camera.simulation.degradations import KINDS  # noqa: E402
 
 needs_data = pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is absent")
 

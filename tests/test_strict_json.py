@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.strict_json import loads
+from adapters.files.strict_json import loads
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = [
@@ -60,7 +60,7 @@ def calls(file: Path) -> Iterator[ast.Call]:
 
 @pytest.mark.parametrize("file", PRODUCT, ids=lambda file: str(file.relative_to(ROOT)))
 def test_all_json_of_the_product_is_strict(file: Path) -> None:
-    """What is written says ``allow_nan=False``; what is read goes through `adapters.strict_json.loads`."""
+    """What is written says ``allow_nan=False``; what is read goes through `strict_json.loads`."""
     for call in calls(file):
         assert isinstance(call.func, ast.Attribute)
         if call.func.attr in ("dump", "dumps"):

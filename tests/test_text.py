@@ -10,11 +10,11 @@ import pytest
 from configs import MINIMAL, load_text, problems_in
 from pydantic import ValidationError
 
-from agent.commands import Label, Reasoned, Setting, read
-from agent.message import Inbound
-from agent.requests import Request
-from agent.text import looks, on_one_line, visible, visible_as_given, visible_key
-from agent.trigger_body import TriggerBody
+from agent.base.text import looks, on_one_line, visible, visible_as_given, visible_key
+from agent.commands.schema import Label, Reasoned, Setting, read
+from agent.domain.trigger_body import TriggerBody
+from agent.mqtt.messages import Inbound
+from agent.versions.operator_requests import Request
 
 TAKEN = [
     "傷のある　金属部品",

@@ -16,9 +16,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from adapters.engine import PromptTooLong
-from adapters.open_tokenizer import open_tokenizer
-from adapters.tokenizer import ClipTokenizer, TokenizerSpec
+from adapters.core.protocol import PromptTooLong
+from adapters.core.tokenizer import ClipTokenizer, TokenizerSpec
+from adapters.torch_model.convert_tokenizer import open_tokenizer
 
 THEIRS = open_clip.get_tokenizer("ViT-B-32")
 OURS = open_tokenizer("ViT-B-32", trim=True)

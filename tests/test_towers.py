@@ -17,28 +17,28 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from adapters import objectives  # noqa: E402
-from adapters.adapter import Adapter  # noqa: E402
-from adapters.batclip import Batclip  # noqa: E402
-from adapters.bundle import bundle_path  # noqa: E402
-from adapters.clip import load_clip  # noqa: E402
-from adapters.differentiable import Precision, named  # noqa: E402
-from adapters.halting import Halted, HaltingTowers  # noqa: E402
-from adapters.learning import Outputs, Texts, entropy, forward  # noqa: E402
-from adapters.line_update import LineUpdate  # noqa: E402
-from adapters.norm_vector import NormVector  # noqa: E402
-from adapters.objectives import Objective, Words  # noqa: E402
-from adapters.onnx_towers import GRADIENT, OnnxTowers  # noqa: E402
-from adapters.open_bundle import open_bundle, open_towers  # noqa: E402
-from adapters.prompts import Prompts  # noqa: E402
-from adapters.torch_engine import TorchEngine  # noqa: E402
-from adapters.torch_towers import TorchTowers  # noqa: E402
-from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE  # noqa: E402
+from adapters.bundle.reader import bundle_path  # noqa: E402
+from adapters.core.adapter import Adapter  # noqa: E402
+from adapters.core.norm_vector import NormVector  # noqa: E402
+from adapters.core.prompts import Prompts  # noqa: E402
+from adapters.encoders.cancellation import Halted, HaltingTowers  # noqa: E402
+from adapters.encoders.onnx_encoders import GRADIENT, OnnxTowers  # noqa: E402
+from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
+from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE  # noqa: E402
+from adapters.engines.open_bundle import open_bundle, open_towers  # noqa: E402
+from adapters.engines.torch_engine import TorchEngine  # noqa: E402
+from adapters.learner import losses as objectives  # noqa: E402
+from adapters.learner.losses import Objective, Words  # noqa: E402
+from adapters.learner.rehearsal_update import LineUpdate  # noqa: E402
+from adapters.methods.batclip import Batclip  # noqa: E402
+from adapters.methods.method import Outputs, Texts, entropy, forward  # noqa: E402
+from adapters.torch_model.clip import load_clip  # noqa: E402
+from adapters.torch_model.differentiable import Precision, named  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 CHECKPOINT = Path(__file__).parent.parent / "benchmarks" / "weights" / "mekiki-line.safetensors"
 PROMPTS = Prompts(
@@ -186,7 +186,7 @@ def test_any_number_of_pictures_and_texts_will_do(
     model: Model, count: int, length: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One picture, or more than go through the tower at once; texts of any length, one or many."""
-    monkeypatch.setattr("adapters.onnx_towers.CHUNK", 4)
+    monkeypatch.setattr("adapters.encoders.onnx_encoders.CHUNK", 4)
     rng, norms = np.random.default_rng(2), model.norms
     vector, images = norms.read(model.moved()), model.pictures(np.arange(count) % 3)
     tokens = np.zeros((count, length or model.clip.info.context_length), np.int64)

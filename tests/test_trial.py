@@ -9,17 +9,17 @@ torch = pytest.importorskip("torch")
 
 from line_site import flanges, line_commissioning, line_eye, seen_by  # noqa: E402
 
-from adapters.adapter import Adapter  # noqa: E402
-from adapters.commissioning import Commissioning  # noqa: E402
-from adapters.eye import Eye  # noqa: E402
-from adapters.guard import Limits, judge  # noqa: E402
-from adapters.line_update import LineUpdate, Proposer  # noqa: E402
-from adapters.objectives import Words  # noqa: E402
-from adapters.operating import soft_error  # noqa: E402
-from adapters.seen import Bytes, Seen, as_pixels  # noqa: E402
-from adapters.torch_towers import TorchTowers  # noqa: E402
-from adapters.trial import Trial, distance  # noqa: E402
-from camera.parts import LABELS  # noqa: E402
+from adapters.baseline.baseline import Commissioning  # noqa: E402
+from adapters.baseline.threshold import soft_error  # noqa: E402
+from adapters.core.adapter import Adapter  # noqa: E402
+from adapters.core.observation import Bytes, Seen, as_pixels  # noqa: E402
+from adapters.core.scorer import Eye  # noqa: E402
+from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
+from adapters.gate.evaluation import Trial, distance  # noqa: E402
+from adapters.gate.promotion_gate import Limits, judge  # noqa: E402
+from adapters.learner.losses import Words  # noqa: E402
+from adapters.learner.rehearsal_update import LineUpdate, Proposer  # noqa: E402
+from camera.simulation.part import LABELS  # noqa: E402
 
 FADED = ("contrast", 4.0)
 BOUND = 8.0

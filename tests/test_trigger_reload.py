@@ -20,10 +20,10 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from test_daemon import at, running, write_config
 from verdicts import a_verdict
 
-from agent.configfile import load
-from agent.daemon import Daemon
-from agent.trigger_book import Trigger
-from agent.triggers import Awaited, Triggers
+from agent.app.daemon import Daemon
+from agent.config.loader import load
+from agent.inspection.trigger_queue import Trigger
+from agent.inspection.triggers import Awaited, Triggers
 
 PATIENCE_S = 90.0
 LINE = {"camera": {"kind": "simulated", "fps": 25}}
@@ -61,7 +61,7 @@ def test_a_trigger_at_a_station_that_nobody_judges_yet_has_its_result(
     tiny_bundle: Path, broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reload brings the station while the model hangs; it is renamed and goes before it ever inspects."""
-    from agent.inspector import Inspector
+    from agent.inspection.inspector import Inspector
 
     judge, stalled = Inspector.judge, threading.Event()
 

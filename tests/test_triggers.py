@@ -17,9 +17,9 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from PIL import Image
 from test_daemon import at, running, write_config, write_pictures
 
-from agent.configfile import load
-from agent.errors import ConfigError
-from agent.trigger_book import MAX_WAITING, REMEMBERED, Ended, Trigger, TriggerBook
+from agent.base.errors import ConfigError
+from agent.config.loader import load
+from agent.inspection.trigger_queue import MAX_WAITING, REMEMBERED, Ended, Trigger, TriggerBook
 
 
 def trigger(name: str, at_ns: int = 0, deadline_ns: int = 100) -> Trigger:
@@ -175,7 +175,7 @@ def test_triggers_end_in_time_at_a_stalled_model_and_at_the_end(
     tiny_bundle: Path, broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that hangs, many parts at once, a stop in the middle: one result each, none late."""
-    from agent.inspector import Inspector
+    from agent.inspection.inspector import Inspector
 
     judge, stalled = Inspector.judge, threading.Event()
 

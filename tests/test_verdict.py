@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import PartClass, Recipe, Votes
-from agent.verdict import Decision, Outcome, decide, vote
-from camera.frame import Fault, Quality
+from agent.config.models import PartClass, Recipe, Votes
+from agent.domain.verdict import Decision, Outcome, decide, vote
+from camera.core.frame import Fault, Quality
 
 GOOD = Quality(100.0, 100.0)
 

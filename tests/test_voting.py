@@ -9,14 +9,15 @@ import pytest
 import yaml
 from configs import problems_in
 
-from agent import last_good, overrides
-from agent.ballot import Ballot
-from agent.config import Votes
-from agent.configfile import load, load_text
-from agent.errors import ConfigError
-from agent.overrides import Override, OverrideError, applied, with_set
-from agent.verdict import Decision, Outcome
-from agent.voting import possible_recipes
+from agent.base.errors import ConfigError
+from agent.config import overrides
+from agent.config.loader import load, load_text
+from agent.config.models import Votes
+from agent.config.overrides import Override, OverrideError, applied, with_set
+from agent.config.voting import possible_recipes
+from agent.domain.verdict import Decision, Outcome
+from agent.inspection.ballot import Ballot
+from agent.reload import last_known_good
 
 CLASSES = """
     templates: ["a photo of {}"]
@@ -102,24 +103,24 @@ def test_a_last_good_config_of_an_older_release_is_refused_too(tmp_path: Path) -
     path = tmp_path / "config.yaml"
     path.write_text(GOOD)
     (tmp_path / "data").mkdir()
-    last_good.keep(load(path))
+    last_known_good.keep(load(path))
     (kept,) = (tmp_path / "data" / "last_good").iterdir()
     kept.write_text(TEXT)
     path.write_text("oops: [")
     with pytest.raises(ConfigError, match="decide together"):
-        last_good.find(path)
+        last_known_good.find(path)
     overrides.write(tmp_path / "data", ())
 
 
 def test_a_check_of_differences_to_such_a_config_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from agent.cli import main
+    from agent.cli.main import main
 
     path = tmp_path / "config.yaml"
     path.write_text(GOOD)
     (tmp_path / "data").mkdir()
-    last_good.keep(load(path))
+    last_known_good.keep(load(path))
     (kept,) = (tmp_path / "data" / "last_good").iterdir()
     kept.write_text(TEXT)
     assert main(["check", "-c", str(path), "--diff"]) != 0

@@ -7,16 +7,16 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.board import Board
-from agent.ids import ulid
-from agent.message import Message
-from agent.mqtt_settings import MqttSettings
-from agent.publisher import Publisher
-from agent.retention import Retention
-from agent.store import Store
-from agent.verdict import Decision, Outcome, Provenance, Verdict
-from camera.frame import Quality
-from camera.settings import Reconnect
+from agent.base.event_id import ulid
+from agent.config.models_mqtt import MqttSettings
+from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
+from agent.mqtt.messages import Message
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.retained_topics import Board
+from agent.store.retention import Retention
+from agent.store.store import Store
+from camera.core.frame import Quality
+from camera.core.settings import Reconnect
 
 _SHA = "sha256:" + 64 * "0"
 PROVENANCE = Provenance("tiny", _SHA, 0, _SHA, _SHA, _SHA, "0.0.0")

@@ -22,16 +22,16 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from adapters.adapter import AdapterError
-from adapters.condition_fit import PictureStatistics
-from adapters.drift_reference import DriftReference
-from adapters.durable import write_durably
-from adapters.engine import Floats
-from adapters.formats import mismatch
-from adapters.measured_with import MeasuredWith
-from adapters.seen import Bytes
-from adapters.strict_json import loads
-from adapters.tensors import read_tensors
+from adapters.core.adapter import AdapterError
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.observation import Bytes
+from adapters.core.protocol import Floats
+from adapters.files.atomic_file import write_durably
+from adapters.files.formats import mismatch
+from adapters.files.strict_json import loads
+from adapters.files.tensors import read_tensors
+from adapters.monitoring.degradation_fit import PictureStatistics
+from adapters.monitoring.drift_baseline import DriftReference
 
 FORMAT = "mekiki.commissioning.v1"
 

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.commissioning import Commissioning, CommissioningError, Known, clean_half
-from adapters.condition_fit import PictureStatistics
-from adapters.drift_reference import DriftReference
-from adapters.engine import Floats
-from adapters.measured_with import MeasuredWith
-from adapters.operating import separate
-from adapters.seen import Seen
+from adapters.baseline.baseline import Commissioning, CommissioningError, Known, clean_half
+from adapters.baseline.threshold import separate
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.observation import Seen
+from adapters.core.protocol import Floats
+from adapters.monitoring.degradation_fit import PictureStatistics
+from adapters.monitoring.drift_baseline import DriftReference
 
 KNOWN_PER_CLASS = 20
 BESIDE_GOLDEN = 10

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats
+from adapters.core.protocol import Floats
 
 _GRID = 400
 

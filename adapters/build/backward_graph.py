@@ -25,9 +25,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from adapters.export import forget_origins
-from adapters.export_weights import Weights
-from adapters.onnx_towers import FEATURES, GRADIENT, SAVED
+from adapters.build.forward_graph import forget_origins
+from adapters.build.weights import Weights
+from adapters.encoders.onnx_encoders import FEATURES, GRADIENT, SAVED
 
 aten = torch.ops.aten
 

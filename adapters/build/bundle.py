@@ -13,20 +13,27 @@ import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from adapters.adapter import Adapter
-from adapters.bundle import IMAGE, NORMS, TEXT, TOKENIZER, VECTORS, graph, weights
-from adapters.clip import Clip, ImageTower, load_clip
-from adapters.engine import Floats, ModelError
-from adapters.engine_check import check_bundle
-from adapters.export import IMAGES, TOKENS, ShortTextTower, example_tokens, export_image, export_text
-from adapters.export_step import export_step
-from adapters.export_weights import Weights
-from adapters.manifest import MANIFEST, BundledFile, Manifest, file_digest
-from adapters.norm_vector import NormVector
-from adapters.open_bundle import open_bundle, open_towers
-from adapters.torch_engine import TorchEngine
-from adapters.torch_towers import TorchTowers
-from adapters.vectors import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
+from adapters.build.backward_graph import export_step
+from adapters.build.forward_graph import (
+    IMAGES,
+    TOKENS,
+    ShortTextTower,
+    example_tokens,
+    export_image,
+    export_text,
+)
+from adapters.build.weights import Weights
+from adapters.bundle.manifest import MANIFEST, BundledFile, Manifest, file_digest
+from adapters.bundle.reader import IMAGE, NORMS, TEXT, TOKENIZER, VECTORS, graph, weights
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.protocol import Floats, ModelError
+from adapters.encoders.torch_encoders import TorchTowers
+from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
+from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.self_check import check_bundle
+from adapters.engines.torch_engine import TorchEngine
+from adapters.torch_model.clip import Clip, ImageTower, load_clip
 
 TOOLS = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 
@@ -50,8 +57,8 @@ class Built:
         folder: the bundle.
         digest: ``sha256:...`` of its manifest.
         size: bytes of all its files.
-        error: largest difference to torch, relative; see `adapters.vectors.TOLERANCE`.
-        gradient_error: of the gradient by a LayerNorm; see `adapters.vectors.GRADIENT_TOLERANCE`.
+        error: largest difference to torch, relative; see `adapters.engines.known_answers.TOLERANCE`.
+        gradient_error: of the gradient by a LayerNorm; see `GRADIENT_TOLERANCE` there.
     """
 
     folder: Path

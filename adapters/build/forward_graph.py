@@ -12,11 +12,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from adapters.clip import Clip, ImageTower, TextTower, shortened_tables
-from adapters.engine import ModelError
-from adapters.export_int8 import export_int8
-from adapters.export_weights import Weights
-from adapters.onnx_towers import FEATURES
+from adapters.build.int8 import export_int8
+from adapters.build.weights import Weights
+from adapters.core.protocol import ModelError
+from adapters.encoders.onnx_encoders import FEATURES
+from adapters.torch_model.clip import Clip, ImageTower, TextTower, shortened_tables
 
 IMAGES, TOKENS = "images", "tokens"
 

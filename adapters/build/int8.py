@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from adapters.export_weights import Weights
+from adapters.build.weights import Weights
 
 
 def export_int8(model: ir.Model, file: Path, weights: Weights) -> None:

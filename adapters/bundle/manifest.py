@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.engine import LEAST_LOGIT_SCALE, MOST_LOGIT_SCALE, ModelError, Preprocess
-from adapters.formats import mismatch
-from adapters.strict_json import loads
-from adapters.tokenizer import TokenizerSpec
+from adapters.core.protocol import LEAST_LOGIT_SCALE, MOST_LOGIT_SCALE, ModelError, Preprocess
+from adapters.core.tokenizer import TokenizerSpec
+from adapters.files.formats import mismatch
+from adapters.files.strict_json import loads
 
 FORMAT = "mekiki.bundle.v2"
 MANIFEST = "manifest.json"

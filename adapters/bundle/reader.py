@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.adapter import Adapter, NotFinite
-from adapters.engine import ModelError, ModelInfo
-from adapters.manifest import MANIFEST, REMEDY, Manifest, read_manifest, verify
-from adapters.tensors import read_tensors
-from adapters.tokenizer import ClipTokenizer
+from adapters.bundle.manifest import MANIFEST, REMEDY, Manifest, read_manifest, verify
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.protocol import ModelError, ModelInfo
+from adapters.core.tokenizer import ClipTokenizer
+from adapters.files.tensors import read_tensors
 
 NORMS, TOKENIZER, VECTORS = "norms.safetensors", "tokenizer.json", "vectors.npz"
 IMAGE, TEXT = "image", "text"
@@ -41,7 +41,7 @@ def weights(tower: str) -> str:
 
 GRAPHS = tuple(graph(tower, use) for tower in (IMAGE, TEXT) for use in ("", "forward", "backward"))
 
-SHIPPED = Path(__file__).parent / "models"
+SHIPPED = Path(__file__).parents[1] / "models"
 
 
 def bundle_path(bundle: str) -> Path:

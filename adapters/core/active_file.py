@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from adapters.adapter import Adapter, AdapterFileError
-from adapters.durable import write_durably
-from adapters.formats import is_newer, mismatch
-from adapters.strict_json import loads
-from adapters.version import SOURCE, Version
+from adapters.core.adapter import Adapter, AdapterFileError
+from adapters.core.version import SOURCE, Version
+from adapters.files.atomic_file import write_durably
+from adapters.files.formats import is_newer, mismatch
+from adapters.files.strict_json import loads
 
 _FORMAT = "mekiki.active.v1"
 

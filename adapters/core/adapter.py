@@ -13,9 +13,9 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from adapters.durable import write_durably
-from adapters.formats import mismatch
-from adapters.tensors import read_tensors
+from adapters.files.atomic_file import write_durably
+from adapters.files.formats import mismatch
+from adapters.files.tensors import read_tensors
 
 FORMAT = "mekiki.adapter.v1"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
 
-from adapters.engine import ModelInfo, Precision
+from adapters.core.protocol import ModelInfo, Precision
 
 
 @dataclass(frozen=True, slots=True)

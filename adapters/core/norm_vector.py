@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.engine import Floats
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats
 
 
 class NormVector:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats, Preprocess
+from adapters.core.protocol import Floats, Preprocess
 
 Bytes = NDArray[np.uint8]
 Labelled = tuple[Floats, NDArray[np.int64]]
@@ -67,7 +67,7 @@ def as_pixels(pictures: Bytes, spec: Preprocess) -> Floats:
     """Return the model's input ``(B, 3, S, S)`` for ``(B, S, S, 3)`` uint8 pictures of its size."""
     mean, std = _channels(spec)
     pixels = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)
-    # The same operations in the same order as camera.preprocess: equal to the last bit.
+    # The same operations in the same order as camera.pictures.preprocess: equal to the last bit.
     pixels /= np.float32(255)
     pixels -= mean
     pixels /= std

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, NotFinite
-from adapters.engine import LEAST_LENGTH, Engine, Floats, PromptError
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.protocol import LEAST_LENGTH, Engine, Floats, PromptError
 
 CHUNK = 256
 """Texts per call of the text tower: 10 000 classes must not need 10 000 classes' worth of activations."""

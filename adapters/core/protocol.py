@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, AdapterError
+from adapters.core.adapter import Adapter, AdapterError
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, NotFinite
-from adapters.engine import Engine, Floats, directions
-from adapters.prompts import Prompts, TextCache
-from adapters.seen import Bytes, as_pixels, log_odds
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.observation import Bytes, as_pixels, log_odds
+from adapters.core.prompts import Prompts, TextCache
+from adapters.core.protocol import Engine, Floats, directions
 
 CHUNK = 16
 """Pictures per call, so that an engine that others wait for is never taken for long."""

@@ -16,8 +16,8 @@ import numpy as np
 import regex  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
-from adapters.clean_text import CLEAN, Clean
-from adapters.engine import ModelError, PromptTooLong, Tokens
+from adapters.core.clean_text import CLEAN, Clean
+from adapters.core.protocol import ModelError, PromptTooLong, Tokens
 
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adapters.adapter import Adapter, AdapterError, AdapterFileError, read_adapter, save_adapter
-from adapters.strict_json import loads
+from adapters.core.adapter import Adapter, AdapterError, AdapterFileError, read_adapter, save_adapter
+from adapters.files.strict_json import loads
 
 SOURCE = 0
 """The number of the model as it was trained; it has no file."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapters.active_pointer import Active, Pointer, PointerDamaged
-from adapters.adapter import Adapter, AdapterError, AdapterFileError, NotFinite
-from adapters.folder_lock import locked
-from adapters.version import SOURCE, Version, read_version, save_version, strict
+from adapters.core.active_file import Active, Pointer, PointerDamaged
+from adapters.core.adapter import Adapter, AdapterError, AdapterFileError, NotFinite
+from adapters.core.version import SOURCE, Version, read_version, save_version, strict
+from adapters.files.folder_lock import locked
 
 ACTIVE = "active.json"
 _FILE = re.compile(r"(\d{6,})\.safetensors")

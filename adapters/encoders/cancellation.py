@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats, ModelInfo, Tokens
-from adapters.towers import Encoded, Towers
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Engine, Floats, ModelInfo, Tokens
+from adapters.encoders.protocol import Encoded, Towers
 
 
 class Halted(Exception):

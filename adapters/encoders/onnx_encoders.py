@@ -1,6 +1,6 @@
 """Learning without torch: a bundle's towers forward and back to their LayerNorms, on ONNX Runtime.
 
-`adapters.export_step` writes the graphs. The forward pass hands what it keeps straight to the backward pass:
+`adapters.build.backward_graph` writes the graphs. The forward pass hands what it keeps to the backward pass:
 nothing of it is copied.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.engine import Floats, ModelInfo, Tokens
-from adapters.norm_vector import NormVector
-from adapters.towers import Encoded
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.protocol import Floats, ModelInfo, Tokens
+from adapters.encoders.protocol import Encoded
 
 FEATURES = "features"
 GRADIENT = "gradient"

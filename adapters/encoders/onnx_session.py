@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapters.engine import ModelError
-from adapters.runtime import runtime_problem
+from adapters.core.protocol import ModelError
+from adapters.encoders.installed_runtimes import runtime_problem
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from adapters.adapter import Adapter
-from adapters.engine import Floats, ModelInfo, Tokens
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats, ModelInfo, Tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapters.adapter import Adapter
-from adapters.clip import Clip
-from adapters.differentiable import Precision, encode, named
-from adapters.engine import Floats, ModelInfo, Tokens
-from adapters.norm_vector import NormVector
-from adapters.towers import Encoded
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.protocol import Floats, ModelInfo, Tokens
+from adapters.encoders.protocol import Encoded
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision, encode, named
 
 
 class TorchTowers:

@@ -17,13 +17,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
-from adapters.durable import write_durably
-from adapters.engine import Engine, ModelError, Precision
-from adapters.engine_trial import BATCHES, Trial, fastest, fastest_of, run_trials
-from adapters.manifest import read_manifest
-from adapters.runtime import installed_runtimes, openvino_version
-from adapters.strict_json import loads
+from adapters.bundle.manifest import read_manifest
+from adapters.core.protocol import Engine, ModelError, Precision
+from adapters.encoders.installed_runtimes import installed_runtimes, openvino_version
+from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
+from adapters.engines.timing import BATCHES, Trial, fastest, fastest_of, run_trials
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.engine import Engine, ModelError, Precision
-from adapters.engine_check import Agreement, check_bundle
+from adapters.core.protocol import Engine, ModelError, Precision
+from adapters.engines.self_check import Agreement, check_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def _opened(kind: Kind, model: BundleModel) -> Engine:
     if model.device == "cuda" and kind != KINDS[0]:
         raise ModelError(f"engine {kind.engine}, precision {kind.precision}: runs on the CPU, not on cuda")
     if kind.engine == "openvino":
-        from adapters.openvino_engine import open_openvino
+        from adapters.engines.openvino_engine import open_openvino
 
         assert kind.precision in ("fp32", "bf16")
         return open_openvino(
             model.folder, precision=kind.precision, sha256=model.sha256, threads=model.threads
         )
-    from adapters.open_bundle import open_bundle
+    from adapters.engines.open_bundle import open_bundle
 
     assert kind.precision in ("fp32", "int8")
     return open_bundle(

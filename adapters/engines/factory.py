@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from adapters.engine import GET_AGAIN, NO_INT8, Engine, ModelError, Precision
-from adapters.runtime import runtime_problem
+from adapters.core.protocol import GET_AGAIN, NO_INT8, Engine, ModelError, Precision
+from adapters.encoders.installed_runtimes import runtime_problem
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -127,12 +127,12 @@ def open_engine(
     if settings.engine == "torch":
         return _open_torch(settings, threads, precision)
 
-    from adapters.bundle import bundle_path
-    from adapters.bundle_engine import BundleModel, Kind, open_kind
+    from adapters.bundle.reader import bundle_path
+    from adapters.engines.bundle_model import BundleModel, Kind, open_kind
 
     model = BundleModel(bundle_path(settings.bundle), settings.sha256, settings.device, threads)
     if settings.engine == "auto":
-        from adapters.engine_choice import chosen_engine
+        from adapters.engines.auto_select import chosen_engine
 
         return chosen_engine(model, folder, stay_in)
     return open_kind(Kind(settings.engine, precision), model)[0]
@@ -149,8 +149,8 @@ def require_possible(settings: ModelSettings) -> None:
         if settings.checkpoint is not None and not Path(settings.checkpoint).is_file():
             raise ModelError(f"{settings.checkpoint}: no such file: set model.checkpoint to the weights")
         return
-    from adapters.bundle import IMAGE, bundle_path, graph
-    from adapters.manifest import read_manifest
+    from adapters.bundle.manifest import read_manifest
+    from adapters.bundle.reader import IMAGE, bundle_path, graph
 
     folder = bundle_path(settings.bundle)
     manifest, _ = read_manifest(folder, settings.sha256)
@@ -164,7 +164,7 @@ def require_possible(settings: ModelSettings) -> None:
     elif settings.engine == "onnx" and find_spec("onnxruntime") is None:
         raise ModelError(runtime_problem() or "onnxruntime is not installed here: pip install 'mekiki[cpu]'")
     elif settings.device == "cuda":
-        from adapters.onnx_session import require_cuda
+        from adapters.encoders.onnx_session import require_cuda
 
         require_cuda()
 
@@ -184,19 +184,19 @@ def open_plain(settings: ModelSettings, threads: int | None = None) -> Engine:
     """
     threads = threads or settings.threads or default_threads()
     if settings.engine == "torch":
-        from adapters.torch_engine import TorchEngine
+        from adapters.engines.torch_engine import TorchEngine
 
         return TorchEngine(open_clip_model(settings), threads)
-    from adapters.bundle import bundle_path
-    from adapters.open_bundle import open_bundle
+    from adapters.bundle.reader import bundle_path
+    from adapters.engines.open_bundle import open_bundle
 
     folder = bundle_path(settings.bundle)
     return open_bundle(folder, sha256=settings.sha256, device=settings.device, threads=threads)
 
 
 def _open_torch(settings: ModelSettings, threads: int, precision: Precision) -> Engine:
-    from adapters.engine_check import check_finite, check_lowered
-    from adapters.torch_engine import TorchEngine
+    from adapters.engines.self_check import check_finite, check_lowered
+    from adapters.engines.torch_engine import TorchEngine
 
     clip = open_clip_model(settings)
     if precision == "fp16" and clip.device.type != "cuda":
@@ -214,7 +214,7 @@ def open_clip_model(settings: ModelSettings) -> Clip:
     Raises:
         AdapterError: a file is missing, altered or of another model; the message names it and the remedy.
     """
-    from adapters.clip import load_clip
+    from adapters.torch_model.clip import load_clip
 
     return load_clip(
         settings.name or "",

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.engine import Engine, Floats
-from adapters.norm_vector import NormVector
-from adapters.towers import Towers
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.protocol import Engine, Floats
+from adapters.encoders.protocol import Towers
 
 TOLERANCE = 2e-5
 """Largest difference to torch, relative to the largest feature: some hundred roundings of float32."""

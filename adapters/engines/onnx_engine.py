@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.engine import Floats, ModelInfo, Tokens, require_batch, rows
-from adapters.tokenizer import ClipTokenizer
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats, ModelInfo, Tokens, require_batch, rows
+from adapters.core.tokenizer import ClipTokenizer
 
 
 class OnnxEngine:
@@ -18,7 +18,7 @@ class OnnxEngine:
     An adapter's LayerNorms are fed with the pictures: they override the file's own numbers for this call,
     so there is nothing to switch, to restore or to lock. Where the pictures of a batch have different
     adapters, each brings its own row of every LayerNorm and all go through the tower together.
-    `adapters.open_bundle.open_bundle` makes one.
+    `adapters.engines.open_bundle.open_bundle` makes one.
 
     Args:
         image, text: sessions of the towers.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from adapters.bundle import IMAGE, TEXT, graph, read_bundle
-from adapters.engine import NO_INT8, ModelError, place
-from adapters.onnx_engine import OnnxEngine
-from adapters.onnx_session import open_session
-from adapters.onnx_towers import OnnxTower, OnnxTowers
+from adapters.bundle.reader import IMAGE, TEXT, graph, read_bundle
+from adapters.core.protocol import NO_INT8, ModelError, place
+from adapters.encoders.onnx_encoders import OnnxTower, OnnxTowers
+from adapters.encoders.onnx_session import open_session
+from adapters.engines.onnx_engine import OnnxEngine
 
 
 def open_bundle(

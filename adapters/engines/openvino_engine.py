@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.bundle import IMAGE, TEXT, graph, read_bundle
-from adapters.engine import Floats, ModelInfo, Tokens, place, require_batch, rows
-from adapters.openvino_tower import OpenVinoTower
-from adapters.tokenizer import ClipTokenizer
+from adapters.bundle.reader import IMAGE, TEXT, graph, read_bundle
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats, ModelInfo, Tokens, place, require_batch, rows
+from adapters.core.tokenizer import ClipTokenizer
+from adapters.engines.openvino_tower import OpenVinoTower
 
 
 class OpenVinoEngine:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats, ModelError
+from adapters.core.protocol import Floats, ModelError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.adapter import Adapter, NotFinite
-from adapters.bundle import VECTORS
-from adapters.engine import GET_AGAIN, Engine, ModelError, Precision, directions
-from adapters.vectors import TOLERANCE, Answer, vector_answers
+from adapters.bundle.reader import VECTORS
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.protocol import GET_AGAIN, Engine, ModelError, Precision, directions
+from adapters.engines.known_answers import TOLERANCE, Answer, vector_answers
 
 CUDA_TOLERANCE = 1e-3
 """As `TOLERANCE`, on a card: its libraries choose among algorithms that round otherwise. A guess: the project

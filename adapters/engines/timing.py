@@ -10,9 +10,9 @@ from statistics import median
 
 import numpy as np
 
-from adapters.bundle import read_bundle
-from adapters.bundle_engine import KINDS, BundleModel, Kind, open_kind
-from adapters.engine import Engine, ModelError
+from adapters.bundle.reader import read_bundle
+from adapters.core.protocol import Engine, ModelError
+from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
 
 BATCHES = (1, 8)
 """One picture is what a part waits for; eight are what the inspector takes at once by default."""

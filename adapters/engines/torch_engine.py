@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapters.adapter import Adapter
-from adapters.clip import Clip
-from adapters.engine import Floats, ModelInfo, Precision, Tokens, place, require_batch
-from adapters.lowered import lowered
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats, ModelInfo, Precision, Tokens, place, require_batch
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.lowered_clip import lowered
 
 _DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

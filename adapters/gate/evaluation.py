@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter, NotFinite
-from adapters.commissioning import Commissioning, clean_half, clean_rows
-from adapters.condition import Condition
-from adapters.condition_fit import PictureStatistics, estimate
-from adapters.engine import Floats
-from adapters.eye import Eye, View
-from adapters.guard import Evidence
-from adapters.operating import OperatingPoint, separate, soft_error, tracked
-from adapters.seen import Bytes, Seen
+from adapters.baseline.baseline import Commissioning, clean_half, clean_rows
+from adapters.baseline.threshold import OperatingPoint, separate, soft_error, tracked
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.observation import Bytes, Seen
+from adapters.core.protocol import Floats
+from adapters.core.scorer import Eye, View
+from adapters.gate.promotion_gate import Evidence
+from adapters.monitoring.degradation import Condition
+from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 
 SURE = 2.0
 """Nats from the operating point beyond which the frozen model is sure."""
@@ -86,7 +86,7 @@ class Trial:
         Args:
             eye: sees with the recipe that was commissioned.
             clean: the station's commissioning.
-            recent: pictures of one condition, in order; `adapters.condition_fit.LEAST` or more.
+            recent: pictures of one condition, in order; `adapters.monitoring.degradation_fit.LEAST` or more.
             bound: how far the operating point may move from the commissioned one, in nats.
             seed: of the rendered noise.
         """

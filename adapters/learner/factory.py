@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from adapters.engine import Engine
-from adapters.halting import HaltingEngine, HaltingTowers
-from adapters.line_update import Proposer
-from adapters.objectives import Words
-from adapters.open import ModelSettings, open_plain
-from adapters.prompts import Prompts
-from adapters.towers import Towers
+from adapters.core.prompts import Prompts
+from adapters.core.protocol import Engine
+from adapters.encoders.cancellation import HaltingEngine, HaltingTowers
+from adapters.encoders.protocol import Towers
+from adapters.engines.factory import ModelSettings, open_plain
+from adapters.learner.losses import Words
+from adapters.learner.rehearsal_update import Proposer
 
 THREADS = 1
 """Of a learner's model: its batches are large, and the other cores belong to inspection."""
@@ -79,13 +79,13 @@ class LearnerModel:
     def _open_towers(self) -> Towers:
         settings = self._settings
         if settings.engine != "torch":
-            from adapters.bundle import bundle_path
-            from adapters.open_bundle import open_towers
+            from adapters.bundle.reader import bundle_path
+            from adapters.engines.open_bundle import open_towers
 
             folder = bundle_path(settings.bundle)
             return open_towers(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)
-        from adapters.torch_engine import TorchEngine
-        from adapters.torch_towers import TorchTowers
+        from adapters.encoders.torch_encoders import TorchTowers
+        from adapters.engines.torch_engine import TorchEngine
 
         assert isinstance(self._engine, TorchEngine)
         return TorchTowers(self._engine.clip, "bf16" if settings.precision == "bf16" else "fp32")

@@ -15,8 +15,8 @@ from autograd import value_and_grad
 from autograd.tracer import getval
 from numpy.typing import NDArray
 
-from adapters.engine import Engine, Floats, Tokens
-from adapters.prompts import Prompts
+from adapters.core.prompts import Prompts
+from adapters.core.protocol import Engine, Floats, Tokens
 
 Array = Any
 """Of numpy, or autograd's box around one."""
@@ -103,7 +103,7 @@ def batclip(
     mode: Literal["exact", "line"] = "exact",
     separation_weight: float = 10.0,
 ) -> Array:
-    """Return the loss of `adapters.batclip.Batclip`, of which this is the form that needs no torch."""
+    """Return the loss of `adapters.methods.batclip.Batclip`; this is the form that needs no torch."""
     classes = class_texts(texts, words)
     scores = logits(images, classes, scale)
     found = np.argmax(getval(scores), axis=1)

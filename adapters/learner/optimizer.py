@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from adapters.engine import Floats
+from adapters.core.protocol import Floats
 
 BETA_2 = 0.999
 EPSILON = 1e-8

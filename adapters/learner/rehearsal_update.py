@@ -7,7 +7,7 @@ is none. BATCLIP's own prototypes, class means by predicted label, are then mean
   strongest term by far, see DECISIONS.md);
 - *matching* and *separation* of BATCLIP (https://arxiv.org/abs/2412.02837, eq. 4 and 5) between the texts and
   prototypes that are right: of good parts from the stream, of defects from the known parts; a cosine and a
-  mean over pairs, as in the ``line`` mode of `adapters.batclip`;
+  mean over pairs, as in the ``line`` mode of `adapters.methods.batclip`;
 - *entropy* of the stream's good parts.
 
 What each term is worth: benchmarks/results/line_terms.md.
@@ -22,9 +22,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.norm_vector import NormVector
-from adapters.objectives import (
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.observation import Labelled
+from adapters.encoders.protocol import Towers
+from adapters.learner.losses import (
     Array,
     Objective,
     Words,
@@ -36,9 +38,7 @@ from adapters.objectives import (
     one_hot,
     unit,
 )
-from adapters.optimizer import Moments, Optimizer
-from adapters.seen import Labelled
-from adapters.towers import Towers
+from adapters.learner.optimizer import Moments, Optimizer
 
 ADAMW = Optimizer("AdamW", 1e-2)
 

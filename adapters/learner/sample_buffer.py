@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats
-from adapters.seen import Bytes, Seen
+from adapters.core.observation import Bytes, Seen
+from adapters.core.protocol import Floats
 
 _PAIRS = 20_000
 _SAME = 1 - 1e-5

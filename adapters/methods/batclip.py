@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.clip import Clip
-from adapters.differentiable import Precision, named
-from adapters.learning import Answer, Learned, Outputs, Texts, entropy, forward, parameter
-from adapters.norm_vector import NormVector
-from adapters.optimizer import Optimizer
+from adapters.core.norm_vector import NormVector
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.method import Answer, Learned, Outputs, Texts, entropy, forward, parameter
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision, named
 
 PAPER = Optimizer("AdamW", 1e-3, weight_decay=0.01)
 """What the paper takes for ViT-B on CIFAR-10-C; Adam 5e-4 on CIFAR-100-C, AdamW 5e-4 on ImageNet-C."""

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.adapter import Adapter
-from adapters.clip import Clip
-from adapters.differentiable import Precision, encode
-from adapters.norm_vector import NormVector
-from adapters.optimizer import Moments, Optimizer
-from adapters.prompts import Prompts
+from adapters.core.adapter import Adapter
+from adapters.core.norm_vector import NormVector
+from adapters.core.prompts import Prompts
+from adapters.learner.optimizer import Moments, Optimizer
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision, encode
 
 FIRST_LOSS_SCALE = 1024.0
 GROWTH_STEPS = 2000
@@ -168,7 +168,7 @@ def forward(
         norms: LayerNorm tensors by name; what is missing is as trained.
         images: preprocessed, on the model's device.
         texts: texts to encode with `norms`, or class features to take as they are.
-        precision: of the encoders' products, see `adapters.low_products`; everything else is fp32.
+        precision: of the encoders' products, see `adapters.torch_model.mixed_precision`; the rest is fp32.
 
     Raises:
         ValueError: no pictures.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.seen import Bytes, Seen
+from adapters.core.observation import Bytes, Seen
 
 Doubles = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.drift_block import SCALARS, Doubles
-from adapters.drift_reference import DriftReference
-from adapters.engine import Floats
+from adapters.core.protocol import Floats
+from adapters.monitoring.block_statistics import SCALARS, Doubles
+from adapters.monitoring.drift_baseline import DriftReference
 
 NEWEST: Final = 4
 """Pictures that show a turn: their middle stays where it was until two of them are others."""
@@ -45,7 +45,7 @@ class Place:
     """What pictures of one condition are like.
 
     Attributes:
-        row: ``(R,)`` their middle, as `adapters.drift_block.measure` has it.
+        row: ``(R,)`` their middle, as `adapters.monitoring.block_statistics.measure` has it.
         rough: length by which the middle of `WINDOW` features is usually off.
     """
 
@@ -63,7 +63,7 @@ class Glance:
 
     Args:
         reference: of the station.
-        looks: ``(G, 7)`` of good parts of the clean line, as `adapters.drift_block.looks` has them.
+        looks: ``(G, 7)`` of good parts of the clean line, as `block_statistics.looks` has them.
         features: ``(G, D)`` of them, by the model as it was trained.
 
     Attributes:

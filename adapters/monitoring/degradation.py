@@ -2,8 +2,9 @@
 
 A picture taken now is taken to be ``gain * (blur of the clean picture) + light + noise``: gain and light are
 maps, because dirt and glare have a place; the blur is a Gaussian or the smear of a moving belt; the noise has
-a colour, because cameras resize. No degradation is named in that, and all of camera/degrade.py are covered.
-`adapters.condition_fit` finds it from pictures without labels.
+a colour, because cameras resize. No degradation is named in that, and all of
+camera/simulation/degradations.py are covered.
+`adapters.monitoring.degradation_fit` finds it from pictures without labels.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats
-from adapters.seen import Bytes
+from adapters.core.observation import Bytes
+from adapters.core.protocol import Floats
 
 Kind = Literal["gaussian", "smear_x", "smear_y"]
 Frequencies = NDArray[np.floating[Any]]

@@ -19,9 +19,9 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.condition import KINDS, Blur, Condition, Kind, Noise
-from adapters.engine import Floats
-from adapters.seen import Bytes
+from adapters.core.observation import Bytes
+from adapters.core.protocol import Floats
+from adapters.monitoring.degradation import KINDS, Blur, Condition, Kind, Noise
 
 LEAST = 32
 """Pictures below which there is nothing to estimate."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import AdapterError
-from adapters.drift_block import SCALARS, Doubles, measure, middle, summarise
-from adapters.seen import Seen
+from adapters.core.adapter import AdapterError
+from adapters.core.observation import Seen
+from adapters.monitoring.block_statistics import SCALARS, Doubles, measure, middle, summarise
 
 DIRECTIONS = 8
 """Principal directions of the good parts' features that are looked at one by one; the rest together."""

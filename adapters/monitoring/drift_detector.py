@@ -18,9 +18,9 @@ from typing import Final
 
 import numpy as np
 
-from adapters.drift_block import Doubles, measure, summarise
-from adapters.drift_reference import DEPARTURES, LEVEL_BLOCKS, DriftReference
-from adapters.seen import Seen
+from adapters.core.observation import Seen
+from adapters.monitoring.block_statistics import Doubles, measure, summarise
+from adapters.monitoring.drift_baseline import DEPARTURES, LEVEL_BLOCKS, DriftReference
 
 FRAMES_PER_FALSE_ALARM: Final = 360_000
 """One in 100 hours at 3600 parts an hour."""

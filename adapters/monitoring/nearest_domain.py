@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapters.condition import Condition
-from adapters.version import Version
+from adapters.core.version import Version
+from adapters.monitoring.degradation import Condition
 
 _VISIBLE = {
     "picture_blur_x": 1.0,

@@ -18,8 +18,8 @@ from open_clip.factory import load_checkpoint
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from adapters.engine import ModelError
-from adapters.file_kind import wrong_kind
+from adapters.core.protocol import ModelError
+from adapters.files.file_kind import wrong_kind
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from adapters import diffclip, line_tower
-from adapters.adapter import Adapter
-from adapters.attention import fold_attention
-from adapters.checkpoint import (
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import ModelError, ModelInfo, Preprocess
+from adapters.core.tokenizer import ClipTokenizer
+from adapters.torch_model import diffclip, line_encoder
+from adapters.torch_model.attention import fold_attention
+from adapters.torch_model.checkpoint import (
     cached_weights,
     first_words,
     load_weights,
@@ -29,12 +31,10 @@ from adapters.checkpoint import (
     verified_digest,
     warn_of_other_preprocess,
 )
-from adapters.class_token import read_class_token
-from adapters.engine import ModelError, ModelInfo, Preprocess
-from adapters.low_products import lower_products
-from adapters.open_tokenizer import open_tokenizer
-from adapters.row_norm import allow_rows
-from adapters.tokenizer import ClipTokenizer
+from adapters.torch_model.convert_tokenizer import open_tokenizer
+from adapters.torch_model.last_block import read_class_token
+from adapters.torch_model.mixed_precision import lower_products
+from adapters.torch_model.per_sample_norm import allow_rows
 
 Form = Literal["model", "short", "bf16", "fp16"]
 
@@ -218,7 +218,7 @@ def _call(tower: nn.Module, tensors: Mapping[str, Tensor], argument: Tensor) -> 
 
 def _require_known(name: str) -> None:
     stay_offline()
-    line_tower.register()
+    line_encoder.register()
     diffclip.register()
     if name not in open_clip.list_models():
         close = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)
@@ -226,7 +226,7 @@ def _require_known(name: str) -> None:
 
 
 def _preprocess_overrides(name: str) -> dict[str, Any]:
-    return line_tower.preprocess_overrides(name) | diffclip.preprocess_overrides(name)
+    return line_encoder.preprocess_overrides(name) | diffclip.preprocess_overrides(name)
 
 
 def _build(name: str, preprocess: dict[str, Any]) -> Any:

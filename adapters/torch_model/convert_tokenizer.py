@@ -8,9 +8,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from adapters.clean_text import Clean
-from adapters.engine import ModelError
-from adapters.tokenizer import ClipTokenizer, TokenizerSpec
+from adapters.core.clean_text import Clean
+from adapters.core.protocol import ModelError
+from adapters.core.tokenizer import ClipTokenizer, TokenizerSpec
 
 _CLEAN: dict[str, Clean] = {
     "_clean_lower": "lower",

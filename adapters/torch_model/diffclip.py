@@ -29,11 +29,11 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers.diff_attention import DiffAttention
 from torch import Tensor, nn
 
-from adapters.checkpoint import first_words
-from adapters.engine import ModelError
+from adapters.core.protocol import ModelError
+from adapters.torch_model.checkpoint import first_words
 
 if TYPE_CHECKING:
-    from adapters.clip import Clip
+    from adapters.torch_model.clip import Clip
 
 METADATA_KEY = "lambda_init"
 

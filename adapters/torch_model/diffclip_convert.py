@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from adapters.checkpoint import first_words, verified_digest
-from adapters.clip import fresh_model
-from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, differentiate
-from adapters.durable import write_durably
-from adapters.engine import ModelError
+from adapters.core.protocol import ModelError
+from adapters.files.atomic_file import write_durably
+from adapters.torch_model.checkpoint import first_words, verified_digest
+from adapters.torch_model.clip import fresh_model
+from adapters.torch_model.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, differentiate
 
 SOURCE_KEY = "source"
 """Metadata of the file that is written: digest of the checkpoint it was made from."""

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adapters.clip import Clip, Form
-from adapters.norm_vector import NormVector
+from adapters.core.norm_vector import NormVector
+from adapters.torch_model.clip import Clip, Form
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

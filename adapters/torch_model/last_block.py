@@ -12,8 +12,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.attention import FoldedAttention
-from adapters.model_copy import same_tensors
+from adapters.torch_model.attention import FoldedAttention
+from adapters.torch_model.model_copy import same_tensors
 
 
 class ClassTokenBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip has no types

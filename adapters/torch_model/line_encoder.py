@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.row_norm import RowNorm
+from adapters.torch_model.per_sample_norm import RowNorm
 
 MODEL_NAME = "mekiki-line"
 CONFIG = Path(__file__).parent / "model_configs" / f"{MODEL_NAME}.json"

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from adapters.clip import Clip
+from adapters.torch_model.clip import Clip
 
 
 def lowered(clip: Clip, dtype: torch.dtype) -> Clip:

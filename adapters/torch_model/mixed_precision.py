@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapters.attention import FoldedAttention
-from adapters.model_copy import same_tensors
+from adapters.torch_model.attention import FoldedAttention
+from adapters.torch_model.model_copy import same_tensors
 
 WEIGHT, BIAS = "low_weight", "low_bias"
 

@@ -8,41 +8,41 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from adapters.engine import Engine
-from adapters.open import ModelSettings
-from agent import logs
-from agent.board import Board
-from agent.changes import Change
-from agent.codec import JSON
-from agent.conditions import Condition
-from agent.config import Config
-from agent.config_watch import ConfigWatch
-from agent.configfile import Loaded
-from agent.control import Control
-from agent.errors import ConfigError
-from agent.evidence import Evidence
-from agent.exit_reason import LastExit
-from agent.inspector import Inspector
-from agent.learners import Learners
-from agent.mqtt import tls_context
-from agent.mqtt_access import Access
-from agent.overrides import Overrides
-from agent.publisher import Publisher
-from agent.reload import Reloader
-from agent.retention import Retention
-from agent.sparkplug import Sparkplug
-from agent.sparkplug_metrics import NodeNow
-from agent.station_plan import uninspected
-from agent.stations import Prepared, Stations
-from agent.status import Status
-from agent.store import Store
-from agent.tally import Tally
-from agent.trail import Trail
-from agent.triggers import Awaited, Triggers, trigger_deadlines_ms
-from agent.verdict import Verdict
-from agent.wire import OFFLINE
-from camera.frame import Frame
-from camera.mailbox import Mailbox
+from adapters.core.protocol import Engine
+from adapters.engines.factory import ModelSettings
+from agent.app.station_manager import Prepared, Stations
+from agent.audit.agent_log import Trail
+from agent.base import logs
+from agent.base.codec import JSON
+from agent.base.errors import ConfigError
+from agent.base.wire import OFFLINE
+from agent.commands.gateway import Control
+from agent.config.diff import Change
+from agent.config.loader import Loaded
+from agent.config.models import Config
+from agent.config.overrides import Overrides
+from agent.domain.conditions import Condition
+from agent.domain.exit_reason import LastExit
+from agent.domain.verdict import Verdict
+from agent.inspection.inspector import Inspector
+from agent.inspection.station_plan import uninspected
+from agent.inspection.triggers import Awaited, Triggers, trigger_deadlines_ms
+from agent.learning.supervisor import Learners
+from agent.mqtt.access import Access
+from agent.mqtt.connection import tls_context
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.retained_topics import Board
+from agent.reload.file_watcher import ConfigWatch
+from agent.reload.reloader import Reloader
+from agent.sparkplug.metrics import NodeNow
+from agent.sparkplug.session import Sparkplug
+from agent.store.image_writer import Evidence
+from agent.store.retention import Retention
+from agent.store.store import Store
+from agent.telemetry.counters import Tally
+from agent.telemetry.status_topics import Status
+from camera.core.frame import Frame
+from camera.feed.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class Parts:
             self.board.set(message)
 
     def _apply(self, new: Loaded, found: Sequence[Change]) -> None:
-        """Bring a config into force; see `agent.reload.Apply`."""
+        """Bring a config into force; see `agent.reload.reloader.Apply`."""
         anew = {str(change.path[1]) for change in found if change.effect == "station"}
         ready = self.stations.prepare(new, anew)
         # Certificates that nobody has just written may be broken for a while: the rest comes into force.

@@ -10,32 +10,32 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
-from adapters.adapter import AdapterError
-from adapters.engine import Engine
-from adapters.open import ModelSettings
-from adapters.runtime import runtime_problem
-from agent import overrides
-from agent.broker import embedded_broker
-from agent.codec import JSON
-from agent.configfile import Loaded
-from agent.errors import AgentError, ConfigError
-from agent.exit_reason import LastExit
-from agent.last_exit import RunRecord
-from agent.local_status import status_server
-from agent.memory import Heaps
-from agent.metrics import metrics_server
-from agent.opening import open_model
-from agent.parts import Parts
-from agent.priority import SERVING, step_back
-from agent.reload import Reloader
-from agent.retention import Retention
-from agent.spared import Spared
-from agent.store import Store
-from agent.summary import Summary, not_kept
-from agent.systemd import READY, STOPPING, notify, watchdog_s
-from agent.watchdog import Watchdog
-from agent.wire import OFFLINE, STOPPED
-from camera.frame import CameraError
+from adapters.core.adapter import AdapterError
+from adapters.core.protocol import Engine
+from adapters.encoders.installed_runtimes import runtime_problem
+from adapters.engines.factory import ModelSettings
+from agent.app.composition import Parts
+from agent.app.factories import open_model
+from agent.app.optional_services import Spared
+from agent.app.run_record import RunRecord
+from agent.app.run_summary import Summary, not_kept
+from agent.app.service_notify import READY, STOPPING, notify, watchdog_s
+from agent.app.watchdog import Watchdog
+from agent.base.codec import JSON
+from agent.base.errors import AgentError, ConfigError
+from agent.base.heaps import Heaps
+from agent.base.thread_priority import SERVING, step_back
+from agent.base.wire import OFFLINE, STOPPED
+from agent.config import overrides
+from agent.config.loader import Loaded
+from agent.domain.exit_reason import LastExit
+from agent.mqtt.embedded_broker import embedded_broker
+from agent.reload.reloader import Reloader
+from agent.store.retention import Retention
+from agent.store.store import Store
+from agent.telemetry.prometheus import metrics_server
+from agent.telemetry.status_socket import status_server
+from camera.core.frame import CameraError
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-from adapters.commissioning import measured_with
-from adapters.engine import Engine, Precision
-from adapters.open import open_engine
-from agent.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
-from agent.config import Config
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.plans import used_recipes
+from adapters.baseline.baseline import measured_with
+from adapters.core.protocol import Engine, Precision
+from adapters.engines.factory import open_engine
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded
+from agent.config.models import Config
+from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
+from agent.versions.station_plans import used_recipes
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Self
 
-from agent.conditions import Code, Condition
-from agent.errors import AgentError
+from agent.base.errors import AgentError
+from agent.domain.conditions import Code, Condition
 
 log = logging.getLogger(__name__)
 

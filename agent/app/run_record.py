@@ -7,10 +7,10 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.durable import write_durably
-from adapters.strict_json import loads
-from agent.codec import timestamp
-from agent.exit_reason import LastExit
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
+from agent.base.codec import timestamp
+from agent.domain.exit_reason import LastExit
 
 log = logging.getLogger(__name__)
 

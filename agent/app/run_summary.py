@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.publisher_stats import Unsaved
+from agent.domain.publisher_stats import Unsaved
 
 
 @dataclass(frozen=True, slots=True)

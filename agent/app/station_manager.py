@@ -8,22 +8,22 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from adapters.engine import Engine
-from agent.commissioned import Commissioned, Uncommissioned
-from agent.config import Recipe
-from agent.configfile import Loaded
-from agent.feeds import feed_settings, open_feed, open_sources
-from agent.learner_stats import LearnerStats
-from agent.learners import Learners, Pupil
-from agent.opening import open_stations
-from agent.plans import check_prompts, limits_of, predictors, provenance, used_recipes
-from agent.predictor import Predictor
-from agent.station_plan import StationPlan
-from camera.feed import Feed
-from camera.feed_stats import Past
-from camera.gate import Gate
-from camera.mailbox import Mailbox
-from camera.source import Source
+from adapters.core.protocol import Engine
+from agent.app.factories import open_stations
+from agent.config.loader import Loaded
+from agent.config.models import Recipe
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
+from agent.inspection.predictor import Predictor
+from agent.inspection.station_plan import StationPlan
+from agent.learning.supervisor import Learners, Pupil
+from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
+from camera.core.source import Source
+from camera.feed.gate import Gate
+from camera.feed.mailbox import Mailbox
+from camera.feed.stats import Past
+from camera.feed.thread import Feed
 
 log = logging.getLogger(__name__)
 

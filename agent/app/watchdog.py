@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from agent.systemd import ALIVE, notify
+from agent.app.service_notify import ALIVE, notify
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.audit import Audit
-from agent.codec import timestamp
-from camera.address import masked
+from agent.audit.hash_chain import Audit
+from agent.base.codec import timestamp
+from camera.core.address import masked
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.strict_json import loads
+from adapters.files.strict_json import loads
 
 GENESIS = "0" * 64
 """The hash before the first line."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from agent.errors import ConfigError, StoreError, UsageError
+from agent.base.errors import ConfigError, StoreError, UsageError
 
 
 def lock_folder(folder: Path) -> TextIO:

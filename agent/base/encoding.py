@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from agent.errors import AgentError
-from camera.address import SCHEMES
+from agent.base.errors import AgentError
+from camera.core.address import SCHEMES
 
 _ADDRESS = re.compile(rf"(?:^|[\s\"'=])((?:{'|'.join(SCHEMES)})://[^\s\"']*)$", re.IGNORECASE)
 _PIECES = "/?=&;:,!$'()*+~%"

@@ -8,8 +8,8 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from agent.codec import timestamp
-from camera.address import masked
+from agent.base.codec import timestamp
+from camera.core.address import masked
 
 _OURS = ("agent", "camera", "adapters")
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))

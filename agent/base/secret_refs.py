@@ -1,7 +1,7 @@
 """`${env:NAME}` and `${file:path}` in config.yaml: values that are kept elsewhere, secrets above all.
 
 A reference may stand anywhere inside a text. What it stands for is put in its place as late as possible,
-and is never part of a message: messages name the reference. How it is written there: `agent.encoding`.
+and is never part of a message: messages name the reference. How it is written there: `agent.base.encoding`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 import re
 from pathlib import Path
 
-from agent.encoding import UnfitError, fitted
-from agent.errors import AgentError
-from agent.text import harmless
+from agent.base.encoding import UnfitError, fitted
+from agent.base.errors import AgentError
+from agent.base.text import harmless
 
 MAX_FILE_BYTES = 4096
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from adapters.engine import Engine
-from adapters.seen import Seen
-from agent.commissioned import Uncommissioned
-from agent.config import Recipe
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.feeds import open_feed
-from agent.handover import Witnessed
-from agent.inspector import Inspector
-from agent.plans import limits_of, predictors, provenance
-from agent.station_plan import StationPlan
-from agent.verdict import Verdict
-from camera.frame import CameraError
-from camera.mailbox import Mailbox
-from camera.open import open_source
+from adapters.core.observation import Seen
+from adapters.core.protocol import Engine
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded
+from agent.config.models import Recipe
+from agent.domain.verdict import Verdict
+from agent.inspection.feed_factory import open_feed
+from agent.inspection.inspector import Inspector
+from agent.inspection.sample_queue import Witnessed
+from agent.inspection.station_plan import StationPlan
+from agent.versions.commissioned import Uncommissioned
+from agent.versions.station_plans import limits_of, predictors, provenance
+from camera.core.frame import CameraError
+from camera.feed.mailbox import Mailbox
+from camera.sources.factory import open_source
 
 Progress = Callable[[int, str | None], None]
 """Told how many parts there are so far, and why the camera's last picture cannot be judged."""

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.commissioning import Known
-from adapters.engine import Preprocess
-from adapters.seen import as_bytes
-from agent.config import Recipe, Station
-from agent.errors import UsageError
-from agent.problems import did_you_mean
-from camera import preprocess
-from camera.folder import picture_files
-from camera.frame import CameraError, Image
-from camera.images import read_image
-from camera.kept_region import kept_region
-from camera.quality import assess, too_small
-from camera.region import Mask, OtherRegion, Region
-from camera.settings import FolderCamera
+from adapters.baseline.baseline import Known
+from adapters.core.observation import as_bytes
+from adapters.core.protocol import Preprocess
+from agent.base.errors import UsageError
+from agent.config.diagnostics import did_you_mean
+from agent.config.models import Recipe, Station
+from camera.core.frame import CameraError, Image
+from camera.core.kept_region import kept_region
+from camera.core.settings import FolderCamera
+from camera.pictures import preprocess
+from camera.pictures.images import read_image
+from camera.pictures.quality import assess, too_small
+from camera.pictures.region import Mask, OtherRegion, Region
+from camera.sources.folder import picture_files
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """`mekiki adapter`: look at a station's adapters, carry them elsewhere, and ask the agent to go back or stop.
 
-Imports nothing heavy before a command needs it, as `agent.cli` does.
+Imports nothing heavy before a command needs it, as `agent.cli.main` does.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.arguments import number_from
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
-from agent.output import as_json, put, put_text, say
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.cli.arguments import number_from
+from agent.cli.output import as_json, put, put_text, say
 
 if TYPE_CHECKING:
-    from adapters.adapter_store import AdapterStore
-    from adapters.version import Version
-    from agent.config import Config
-    from agent.requests import Kind
+    from adapters.core.version import Version
+    from adapters.core.version_store import AdapterStore
+    from agent.config.models import Config
+    from agent.versions.operator_requests import Kind
 
 
 def add_parser(commands: Any, default_config: str) -> None:
@@ -95,9 +95,9 @@ class _Place:
 
     def store(self) -> AdapterStore:
         """Open the adapters to look at them; tells what is wrong with them."""
-        from adapters.adapter import AdapterFileError
-        from adapters.adapter_store import AdapterStore
-        from adapters.open import open_plain
+        from adapters.core.adapter import AdapterFileError
+        from adapters.core.version_store import AdapterStore
+        from adapters.engines.factory import open_plain
 
         engine = open_plain(self.config.model)
         try:
@@ -110,8 +110,8 @@ class _Place:
 
     def load(self, store: AdapterStore, number: int) -> Version:
         """Return a version that is to be shown, exported or gone back to."""
-        from adapters.adapter import AdapterFileError
-        from adapters.adapter_store import UnknownVersion
+        from adapters.core.adapter import AdapterFileError
+        from adapters.core.version_store import UnknownVersion
 
         try:
             return store.load(number)
@@ -123,9 +123,9 @@ class _Place:
 
 
 def _place(arguments: argparse.Namespace) -> _Place:
-    from agent.absent import whatever_is_spared
-    from agent.configfile import load
-    from agent.problems import did_you_mean
+    from agent.config.absent import whatever_is_spared
+    from agent.config.diagnostics import did_you_mean
+    from agent.config.loader import load
 
     config = load(Path(arguments.config), whatever_is_spared).config
     names = list(config.stations)
@@ -140,9 +140,9 @@ def _place(arguments: argparse.Namespace) -> _Place:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from adapters.adapter import AdapterFileError
-    from adapters.adapter_store import UnknownVersion
-    from agent.learner_memory import Memory
+    from adapters.core.adapter import AdapterFileError
+    from adapters.core.version_store import UnknownVersion
+    from agent.versions.learner_memory import Memory
 
     store = _place(arguments).store()
     answers = store.active()
@@ -212,7 +212,7 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from adapters.adapter import AdapterFileError
+    from adapters.core.adapter import AdapterFileError
 
     place, file = _place(arguments), arguments.out or arguments.file
     if file.exists() and not arguments.force:
@@ -234,10 +234,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from adapters.adapter import AdapterFileError
-    from adapters.adapter_store import OtherRecipe
-    from agent.data_folder import require_owner
-    from agent.recipes import find_recipe
+    from adapters.core.adapter import AdapterFileError
+    from adapters.core.version_store import OtherRecipe
+    from agent.base.data_dir import require_owner
+    from agent.config.recipes import find_recipe
 
     place = _place(arguments)
     recipe = find_recipe(place.config.stations[place.station].recipe, place.config.recipes)
@@ -260,9 +260,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from adapters.adapter import AdapterError
-    from adapters.adapter_store import UnknownVersion
-    from agent.audit import verify
+    from adapters.core.adapter import AdapterError
+    from adapters.core.version_store import UnknownVersion
+    from agent.audit.hash_chain import verify
 
     place = _place(arguments)
     store = place.store()
@@ -291,10 +291,10 @@ def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
     """Leave the request and say who will take it."""
     from pydantic import ValidationError
 
-    from agent.commissioned import commissioning_file
-    from agent.data_folder import no_folder, require_owner
-    from agent.refusal import refusal
-    from agent.requests import Request, agent_runs, ask, whoever_asks
+    from agent.base.data_dir import no_folder, require_owner
+    from agent.base.refusal import refusal
+    from agent.versions.commissioned import commissioning_file
+    from agent.versions.operator_requests import Request, agent_runs, ask, whoever_asks
 
     require_owner(place.data, "adapter")
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

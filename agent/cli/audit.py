@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from adapters.strict_json import loads
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
-from agent.output import put, say
+from adapters.files.strict_json import loads
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.cli.output import put, say
 
 TRAIL = "audit.jsonl"
 AGENT = "agent"
@@ -71,7 +71,7 @@ def trails(path: Path) -> dict[str, Path]:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from agent.audit import verify
+    from agent.audit.hash_chain import verify
 
     found = _found(arguments)
     heads = _heads(arguments.head, found)
@@ -127,7 +127,7 @@ def _rows(name: str, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv(file: TextIO, rows: Iterator[dict[str, Any]]) -> int:
-    from agent.store_export import cell
+    from agent.store.export import cell
 
     writer, count = csv.writer(file), 0
     writer.writerow(_COLUMNS)
@@ -158,8 +158,8 @@ def _found(arguments: argparse.Namespace) -> dict[str, Path]:
             raise UsageError(f"{arguments.path}: is not there")
         path = arguments.path
     else:
-        from agent.absent import whatever_is_spared
-        from agent.configfile import load
+        from agent.config.absent import whatever_is_spared
+        from agent.config.loader import load
 
         path = Path(load(Path(arguments.config), whatever_is_spared).config.agent.data_dir)
     found = trails(path)

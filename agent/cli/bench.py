@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters.bundle import bundle_path
-from adapters.bundle_engine import BundleModel
-from adapters.engine import Precision
-from adapters.engine_choice import Measured, measure
-from adapters.engine_trial import BATCHES, NEARLY
-from adapters.open import ModelSettings, default_threads
-from agent.configfile import load
-from agent.data_folder import require_owner
-from agent.errors import EXIT_OK, UsageError
-from agent.opening import commissioned_in
-from agent.output import as_json as to_json
-from agent.output import put
+from adapters.bundle.reader import bundle_path
+from adapters.core.protocol import Precision
+from adapters.engines.auto_select import Measured, measure
+from adapters.engines.bundle_model import BundleModel
+from adapters.engines.factory import ModelSettings, default_threads
+from adapters.engines.timing import BATCHES, NEARLY
+from agent.app.factories import commissioned_in
+from agent.base.data_dir import require_owner
+from agent.base.errors import EXIT_OK, UsageError
+from agent.cli.output import as_json as to_json
+from agent.cli.output import put
+from agent.config.loader import load
 
 
 def bench_engines(config: str, *, as_json: bool) -> int:

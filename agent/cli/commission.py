@@ -13,36 +13,36 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adapters.adapter import AdapterError
-from adapters.adapter_store import AdapterStore
-from adapters.commission import SURE, commission
-from adapters.commissioning import Commissioning, CommissioningError
-from adapters.drift_reference import MIN_BLOCK_FRAMES, MIN_BLOCKS
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.measured_with import MeasuredWith
-from adapters.seen import Seen
-from adapters.version import SOURCE, Version
+from adapters.baseline.baseline import Commissioning, CommissioningError
+from adapters.baseline.build import SURE, commission
+from adapters.core.adapter import AdapterError
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.observation import Seen
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE, Version
+from adapters.core.version_store import AdapterStore
+from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent import __version__
-from agent.answering import Answering
-from agent.audit import Audit
-from agent.clean_line import watch
-from agent.codec import timestamp
-from agent.commissioned import Uncommissioned, commissioning_file
-from agent.config import Recipe
-from agent.configfile import Loaded, load
-from agent.data_folder import lock_folder, require_owner
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
-from agent.golden import read_golden
-from agent.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
-from agent.learner_memory import record as trail_line
-from agent.ledger import Ledger
-from agent.opening import open_model
-from agent.output import as_json as to_json
-from agent.output import put, say
-from agent.plans import check_prompts, failing, prompts
-from agent.recipes import find_recipe
-from agent.requests import whoever_asks
+from agent.app.factories import open_model
+from agent.audit.hash_chain import Audit
+from agent.base.codec import timestamp
+from agent.base.data_dir import lock_folder, require_owner
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.baseline.capture import watch
+from agent.baseline.golden_samples import read_golden
+from agent.cli.output import as_json as to_json
+from agent.cli.output import put, say
+from agent.config.loader import Loaded, load
+from agent.config.models import Recipe
+from agent.config.recipes import find_recipe
+from agent.domain.active_version import Answering
+from agent.versions.commissioned import Uncommissioned, commissioning_file
+from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
+from agent.versions.learner_memory import record as trail_line
+from agent.versions.operator_requests import whoever_asks
+from agent.versions.station_plans import check_prompts, failing, prompts
+from agent.versions.version_manager import Ledger
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
 

@@ -8,33 +8,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.adapter import AdapterError
-from adapters.engine import Engine
-from adapters.runtime import installed_runtimes, openvino_version, runtime_problem
-from agent import overrides
-from agent.broker import embedded_broker
-from agent.commissioned import Uncommissioned, open_station
-from agent.config import Config, Station
-from agent.configfile import Loaded
-from agent.data_folder import in_use
-from agent.database import disk_free
-from agent.errors import AgentError, ConfigError, StoreError
-from agent.health import of_learner
-from agent.learner_stats import LearnerStats
-from agent.metrics import metrics_server
-from agent.mqtt import Link, LinkState, Protocol, tls_context
-from agent.names import at_port
-from agent.opening import open_model
-from agent.plans import check_prompts, predictors, used_recipes
-from agent.sparkplug_payload import require_protobuf
-from agent.startable import nearest, unwritable
-from agent.store import peek
-from camera.frame import CameraError, Image
-from camera.open import open_source
-from camera.presence import Presence
-from camera.quality import assess
-from camera.region import Mask, Region
-from camera.settings import FolderCamera, QualityLimits, Watch
+from adapters.core.adapter import AdapterError
+from adapters.core.protocol import Engine
+from adapters.encoders.installed_runtimes import installed_runtimes, openvino_version, runtime_problem
+from agent.app.factories import open_model
+from agent.base.data_dir import in_use
+from agent.base.errors import AgentError, ConfigError, StoreError
+from agent.config import overrides
+from agent.config.loader import Loaded
+from agent.config.models import Config, Station
+from agent.config.types import at_port
+from agent.domain.learner_stats import LearnerStats
+from agent.mqtt.connection import Link, LinkState, Protocol, tls_context
+from agent.mqtt.embedded_broker import embedded_broker
+from agent.reload.restart_check import nearest, unwritable
+from agent.sparkplug.payload import require_protobuf
+from agent.store.database import disk_free
+from agent.store.store import peek
+from agent.telemetry.health import of_learner
+from agent.telemetry.prometheus import metrics_server
+from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.station_plans import check_prompts, predictors, used_recipes
+from camera.core.frame import CameraError, Image
+from camera.core.settings import FolderCamera, QualityLimits, Watch
+from camera.pictures.quality import assess
+from camera.pictures.region import Mask, Region
+from camera.sources.factory import open_source
+from camera.watched_folder.presence import Presence
 
 _SLACK_S = 2.0
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.engine import Engine
-from adapters.prompts import TextCache
-from adapters.version import SOURCE
-from agent import overrides
-from agent.commissioned import Uncommissioned, open_station
-from agent.config import Recipe
-from agent.configfile import Loaded
-from agent.errors import UsageError
-from agent.plans import failing, predictors, prompts
-from agent.predictor import Predictor
-from agent.problems import did_you_mean
-from agent.recipes import find_recipe
-from camera.settings import FolderCamera, QualityLimits, RegionOfInterest
+from adapters.core.prompts import TextCache
+from adapters.core.protocol import Engine
+from adapters.core.version import SOURCE
+from agent.base.errors import UsageError
+from agent.config import overrides
+from agent.config.diagnostics import did_you_mean
+from agent.config.loader import Loaded
+from agent.config.models import Recipe
+from agent.config.recipes import find_recipe
+from agent.inspection.predictor import Predictor
+from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.station_plans import failing, predictors, prompts
+from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest
 
 _NEITHER = {"frozen_s": None, "stale_s": None}
 """Files are neither frozen nor stale."""

@@ -16,23 +16,23 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adapters.engine import Engine
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
-from agent.file_plan import FilePlan
-from agent.output import as_json as to_json
-from agent.output import put, say
-from agent.text import on_one_line
-from agent.verdict import Decision, Outcome, decide
-from camera.folder import picture_files
-from camera.frame import CameraError, Capture, Fault, Image, Quality
-from camera.images import read_image
-from camera.kept_region import kept_region
-from camera.open import open_source
-from camera.preprocess import Preprocess, prepare
-from camera.quality import assess, too_small
-from camera.region import OtherRegion, Region
-from camera.settings import OpenCVCamera, RegionOfInterest
-from camera.source import file_id, stamp
+from adapters.core.protocol import Engine
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from agent.base.text import on_one_line
+from agent.cli.file_plan import FilePlan
+from agent.cli.output import as_json as to_json
+from agent.cli.output import put, say
+from agent.domain.verdict import Decision, Outcome, decide
+from camera.core.frame import CameraError, Capture, Fault, Image, Quality
+from camera.core.kept_region import kept_region
+from camera.core.settings import OpenCVCamera, RegionOfInterest
+from camera.core.source import file_id, stamp
+from camera.pictures.images import read_image
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.quality import assess, too_small
+from camera.pictures.region import OtherRegion, Region
+from camera.sources.factory import open_source
+from camera.sources.folder import picture_files
 
 _BATCH = 8
 CLIP_SUFFIXES = frozenset(

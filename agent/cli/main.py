@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import output
-from agent.cli_parser import DEFAULT_CONFIG, Command, build_parser
-from agent.errors import (
+from agent.base.errors import (
     EXIT_CHECK_FAILED,
     EXIT_CONFIG,
     EXIT_OK,
@@ -27,10 +25,12 @@ from agent.errors import (
     ConfigError,
     UsageError,
 )
-from agent.text import on_one_line
+from agent.base.text import on_one_line
+from agent.cli import output
+from agent.cli.parser import DEFAULT_CONFIG, Command, build_parser
 
 if TYPE_CHECKING:
-    from agent.configfile import Loaded
+    from agent.config.loader import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _TORCH_EXTRA = frozenset({"torch", "open_clip", "timm", "onnx", "onnx_ir", "onnx
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, return its exit code; `agent.errors` says which there are."""
+    """Run one command, return its exit code; `agent.base.errors` says which there are."""
     with output.standard_streams():
         try:
             code = _main(argv)
@@ -93,7 +93,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        from adapters.adapter import AdapterError
+        from adapters.core.adapter import AdapterError
 
         if isinstance(error, AdapterError):  # a model or bundle that the config names is no good
             output.say(f"model: {error}")
@@ -112,7 +112,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent.run_cli import run
+    from agent.cli.run import run
 
     summary = run(Path(arguments.config), frames=arguments.frames, strict=arguments.strict)
     log.info(
@@ -127,7 +127,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from agent.record_cli import record
+    from agent.cli.record import record
 
     return record(
         arguments.config,
@@ -140,14 +140,14 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from agent.replay_cli import Wish, replay
+    from agent.cli.replay import Wish, replay
 
     wish = Wish(arguments.recording, arguments.station, arguments.start, arguments.limit, arguments.plot)
     return replay(arguments.config, wish, as_json=arguments.json)
 
 
 def _commission(arguments: argparse.Namespace) -> int:
-    from agent.commission_cli import Wish, run
+    from agent.cli.commission import Wish, run
 
     wish = Wish(
         arguments.station, arguments.golden, arguments.parts, arguments.false_rejects, arguments.replace
@@ -156,14 +156,14 @@ def _commission(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from agent.demo import demo
+    from agent.demo.main import demo
 
     return demo(arguments.frames, fps=arguments.fps or None, as_json=arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from agent.absent import nothing, whatever_it_is
-    from agent.configfile import load, print_config, schema
+    from agent.config.absent import nothing, whatever_it_is
+    from agent.config.loader import load, print_config, schema
 
     if arguments.schema:
         output.put_text(json.dumps(schema(), indent=2, allow_nan=False) + "\n")
@@ -181,11 +181,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _print_differences(loaded: Loaded) -> None:
     """Print what a reload would change, against the config that was in force last."""
-    from agent import last_good
-    from agent.changes import changes
+    from agent.config.diff import changes
+    from agent.reload import last_known_good
 
     try:
-        found = last_good.find(loaded.path)
+        found = last_known_good.find(loaded.path)
     except ConfigError as error:  # this release refuses what an older one took
         why = f"{loaded.path}: what was in force last cannot be read any more: {error.problems[0]}"
         raise UsageError(why) from error
@@ -196,13 +196,13 @@ def _print_differences(loaded: Loaded) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from adapters.open import ModelSettings, open_engine
-    from agent.absent import whatever_it_is
-    from agent.configfile import load
-    from agent.file_plan import in_force, of_recipe, of_station, require_station
-    from agent.files import inspect
-    from agent.opening import open_model
-    from agent.recipes import find_recipe
+    from adapters.engines.factory import ModelSettings, open_engine
+    from agent.app.factories import open_model
+    from agent.cli.file_plan import in_force, of_recipe, of_station, require_station
+    from agent.cli.inspect import inspect
+    from agent.config.absent import whatever_it_is
+    from agent.config.loader import load
+    from agent.config.recipes import find_recipe
 
     path = Path(arguments.config or DEFAULT_CONFIG)
     needed = arguments.config is not None or arguments.station is not None
@@ -221,15 +221,15 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.status_cli import status
+    from agent.cli.status import status
 
     return status(Path(arguments.config), as_json=arguments.json)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from agent.configfile import load
-    from agent.doctor import examine
-    from agent.run_cli import excused
+    from agent.cli.doctor import examine
+    from agent.cli.run import excused
+    from agent.config.loader import load
 
     well, path = True, Path(arguments.config)
     for finding in examine(load(path, excused(path))):
@@ -239,13 +239,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _bench_engines(arguments: argparse.Namespace) -> int:
-    from agent.bench_cli import bench_engines
+    from agent.cli.bench import bench_engines
 
     return bench_engines(arguments.config, as_json=arguments.json)
 
 
 def _model_build(arguments: argparse.Namespace) -> int:
-    from adapters.bundle_build import build
+    from adapters.build.bundle import build
 
     built = build(
         arguments.model,
@@ -264,9 +264,9 @@ def _model_build(arguments: argparse.Namespace) -> int:
 
 
 def _convert_diffclip(arguments: argparse.Namespace) -> int:
-    from adapters.diffclip import LambdaInit
-    from adapters.diffclip_convert import convert
-    from adapters.engine import ModelError
+    from adapters.core.protocol import ModelError
+    from adapters.torch_model.diffclip import LambdaInit
+    from adapters.torch_model.diffclip_convert import convert
 
     try:
         lambda_init = LambdaInit.parse(arguments.lambda_init)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TextIO
 
-from agent.errors import EXIT_TRY_AGAIN, EXIT_USAGE, AgentError
-from agent.text import harmless, on_one_line
+from agent.base.errors import EXIT_TRY_AGAIN, EXIT_USAGE, AgentError
+from agent.base.text import harmless, on_one_line
 
 _ESCAPES = "mekiki.escapes"
 

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from agent import __version__, adapter_cli, audit_cli, store_cli
-from agent.arguments import number_from
-from agent.errors import EXIT_USAGE
-from agent.text import on_one_line
+from agent import __version__
+from agent.base.errors import EXIT_USAGE
+from agent.base.text import on_one_line
+from agent.cli import adapter as adapter_cli
+from agent.cli import audit as audit_cli
+from agent.cli import store as store_cli
+from agent.cli.arguments import number_from
 
 DEFAULT_CONFIG = "config.yaml"
 
 LEAST_PARTS = 1000
-"""As `adapters.drift_reference` asks for: 20 blocks of 50."""
+"""As `adapters.monitoring.drift_baseline` asks for: 20 blocks of 50."""
 
 Command = Callable[[argparse.Namespace], int]
 

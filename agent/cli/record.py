@@ -14,15 +14,15 @@ from typing import Any, cast
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from agent.configfile import Loaded, load
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
-from agent.output import put
-from camera.frame import CameraError, Capture
-from camera.open import open_source
-from camera.recorder import Limits, Recorder
-from camera.recording import Ended
-from camera.settings import OpenCVCamera
-from camera.source import Source
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.cli.output import put
+from agent.config.loader import Loaded, load
+from camera.core.frame import CameraError, Capture
+from camera.core.settings import OpenCVCamera
+from camera.core.source import Source
+from camera.recording.reader import Ended
+from camera.recording.writer import Limits, Recorder
+from camera.sources.factory import open_source
 
 _WHY: dict[Ended, str] = {
     "frames": "as many as asked for",

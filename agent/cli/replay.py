@@ -10,21 +10,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.commissioned import Commissioned
-from agent.configfile import Loaded, load
-from agent.errors import EXIT_OK, ConfigError, UsageError
-from agent.opening import open_model
-from agent.output import as_json as to_json
-from agent.output import put, safe_json, say
-from agent.plans import check_prompts
-from agent.problems import did_you_mean
-from agent.recipes import find_recipe
-from agent.replay import Replay
-from agent.replay_camera import replayed_frames, simulated_line
-from agent.replay_count import Count, sentences
-from agent.replay_station import Start, open_replayed
-from camera.frame import CameraError
-from camera.recording import Recording
+from agent.app.factories import open_model
+from agent.base.errors import EXIT_OK, ConfigError, UsageError
+from agent.cli.output import as_json as to_json
+from agent.cli.output import put, safe_json, say
+from agent.config.diagnostics import did_you_mean
+from agent.config.loader import Loaded, load
+from agent.config.recipes import find_recipe
+from agent.replay.runner import Replay
+from agent.replay.source import replayed_frames, simulated_line
+from agent.replay.station import Start, open_replayed
+from agent.replay.summary import Count, sentences
+from agent.versions.commissioned import Commissioned
+from agent.versions.station_plans import check_prompts
+from camera.core.frame import CameraError
+from camera.recording.reader import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _drawing(plot: Path | None) -> Callable[[str, Count, Replay], None]:
     if not plot.absolute().parent.is_dir():
         raise UsageError(f"{plot.parent}: no such folder: name one that is there")
     try:
-        from agent.replay_plot import draw
+        from agent.replay.plot import draw
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

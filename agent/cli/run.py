@@ -6,14 +6,15 @@ import logging
 import signal
 from pathlib import Path
 
-from adapters.adapter import AdapterError
-from adapters.open import ModelSettings
-from agent import last_good, logs
-from agent.absent import Excuse, whatever_is_spared
-from agent.configfile import Loaded, load
-from agent.daemon import Daemon
-from agent.errors import AgentError, ConfigError, NotNow, StoreError
-from agent.summary import Summary
+from adapters.core.adapter import AdapterError
+from adapters.engines.factory import ModelSettings
+from agent.app.daemon import Daemon
+from agent.app.run_summary import Summary
+from agent.base import logs
+from agent.base.errors import AgentError, ConfigError, NotNow, StoreError
+from agent.config.absent import Excuse, whatever_is_spared
+from agent.config.loader import Loaded, load
+from agent.reload import last_known_good
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _last_good(path: Path) -> Loaded | None:
         LookupError: none was.
     """
     try:
-        found = last_good.find(path)
+        found = last_known_good.find(path)
     except (ConfigError, OSError) as error:
         log.error("the config that was in force last cannot be used either: %s", error)
         return None

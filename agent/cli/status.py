@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agent import last_good
-from agent.absent import whatever_it_is
-from agent.codec import JSON
-from agent.configfile import load
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError
-from agent.local_status import ask
-from agent.output import as_json as in_json
-from agent.output import put
-from agent.verdict import Outcome
+from agent.base.codec import JSON
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError
+from agent.cli.output import as_json as in_json
+from agent.cli.output import put
+from agent.config.absent import whatever_it_is
+from agent.config.loader import load
+from agent.domain.verdict import Outcome
+from agent.reload import last_known_good
+from agent.telemetry.status_socket import ask
 
 _COLUMNS = (
     "station", "camera", "pictures/s", *(outcome.value for outcome in Outcome), "fail%", "ms",
@@ -106,7 +106,7 @@ def _data(path: Path) -> Path:
         return Path(load(path, whatever_it_is).config.agent.data_dir)
     except ConfigError:
         try:
-            kept = last_good.find(path)
+            kept = last_known_good.find(path)
         except (ConfigError, OSError):
             kept = None
         if kept is None:

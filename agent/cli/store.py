@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.arguments import number_from
-from agent.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
-from agent.output import put, say
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.cli.arguments import number_from
+from agent.cli.output import put, say
 
 
 def add_parser(commands: Any, default_config: str) -> None:
@@ -47,9 +47,9 @@ def add_parser(commands: Any, default_config: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from agent.database import Damaged
-    from agent.requests import agent_runs
-    from agent.store_check import check
+    from agent.store.database import Damaged
+    from agent.store.integrity import check
+    from agent.versions.operator_requests import agent_runs
 
     data = _data(arguments)
     if agent_runs(data):
@@ -66,10 +66,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _purge(arguments: argparse.Namespace) -> int:
-    from agent.audit import Audit
-    from agent.data_folder import lock_folder, require_owner
-    from agent.requests import agent_runs, whoever_asks
-    from agent.store_purge import Purge, purge, would_go
+    from agent.audit.hash_chain import Audit
+    from agent.base.data_dir import lock_folder, require_owner
+    from agent.store.purge import Purge, purge, would_go
+    from agent.versions.operator_requests import agent_runs, whoever_asks
 
     if arguments.before is not None and arguments.keep_days is not None:
         raise UsageError("--before and --keep-days say the same: give one of them")
@@ -120,7 +120,7 @@ def _purge(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from agent.store_export import Wish, export
+    from agent.store.export import Wish, export
 
     if arguments.out.exists() and not arguments.force:
         raise UsageError(f"{arguments.out}: is there already: choose another name, or --force")
@@ -131,9 +131,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> Path:
-    from agent.absent import whatever_is_spared
-    from agent.configfile import load
-    from agent.database import NAME
+    from agent.config.absent import whatever_is_spared
+    from agent.config.loader import load
+    from agent.store.database import NAME
 
     data = Path(load(Path(arguments.config), whatever_is_spared).config.agent.data_dir)
     if not (data / NAME).exists():

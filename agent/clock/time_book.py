@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from adapters.durable import write_durably
-from adapters.strict_json import loads
-from agent.codec import timestamp
-from agent.known_time import Doubt, Known, Reading, read_clocks, step
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
+from agent.base.codec import timestamp
+from agent.clock.trusted_time import Doubt, Known, Reading, read_clocks, step
 
 log = logging.getLogger(__name__)
 

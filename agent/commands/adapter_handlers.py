@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from adapters.adapter import AdapterError, AdapterFileError
-from adapters.adapter_store import AdapterStore, UnknownVersion
-from adapters.engine import Engine
-from adapters.version import SOURCE
+from adapters.core.adapter import AdapterError, AdapterFileError
+from adapters.core.protocol import Engine
+from adapters.core.version import SOURCE
+from adapters.core.version_store import AdapterStore, UnknownVersion
 from agent import __version__
-from agent.codec import JSON, timestamp
-from agent.command_answer import Answer, refused
-from agent.commands import AboutStation, AboutVersion, Command
-from agent.commissioned import Commissioned, Uncommissioned
-from agent.dispatcher import Handler
-from agent.learner_memory import Memory
-from agent.requests import Kind, Request, ask
+from agent.base.codec import JSON, timestamp
+from agent.commands.dispatcher import Handler
+from agent.commands.schema import AboutStation, AboutVersion, Command
+from agent.domain.command_answer import Answer, refused
+from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.learner_memory import Memory
+from agent.versions.operator_requests import Kind, Request, ask
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _ASKED: tuple[Kind, ...] = ("rollback", "activate", "pin", "unpin", "freeze", "r
 
 
 class Verbs:
-    """Does what `agent.dispatcher` hands on; the main thread uses it.
+    """Does what `agent.commands.dispatcher` hands on; the main thread uses it.
 
     Args:
         stations: asked what there is of each running station's learning.

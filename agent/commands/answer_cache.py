@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from agent.command_answer import Answer
+from agent.domain.command_answer import Answer
 
 MAX_ANSWERS = 1000
 MAX_BYTES = 2_000_000

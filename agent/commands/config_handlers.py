@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agent.command_answer import Answer, refused
-from agent.commands import Command, Setting
-from agent.dispatcher import Handler
-from agent.overrides import NAMES, Name
-from agent.reload import Outcome, Reloader
+from agent.commands.dispatcher import Handler
+from agent.commands.schema import Command, Setting
+from agent.config.overrides import NAMES, Name
+from agent.domain.command_answer import Answer, refused
+from agent.reload.reloader import Outcome, Reloader
 
 
 class ConfigVerbs:

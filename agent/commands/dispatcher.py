@@ -12,18 +12,18 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import agent_payload
-from agent.answered import Answered
-from agent.board import Board
-from agent.codec import JSON, dumps
-from agent.command_answer import Answer, one_line, refused
-from agent.commands import Command, Refusal, Reply, read
-from agent.inbox import Inbox
-from agent.message import Inbound, Message
-from agent.mqtt_settings import CommandSettings, MqttSettings
-from agent.overrides import NAMES
-from agent.pace import Pace
-from agent.wire import ANSWER_SCHEMA
+from agent.base.codec import JSON, dumps
+from agent.base.rate_limiter import Pace
+from agent.base.wire import ANSWER_SCHEMA
+from agent.commands.answer_cache import Answered
+from agent.commands.schema import Command, Refusal, Reply, read
+from agent.config.models_mqtt import CommandSettings, MqttSettings
+from agent.config.overrides import NAMES
+from agent.domain.command_answer import Answer, one_line, refused
+from agent.mqtt.bounded_inbox import Inbox
+from agent.mqtt.messages import Inbound, Message
+from agent.mqtt.retained_topics import Board
+from agent.payloads import agent_payload
 
 log = logging.getLogger(__name__)
 

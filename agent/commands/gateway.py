@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from adapters.engine import Engine
-from adapters.strict_json import loads
-from agent.board import Board
-from agent.codec import JSON
-from agent.commissioned import Commissioned, Uncommissioned
-from agent.config import Config
-from agent.config_verbs import ConfigVerbs
-from agent.discovery import Discovery
-from agent.dispatcher import Dispatcher, Record
-from agent.learner_link import Label
-from agent.message import Inbound, Inlet
-from agent.pace import Pace
-from agent.publisher import Publisher
-from agent.reload import Reloader
-from agent.result_verbs import RecentParts, ResultVerbs
-from agent.setting_states import SettingStates
-from agent.triggers import Triggers
-from agent.verbs import Verbs
+from adapters.core.protocol import Engine
+from adapters.files.strict_json import loads
+from agent.base.codec import JSON
+from agent.base.rate_limiter import Pace
+from agent.commands.adapter_handlers import Verbs
+from agent.commands.config_handlers import ConfigVerbs
+from agent.commands.dispatcher import Dispatcher, Record
+from agent.commands.result_handlers import RecentParts, ResultVerbs
+from agent.commands.setting_topics import SettingStates
+from agent.config.models import Config
+from agent.homeassistant.announcer import Discovery
+from agent.inspection.triggers import Triggers
+from agent.learning.ipc import Label
+from agent.mqtt.messages import Inbound, Inlet
+from agent.mqtt.publisher import Publisher
+from agent.mqtt.retained_topics import Board
+from agent.reload.reloader import Reloader
+from agent.versions.commissioned import Commissioned, Uncommissioned
 
 _INTRODUCE_S = 60.0
 

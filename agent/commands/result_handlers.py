@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from agent.codec import timestamp
-from agent.command_answer import Answer, refused
-from agent.commands import Command, Label, Range
-from agent.config import Config
-from agent.database import DiskTrouble
-from agent.dispatcher import Handler
-from agent.labels import Labelled, UnknownEvent
-from agent.learner_link import Label as Told
-from agent.publisher import Publisher
-from agent.recipes import find_recipe
-from agent.said_parts import REMEMBERED
-from agent.store import Store
-from agent.verdict import Verdict
+from agent.base.codec import timestamp
+from agent.commands.dispatcher import Handler
+from agent.commands.schema import Command, Label, Range
+from agent.config.models import Config
+from agent.config.recipes import find_recipe
+from agent.domain.command_answer import Answer, refused
+from agent.domain.verdict import Verdict
+from agent.learning.ipc import Label as Told
+from agent.learning.labelled_parts import REMEMBERED
+from agent.mqtt.publisher import Publisher
+from agent.store.database import DiskTrouble
+from agent.store.labels import Labelled, UnknownEvent
+from agent.store.store import Store
 
 _ID_LENGTH = 26
 """Letters of an event id."""

@@ -13,13 +13,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from agent.command_answer import one_line
-from agent.message import Inbound
-from agent.names import Exactly, Text
-from agent.overrides import NAMES
-from agent.refusal import refusal
-from agent.text import harmless
-from agent.trigger_body import TriggerBody
+from agent.base.refusal import refusal
+from agent.base.text import harmless
+from agent.config.overrides import NAMES
+from agent.config.types import Exactly, Text
+from agent.domain.command_answer import one_line
+from agent.domain.trigger_body import TriggerBody
+from agent.mqtt.messages import Inbound
 
 _VERB = re.compile(r"[a-z_]{1,32}(/[a-z_]{1,32}){0,2}")
 _EVENT_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")

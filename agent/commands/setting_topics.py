@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from agent import agent_payload
-from agent.adaptation_settings import MODES
-from agent.board import Board
-from agent.codec import dumps
-from agent.config import Config
-from agent.message import Message
-from agent.overrides import NAMES
-from agent.voting import possible_recipes
-from agent.wire import SETTING_SCHEMA
+from agent.base.codec import dumps
+from agent.base.wire import SETTING_SCHEMA
+from agent.config.models import Config
+from agent.config.models_adaptation import MODES
+from agent.config.overrides import NAMES
+from agent.config.voting import possible_recipes
+from agent.mqtt.messages import Message
+from agent.mqtt.retained_topics import Board
+from agent.payloads import agent_payload
 
 
 class SettingStates:

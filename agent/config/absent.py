@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import yamltree
-from agent.references import UnresolvedError, blanked, resolve
+from agent.base.secret_refs import UnresolvedError, blanked, resolve
+from agent.config import yaml_tree
 
 _SPARED = (
     ("stations", "*", "camera"),
@@ -23,7 +23,7 @@ _SPARED = (
 )
 """Settings, with all below them, without which the other stations inspect; ``*`` is any name."""
 
-Excuse = Callable[[yamltree.Path, yamltree.Node], bool]
+Excuse = Callable[[yaml_tree.Path, yaml_tree.Node], bool]
 """Whether what is written at a path is no mistake where it cannot be had now."""
 
 
@@ -37,30 +37,30 @@ class Absent:
         reference: the setting has no value at all: its reference leads nowhere.
     """
 
-    path: yamltree.Path
+    path: yaml_tree.Path
     what: str
     reference: bool
 
 
-def nothing(_path: yamltree.Path, _node: yamltree.Node) -> bool:
+def nothing(_path: yaml_tree.Path, _node: yaml_tree.Node) -> bool:
     """Excuse nothing: for a file that is being edited."""
     return False
 
 
-def whatever_it_is(_path: yamltree.Path, _node: yamltree.Node) -> bool:
+def whatever_it_is(_path: yaml_tree.Path, _node: yaml_tree.Node) -> bool:
     """Excuse everything: for who asks whether a file is understood, and is not where the agent will run."""
     return True
 
 
-def whatever_is_spared(path: yamltree.Path, _node: yamltree.Node) -> bool:
+def whatever_is_spared(path: yaml_tree.Path, _node: yaml_tree.Node) -> bool:
     """Excuse everything that inspection can do without."""
     return any(_below(path, pattern) for pattern in _SPARED)
 
 
-def unchanged(before: yamltree.Node) -> Excuse:
+def unchanged(before: yaml_tree.Node) -> Excuse:
     """Return what excuses the same where it is written as in `before`, a config that was in force."""
 
-    def excuse(path: yamltree.Path, node: yamltree.Node) -> bool:
+    def excuse(path: yaml_tree.Path, node: yaml_tree.Node) -> bool:
         old = before.get(path)
         same = old is not None and old.value == node.value
         return same and whatever_is_spared(path, node)
@@ -81,17 +81,17 @@ class Search:
     """
 
     def __init__(self, excuse: Excuse, folder: Path) -> None:
-        self.unresolved: list[yamltree.Problem] = []
-        self.excused: dict[yamltree.Path, tuple[yamltree.Problem, bool]] = {}
+        self.unresolved: list[yaml_tree.Problem] = []
+        self.excused: dict[yaml_tree.Path, tuple[yaml_tree.Problem, bool]] = {}
         self._excuse, self._folder = excuse, folder
 
-    def resolved(self, node: yamltree.Node, at: yamltree.Path) -> str:
+    def resolved(self, node: yaml_tree.Node, at: yaml_tree.Path) -> str:
         """Return a text with its references resolved, or what can stand there without them."""
         text = str(node.value)
         try:
             return resolve(text, self._folder)
         except UnresolvedError as error:
-            problem = yamltree.Problem(node.line, node.path, str(error))
+            problem = yaml_tree.Problem(node.line, node.path, str(error))
         if self._excuse(at, node):
             self.excused[at] = problem, True
             return blanked(text)
@@ -99,8 +99,8 @@ class Search:
         return text
 
     def missing(
-        self, tree: yamltree.Node, found: Iterable[tuple[yamltree.Path, yamltree.Problem]]
-    ) -> Iterator[yamltree.Problem]:
+        self, tree: yaml_tree.Node, found: Iterable[tuple[yaml_tree.Path, yaml_tree.Problem]]
+    ) -> Iterator[yaml_tree.Problem]:
         """Yield what is named in the file system, is not there, and is not excused."""
         for at, problem in found:
             node = tree.get(at)
@@ -109,12 +109,12 @@ class Search:
             else:
                 yield problem
 
-    def without_a_value(self) -> list[yamltree.Problem]:
+    def without_a_value(self) -> list[yaml_tree.Problem]:
         """Return the excused references."""
         return [problem for problem, reference in self.excused.values() if reference]
 
 
-def _below(path: yamltree.Path, pattern: tuple[str, ...]) -> bool:
+def _below(path: yaml_tree.Path, pattern: tuple[str, ...]) -> bool:
     return len(path) >= len(pattern) and all(
         each in ("*", part) for part, each in zip(path, pattern, strict=False)
     )

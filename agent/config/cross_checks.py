@@ -12,14 +12,14 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, SecretStr
 
-from agent import yamltree
-from agent.config import Config
-from agent.problems import shown
-from agent.recipes import shipped_names, unknown_recipe
-from agent.references import has_reference
-from agent.yamltree import Data, Node, Problem
-from camera.address import AddressError, check_source, shown_name
-from camera.settings import OpenCVCamera
+from agent.base.secret_refs import has_reference
+from agent.config import yaml_tree
+from agent.config.diagnostics import shown
+from agent.config.models import Config
+from agent.config.recipes import shipped_names, unknown_recipe
+from agent.config.yaml_tree import Data, Node, Problem
+from camera.core.address import AddressError, check_source, shown_name
+from camera.core.settings import OpenCVCamera
 
 _Named = Literal["file", "folder", "new folder", "bundle"]
 
@@ -54,7 +54,7 @@ def anchored(config: Config, folder: Path) -> Config:
     return cast(Config, changed)
 
 
-def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yamltree.Path, Problem]]:
+def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yaml_tree.Path, Problem]]:
     """Yield what the settings name in the file system and is not there: which setting, and in words.
 
     Args:
@@ -74,7 +74,7 @@ def missing(data: Data, tree: Node, folder: Path) -> Iterator[tuple[yamltree.Pat
             yield path, tree.problem(path, f"{what} {written}: {hint}")
 
 
-def _named_files(data: Data) -> Iterator[tuple[yamltree.Path, str, _Named]]:
+def _named_files(data: Data) -> Iterator[tuple[yaml_tree.Path, str, _Named]]:
     for pattern, named in _PATHS.items():
         for path, value in _matching(data, pattern):
             if isinstance(value, str) and _is_path(value, named):
@@ -96,7 +96,7 @@ def _is_name(source: str) -> bool:
     return True
 
 
-def _written(node: Node | None, path: yamltree.Path) -> str:
+def _written(node: Node | None, path: yaml_tree.Path) -> str:
     if node is None:
         return ""
     # It may be an address without its beginning.
@@ -151,8 +151,8 @@ def _device(source: Data) -> str | None:
 
 
 def _matching(
-    data: Data, pattern: tuple[str, ...], at: yamltree.Path = ()
-) -> Iterator[tuple[yamltree.Path, Data]]:
+    data: Data, pattern: tuple[str, ...], at: yaml_tree.Path = ()
+) -> Iterator[tuple[yaml_tree.Path, Data]]:
     """Yield path and value of everything in `data` that `pattern` matches."""
     if not pattern:
         yield at, data

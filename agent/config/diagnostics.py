@@ -16,8 +16,8 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.yamltree import Node, Path, Problem
-from camera import address
+from agent.config.yaml_tree import Node, Path, Problem
+from camera.core import address
 
 SHARED = "what stations share can stand in station_defaults"
 MAX_ERRORS = 10_000  # a hint for each takes 70 us, and nobody reads the last of them

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from agent.config import Config
-from agent.configfile import Loaded
-from agent.yamltree import Data, Path, with_value
+from agent.config.loader import Loaded
+from agent.config.models import Config
+from agent.config.yaml_tree import Data, Path, with_value
 
 Effect = Literal["live", "learning", "station", "restart"]
 """``live`` at once; ``learning`` too, and the learners start again from what they have stored; ``station``:

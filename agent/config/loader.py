@@ -19,16 +19,16 @@ from typing import Any
 import yaml
 from pydantic import Field, JsonValue, ValidationError
 
-from agent import absent, checks, migrations, yamltree
-from agent.absent import Absent, Excuse
-from agent.config import Config
-from agent.errors import ConfigError
-from agent.problems import SHARED, kind_of, problems_of, shown
-from agent.references import without_references
-from agent.voting import voting_problems
-from agent.watching import watching_problems
-from agent.yamltree import Data, Node, Problem, YamlError
-from camera.address import MASK
+from agent.base.errors import ConfigError
+from agent.base.secret_refs import without_references
+from agent.config import absent, cross_checks, migrations, yaml_tree
+from agent.config.absent import Absent, Excuse
+from agent.config.diagnostics import SHARED, kind_of, problems_of, shown
+from agent.config.models import Config
+from agent.config.voting import voting_problems
+from agent.config.watched_folders import watching_problems
+from agent.config.yaml_tree import Data, Node, Problem, YamlError
+from camera.core.address import MASK
 
 MAX_PROBLEMS = 100
 _PYDANTIC_MASK = "**********"
@@ -73,8 +73,8 @@ class Loaded:
         # One that has no value at all says more than one whose file is missing.
         return min(found, key=lambda one: not one.reference, default=None)
 
-    def unchanged(self, path: yamltree.Path, node: Node) -> bool:
-        """Excuse what cannot be had where another file says the same as this one; see `agent.absent`."""
+    def unchanged(self, path: yaml_tree.Path, node: Node) -> bool:
+        """Excuse what cannot be had where another file says the same; see `agent.config.absent`."""
         return absent.unchanged(self._tree)(path, node)
 
     def but(self, config: Config, effective: Data, missing: tuple[Absent, ...] | None = None) -> Loaded:
@@ -82,7 +82,7 @@ class Loaded:
         gone = self.absent if missing is None else missing
         return replace(self, config=config, effective=effective, digest=_digest(effective), absent=gone)
 
-    def problem(self, path: yamltree.Path, what: str) -> str:
+    def problem(self, path: yaml_tree.Path, what: str) -> str:
         """Return ``file:line: key.path: what`` for something that came to light only after loading."""
         return _line(self.path, self._tree.problem(path, what))
 
@@ -109,7 +109,10 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     problems += search.unresolved
     lost = search.without_a_value()
     unresolved = {problem.path for problem in (*problems, *lost)}
-    others = [*search.missing(tree, checks.missing(data, tree, folder)), *checks.problems(data, tree)]
+    others = [
+        *search.missing(tree, cross_checks.missing(data, tree, folder)),
+        *cross_checks.problems(data, tree),
+    ]
     try:
         config = Config.model_validate_json(json.dumps(data, allow_nan=False))
     except ValidationError as error:
@@ -120,7 +123,7 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
     if not problems:  # every recipe is there
-        found_later = [*voting_problems(config), *watching_problems(checks.anchored(config, folder))]
+        found_later = [*voting_problems(config), *watching_problems(cross_checks.anchored(config, folder))]
         problems += [tree.problem(where, what) for where, what in found_later]
     if problems:
         raise ConfigError(_lines(path, problems))
@@ -128,13 +131,15 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
     gone = tuple(
         Absent(at, _line(path, problem), reference) for at, (problem, reference) in search.excused.items()
     )
-    return Loaded(checks.anchored(config, folder), _digest(effective), path, text, effective, tree, gone)
+    return Loaded(
+        cross_checks.anchored(config, folder), _digest(effective), path, text, effective, tree, gone
+    )
 
 
 def _tree(text: str, path: Path) -> tuple[Node, list[Problem]]:
     """Return the settings as they are written, defaults of stations within, and what is wrong with them."""
     try:
-        tree, problems = yamltree.parse(text)
+        tree, problems = yaml_tree.parse(text)
     except YamlError as error:
         raise ConfigError([_line(path, error.problem)]) from None
     if not isinstance(tree.value, dict):
@@ -179,7 +184,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if yamltree.is_text(text) else "'"
+    style = None if yaml_tree.is_text(text) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -199,11 +204,11 @@ def read_text(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(yamltree.MAX_BYTES + 1)
+            content = file.read(yaml_tree.MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError([f"{path}:1: cannot be read: {error.strerror}: name a config file"]) from error
-    if len(content) > yamltree.MAX_BYTES:
-        limit = yamltree.MAX_BYTES // 1024**2
+    if len(content) > yaml_tree.MAX_BYTES:
+        limit = yaml_tree.MAX_BYTES // 1024**2
         raise ConfigError([f"{path}:1: larger than {limit} MiB: make it smaller"])
     try:
         return content.decode("utf-8-sig")
@@ -222,12 +227,12 @@ def _with_station_defaults(tree: Node) -> tuple[Node, list[Problem]]:
         what = f"should be a mapping of keys, is {kind_of(defaults.value)}"
         return replace(tree, value=entries), [Problem(defaults.line, defaults.path, what)]
     if stations is not None and isinstance(stations.value, dict):
-        full = {name: yamltree.merged(defaults, station) for name, station in stations.value.items()}
+        full = {name: yaml_tree.merged(defaults, station) for name, station in stations.value.items()}
         entries["stations"] = replace(stations, value=full)
     return replace(tree, value=entries), []
 
 
-def _as_written(value: Data, node: Node | None, path: yamltree.Path) -> Data:
+def _as_written(value: Data, node: Node | None, path: yaml_tree.Path) -> Data:
     """Return a dumped `value` with every text as it stands in the file, and literal secrets masked."""
     written = node.value if node else None
     if isinstance(value, dict):
@@ -241,7 +246,7 @@ def _as_written(value: Data, node: Node | None, path: yamltree.Path) -> Data:
     return written if isinstance(written, str) else value
 
 
-def _holds_secret(written: str, path: yamltree.Path) -> bool:
+def _holds_secret(written: str, path: yaml_tree.Path) -> bool:
     """Whether a secret field has to be masked: it holds more than references and a harmless address."""
     literal = without_references(written)
     return bool(literal) and not (path[-2:] == ("camera", "source") and _HARMLESS_SOURCE.fullmatch(literal))
@@ -269,14 +274,14 @@ def _line(path: Path, problem: Problem) -> str:
     return f"{path}:{problem.line}: {f'{keys}: ' if keys else ''}{what}"
 
 
-def _paths(problem: Problem) -> Iterator[yamltree.Path]:
+def _paths(problem: Problem) -> Iterator[yaml_tree.Path]:
     """Yield the places of a problem."""
     yield problem.path
     if problem.origin is not None:
         yield problem.origin[1]
 
 
-def _keys(path: yamltree.Path) -> str:
+def _keys(path: yaml_tree.Path) -> str:
     return ".".join(_key(str(part)) for part in path)
 
 

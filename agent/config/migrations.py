@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from agent.yamltree import Node, Problem
+from agent.config.yaml_tree import Node, Problem
 
 Migration = Callable[[Node], Node]
 """From a file of one version to one of the next, both as mappings; never raises."""

@@ -1,4 +1,4 @@
-"""What config.yaml can say, as frozen values. How its text becomes one of them: `agent.configfile`.
+"""What config.yaml can say, as frozen values. How its text becomes one of them: `agent.config.loader`.
 
 Descriptions and defaults here are the reference: the JSON Schema for editors is made from them, and the
 shipped config.yaml is tested against them.
@@ -13,12 +13,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from adapters.open import ModelSettings
-from agent.adaptation_settings import Adaptation
-from agent.alike import alike
-from agent.mqtt_settings import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.names import Exactly, Host, Label, Name, StationName, Template, is_loopback
-from camera.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
+from adapters.engines.factory import ModelSettings
+from agent.config.models_adaptation import Adaptation
+from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
+from agent.config.similar_classes import alike
+from agent.config.types import Exactly, Host, Label, Name, StationName, Template, is_loopback
+from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
 MOST_DAYS = 36_500

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from camera.settings import Settings
+from camera.core.settings import Settings
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 LEAST_SHADOW = 0.1

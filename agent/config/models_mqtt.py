@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from agent.names import LOOPBACK, Host, SparkplugId, Text, TopicFilter, TopicPrefix
-from camera.settings import Rate, Reconnect, Settings
+from agent.config.types import LOOPBACK, Host, SparkplugId, Text, TopicFilter, TopicPrefix
+from camera.core.settings import Rate, Reconnect, Settings
 
 
 class TlsSettings(Settings):

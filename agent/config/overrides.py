@@ -14,16 +14,16 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from adapters.durable import write_durably
-from adapters.strict_json import loads
-from agent.adaptation_settings import Adaptation
-from agent.config import Config, Station
-from agent.configfile import Loaded
-from agent.errors import AgentError, StoreError
-from agent.recipes import find_recipe, recipe_names
-from agent.refusal import refusal
-from agent.voting import votes_over_parts, voting_problem
-from agent.yamltree import with_value
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
+from agent.base.errors import AgentError, StoreError
+from agent.base.refusal import refusal
+from agent.config.loader import Loaded
+from agent.config.models import Config, Station
+from agent.config.models_adaptation import Adaptation
+from agent.config.recipes import find_recipe, recipe_names
+from agent.config.voting import votes_over_parts, voting_problem
+from agent.config.yaml_tree import with_value
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-from adapters.prompts import Prompts
-from agent.config import Recipe
-from agent.errors import UsageError
-from agent.problems import did_you_mean, shown
-from agent.yamltree import parse
+from adapters.core.prompts import Prompts
+from agent.base.errors import UsageError
+from agent.config.diagnostics import did_you_mean, shown
+from agent.config.models import Recipe
+from agent.config.yaml_tree import parse
 
-_FOLDER = resources.files("agent") / "recipes"
+_FOLDER = resources.files("agent.config") / "shipped"
 
 
 @cache

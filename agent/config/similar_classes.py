@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from agent.problems import shown
-from agent.text import looks
+from agent.base.text import looks
+from agent.config.diagnostics import shown
 
 _Key = TypeVar("_Key")
 
@@ -17,7 +17,7 @@ def alike(classes: Mapping[str, Sequence[str]]) -> str | None:
     Args:
         classes: phrases by label.
     """
-    from adapters.clean_text import same_words
+    from adapters.core.clean_text import same_words
 
     pair = first_equal((label, looks(label)) for label in classes)
     if pair is not None:

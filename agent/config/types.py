@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from agent.text import visible, visible_as_given, visible_key
+from agent.base.text import visible, visible_as_given, visible_key
 
 RESERVED_NAMES = frozenset({"availability", "info", "health", "stats", "cmd"})
 """Topics of the agent itself, beside which the stations' topics stand."""

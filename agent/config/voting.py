@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.config import Config, Recipe, Station
-from agent.recipes import find_recipe, recipe_names
-from agent.yamltree import Path
+from agent.config.models import Config, Recipe, Station
+from agent.config.recipes import find_recipe, recipe_names
+from agent.config.yaml_tree import Path
 
 
 def votes_over_parts(station: Station, recipe: Recipe) -> bool:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from agent.config import Config
-from agent.yamltree import Path
-from camera.settings import FolderCamera
+from agent.config.models import Config
+from agent.config.yaml_tree import Path
+from camera.core.settings import FolderCamera
 
 
 def watching_problems(config: Config) -> Iterator[tuple[Path, str]]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from agent.errors import AgentError
+from agent.base.errors import AgentError
 
 Path = tuple[str | int, ...]
 Scalar = str | int | float | bool | None

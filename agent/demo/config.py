@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from agent.broker import HOST
-from agent.configfile import Loaded, load
+from agent.config.loader import Loaded, load
+from agent.mqtt.embedded_broker import HOST
 
 STATION: Final = "line"
 
@@ -21,7 +21,7 @@ def demo_config(folder: Path, fps: float | None) -> Loaded:
         folder: for the config and the agent's data.
         fps: parts a second; None as fast as they are inspected.
     """
-    text = (resources.files("agent") / "demo.yaml").read_text(encoding="utf-8")
+    text = (resources.files("agent.demo") / "demo.yaml").read_text(encoding="utf-8")
     values = {
         "data_dir": json.dumps(str(folder / "data"), allow_nan=False),
         "port": str(_free_port()),

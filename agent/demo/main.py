@@ -18,22 +18,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from adapters.open import ModelSettings, open_engine
-from adapters.strict_json import loads
-from agent import demo_story
-from agent.broker import embedded_broker
-from agent.codec import JSON, timestamp
-from agent.commissioned import station_folder
-from agent.daemon import Daemon
-from agent.demo_config import STATION, demo_config
-from agent.demo_line import PARTS, commission_line, sentences
-from agent.demo_story import CHAPTERS, Operator, Score
-from agent.mqtt import subscription
-from agent.recipes import shipped
-from agent.requests import Request, ask, whoever_asks
-from agent.wire import station_topic
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from adapters.engines.factory import ModelSettings, open_engine
+from adapters.files.strict_json import loads
+from agent.app.daemon import Daemon
+from agent.base.codec import JSON, timestamp
+from agent.base.wire import station_topic
+from agent.config.recipes import shipped
+from agent.demo import story as demo_story
+from agent.demo.config import STATION, demo_config
+from agent.demo.setup import PARTS, commission_line, sentences
+from agent.demo.story import CHAPTERS, Operator, Score
+from agent.mqtt.connection import subscription
+from agent.mqtt.embedded_broker import embedded_broker
+from agent.versions.commissioned import station_folder
+from agent.versions.operator_requests import Request, ask, whoever_asks
+from camera.core.settings import SimulatedCamera
+from camera.simulation.source import SimulatedLine
 
 _ROWS = 16
 _ARRIVE_S = 5.0

@@ -10,22 +10,22 @@ from typing import Final
 
 from PIL import Image
 
-from adapters.commission import commission
-from adapters.commissioning import Commissioning
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.measured_with import MeasuredWith
-from adapters.version import SOURCE
-from agent.answering import Answering
-from agent.clean_line import watch
-from agent.codec import timestamp
-from agent.commissioned import Uncommissioned, commissioning_file
-from agent.configfile import Loaded
-from agent.golden import read_golden
-from agent.plans import failing, prompts
-from agent.recipes import find_recipe
-from camera.settings import SimulatedCamera
-from camera.simulated import SimulatedLine
+from adapters.baseline.baseline import Commissioning
+from adapters.baseline.build import commission
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE
+from agent.base.codec import timestamp
+from agent.baseline.capture import watch
+from agent.baseline.golden_samples import read_golden
+from agent.config.loader import Loaded
+from agent.config.recipes import find_recipe
+from agent.domain.active_version import Answering
+from agent.versions.commissioned import Uncommissioned, commissioning_file
+from agent.versions.station_plans import failing, prompts
+from camera.core.settings import SimulatedCamera
+from camera.simulation.source import SimulatedLine
 
 PARTS: Final = 1000
 """As few as drift can be calibrated on."""

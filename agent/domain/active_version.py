@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.adapter import Adapter
-from adapters.version import Version
+from adapters.core.adapter import Adapter
+from adapters.core.version import Version
 
 
 @dataclass(frozen=True, slots=True, eq=False)

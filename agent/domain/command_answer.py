@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agent.codec import JSON
-from agent.text import harmless
+from agent.base.codec import JSON
+from agent.base.text import harmless
 
 Status = Literal["done", "accepted", "refused"]
 

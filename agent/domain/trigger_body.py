@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.config import MAX_DEADLINE_MS
-from agent.names import Exactly, PartId
+from agent.config.models import MAX_DEADLINE_MS
+from agent.config.types import Exactly, PartId
 
 
 class TriggerBody(BaseModel):

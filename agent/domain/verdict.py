@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from agent.config import Recipe, Votes
-from camera.frame import Quality, Receipt
+from agent.config.models import Recipe, Votes
+from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
 
@@ -29,7 +29,7 @@ CLASS = "class"
 LOW_MARGIN = "low_margin"
 VOTES = "votes"
 NOT_FINITE = "not_finite"
-"""Reasons besides the faults of a picture (`camera.frame.Fault`); together they are a closed set."""
+"""Reasons besides the faults of a picture (`camera.core.frame.Fault`); together they are a closed set."""
 
 _ONE = 1 + 1e-6
 """The largest probability, with what rounding may add in float32."""
@@ -40,7 +40,7 @@ class Decision:
     """What one picture says about a part.
 
     Attributes:
-        reason: ``class``, ``low_margin``, ``votes``, ``not_finite`` or a `camera.frame.Fault`.
+        reason: ``class``, ``low_margin``, ``votes``, ``not_finite`` or a `camera.core.frame.Fault`.
         label: the class that stands for the verdict; None when not inspected.
         severity: of a failing class, else None.
         score: probability of `label`, 0..1.

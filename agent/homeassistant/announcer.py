@@ -7,13 +7,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from adapters.durable import write_durably
-from adapters.strict_json import loads
-from agent.board import Board
-from agent.codec import dumps
-from agent.config import Config
-from agent.homeassistant import components, discovery, discovery_topic
-from agent.message import Message
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
+from agent.base.codec import dumps
+from agent.config.models import Config
+from agent.homeassistant.description import components, discovery, discovery_topic
+from agent.mqtt.messages import Message
+from agent.mqtt.retained_topics import Board
 
 log = logging.getLogger(__name__)
 

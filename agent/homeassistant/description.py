@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from agent import __version__
-from agent.adaptation_settings import MODES
-from agent.codec import JSON
-from agent.config import Config, Station
-from agent.verdict import Outcome
-from agent.voting import possible_recipes
+from agent.base.codec import JSON
+from agent.config.models import Config, Station
+from agent.config.models_adaptation import MODES
+from agent.config.voting import possible_recipes
+from agent.domain.verdict import Outcome
 
 _LEVELS = ("ok", "degraded", "down")
 

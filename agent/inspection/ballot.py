@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from agent.config import Votes
-from agent.verdict import Decision, vote
+from agent.config.models import Votes
+from agent.domain.verdict import Decision, vote
 
 
 class Ballot:

@@ -8,21 +8,21 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from adapters.engine import Preprocess
-from agent.config import Station
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.priority import SERVING, step_back
-from camera import preprocess
-from camera.feed import Feed
-from camera.feed_stats import Past
-from camera.frame import CameraError
-from camera.gate import Gate
-from camera.mailbox import Mailbox
-from camera.open import open_source
-from camera.source import Source
-from camera.view import FeedSettings
-from camera.waiting import Waiting
+from adapters.core.protocol import Preprocess
+from agent.base.errors import ConfigError
+from agent.base.thread_priority import SERVING, step_back
+from agent.config.loader import Loaded
+from agent.config.models import Station
+from camera.core.frame import CameraError
+from camera.core.source import Source
+from camera.feed.gate import Gate
+from camera.feed.mailbox import Mailbox
+from camera.feed.stats import Past
+from camera.feed.thread import Feed
+from camera.feed.view import FeedSettings
+from camera.pictures import preprocess
+from camera.sources.factory import open_source
+from camera.sources.waiting import Waiting
 
 _NOTHING = Past()
 

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from adapters.engine import Engine, Floats, directions
-from adapters.seen import as_bytes
-from agent.ballot import Ballot
-from agent.handover import Witnessed, as_seen
-from agent.ids import ulid
-from agent.predictor import Predictor
-from agent.shadow import is_shadowed
-from agent.station_plan import StationPlan
-from agent.verdict import Decision, Verdict, decide
-from camera.frame import Fault, Frame
-from camera.mailbox import Mailbox
-from camera.quality import is_stale
+from adapters.core.observation import as_bytes
+from adapters.core.protocol import Engine, Floats, directions
+from agent.base.event_id import ulid
+from agent.domain.verdict import Decision, Verdict, decide
+from agent.inspection.ballot import Ballot
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import Witnessed, as_seen
+from agent.inspection.shadow import is_shadowed
+from agent.inspection.station_plan import StationPlan
+from camera.core.frame import Fault, Frame
+from camera.feed.mailbox import Mailbox
+from camera.pictures.quality import is_stale
 
 _TAKE_S = 0.5
 

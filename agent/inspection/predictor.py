@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import Adapter
-from adapters.engine import Floats
-from adapters.prompts import probabilities
+from adapters.core.adapter import Adapter
+from adapters.core.prompts import probabilities
+from adapters.core.protocol import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.engine import Floats, ModelInfo
-from adapters.seen import Bytes, Seen, log_odds
+from adapters.core.observation import Bytes, Seen, log_odds
+from adapters.core.protocol import Floats, ModelInfo
 
 CAPACITY = 256
 """Parts that may wait: at ten a second, an update of 25 seconds."""
@@ -84,7 +84,7 @@ def as_seen(
     """Return what the model as it was trained says about a picture.
 
     Args:
-        feature: ``(D,)`` as it was encoded; of those for which `adapters.engine.directions` is true.
+        feature: ``(D,)`` as it was encoded; of those for which `adapters.core.protocol.directions` is true.
         class_features: ``(C, D)`` unit-length.
         fails: ``(C,)``; at least one class fails and one does not.
         info: of the model.

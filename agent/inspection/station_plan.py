@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from agent.config import Recipe
-from agent.handover import Witnessed
-from agent.ids import ulid
-from agent.predictor import Predictor
-from agent.trigger_book import Trigger
-from agent.verdict import Decision, Outcome, Provenance, Verdict
-from camera.frame import Quality
-from camera.settings import QualityLimits
+from agent.base.event_id import ulid
+from agent.config.models import Recipe
+from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import Witnessed
+from agent.inspection.trigger_queue import Trigger
+from camera.core.frame import Quality
+from camera.core.settings import QualityLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Ended:
 class TriggerBook:
     """When 64 wait, the next trigger ends at once as ``busy``.
 
-    Owns the triggers of a station; whoever calls holds the lock of `agent.triggers.Triggers`.
+    Owns the triggers of a station; whoever calls holds the lock of `agent.inspection.triggers.Triggers`.
 
     Attributes:
         repeated: triggers that had come before, and give no result of their own.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agent.config import Config
-from agent.trigger_body import TriggerBody
-from agent.trigger_book import End, Ended, Trigger, TriggerBook
-from agent.verdict import Verdict
-from camera.gate import Gate
+from agent.config.models import Config
+from agent.domain.trigger_body import TriggerBody
+from agent.domain.verdict import Verdict
+from agent.inspection.trigger_queue import End, Ended, Trigger, TriggerBook
+from camera.feed.gate import Gate
 
 MAX_ENDED = 10_000
 """Results without a picture that may wait for the store."""
@@ -172,7 +172,7 @@ def trigger_deadlines_ms(config: Config) -> dict[str, int]:
 
 
 class _Gate:
-    """What one opened camera sees of it, until another has its place; see `camera.gate.Gate`."""
+    """What one opened camera sees of it, until another has its place; see `camera.feed.gate.Gate`."""
 
     def __init__(self, triggers: Triggers, name: str) -> None:
         self._triggers, self._name = triggers, name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from adapters.halting import Halted
+from adapters.encoders.cancellation import Halted
 
 Result = TypeVar("Result")
 Change = TypeVar("Change")

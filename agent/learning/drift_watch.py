@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.drift import DriftMonitor, DriftReport
-from adapters.drift_block import Doubles
-from adapters.drift_reference import DriftReference
+from adapters.monitoring.block_statistics import Doubles
+from adapters.monitoring.drift_baseline import DriftReference
+from adapters.monitoring.drift_detector import DriftMonitor, DriftReport
 
 NEVER = -(10**9)
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adapters.adapter import Adapter
-from adapters.alike import most_alike
-from adapters.betting import LabelTest
-from adapters.buffer import good_parts
-from adapters.commissioning import Commissioning
-from adapters.engine import Floats
-from adapters.eye import Eye
-from adapters.guard import HARMFUL, Ruling, judge
-from adapters.seen import Seen, as_pixels
-from adapters.trial import Assessment, Trial, distance
-from adapters.version import SOURCE
-from agent.answering import Answering
-from agent.learner_settings import LearnerSettings, Update
-from agent.ledger import Ledger
+from adapters.baseline.baseline import Commissioning
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Seen, as_pixels
+from adapters.core.protocol import Floats
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE
+from adapters.gate.evaluation import Assessment, Trial, distance
+from adapters.gate.label_test import LabelTest
+from adapters.gate.promotion_gate import HARMFUL, Ruling, judge
+from adapters.learner.sample_buffer import good_parts
+from adapters.monitoring.nearest_domain import most_alike
+from agent.domain.active_version import Answering
+from agent.versions.learner_settings import LearnerSettings, Update
+from agent.versions.version_manager import Ledger
 
 Change = Callable[[Ledger], None]
 Ask = Callable[[Change], Answering]
@@ -90,7 +90,7 @@ class Episode:
         since: frame after which the pictures are of one condition.
         search: whatever is known is to be tried first.
         looked_at: frame of the last look.
-        converged, worse, harmed: what was found, for `adapters.lifecycle`.
+        converged, worse, harmed: what was found, for `adapters.gate.state_machine`.
         test: of labels, on what answers; the learner's affair.
         numbers: of the guard's last ruling.
     """

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _OURS = ("adapters", "agent", "camera")
 _FIRST_S = 1.0
 _LONGEST_S = 900.0

@@ -11,12 +11,12 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from agent.codec import JSON
-from agent.config import LogSettings
-from agent.configfile import Loaded
-from agent.handover import Witnessed
-from agent.learner_stats import LearnerStats
-from agent.predictor import Predictor
+from agent.base.codec import JSON
+from agent.config.loader import Loaded
+from agent.config.models import LogSettings
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import Witnessed
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from adapters.drift_block import Doubles
-from adapters.glance import WINDOW, Glance, Place
-from adapters.lifecycle import State, Turn
-from adapters.version import SOURCE
-from agent.episode import Episode
+from adapters.core.version import SOURCE
+from adapters.gate.state_machine import State, Turn
+from adapters.monitoring.block_statistics import Doubles
+from adapters.monitoring.change_point import WINDOW, Glance, Place
+from agent.learning.episode import Episode
 
 _SAID = -1
 """Instead of a number: that the pictures are none of the source's was said."""
@@ -47,7 +47,7 @@ class Places:
         self._chosen = False
 
     def add(self, row: Doubles) -> None:
-        """Take one picture, as `adapters.drift_block.measure` has it."""
+        """Take one picture, as `adapters.monitoring.block_statistics.measure` has it."""
         self._glance.add(row)
         if self._glance.turned:
             # Seen here and not in `turn`: whoever asks seldom would miss it.

@@ -1,4 +1,4 @@
-"""The process in which all stations learn: ``python -P -m agent.learner_process FD AGENT``.
+"""The process in which all stations learn: ``python -P -m agent.learning.process FD AGENT``.
 
 Apart from inspection, because threads share Python's lock: one that holds it while more urgent ones have its
 core keeps inspection waiting. And what runs out of memory here, or crashes, ends nothing else.
@@ -17,20 +17,20 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from adapters.adapter import AdapterError
-from adapters.open_learner import LearnerModel
-from agent import logs
-from agent.codec import JSON
-from agent.commissioned import Commissioned, open_station
-from agent.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
-from agent.handover import HandOver, Witnessed
-from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
-from agent.learner_stats import LearnerStats
-from agent.learning import Learning
-from agent.memory import Heaps
-from agent.plans import predictors, prompts, used_recipes
-from agent.predictor import Predictor
-from agent.priority import LEARNING, step_back
+from adapters.core.adapter import AdapterError
+from adapters.learner.factory import LearnerModel
+from agent.base import logs
+from agent.base.codec import JSON
+from agent.base.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
+from agent.base.heaps import Heaps
+from agent.base.thread_priority import LEARNING, step_back
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.learning.ipc import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
+from agent.learning.worker import Learning
+from agent.versions.commissioned import Commissioned, open_station
+from agent.versions.station_plans import predictors, prompts, used_recipes
 
 log = logging.getLogger(__name__)
 

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from adapters.adapter import AdapterError
-from adapters.eye import Eye
-from adapters.halting import Halted
-from adapters.prompts import Prompts, TextCache
-from adapters.version import SOURCE, Version
-from agent import learning_payload
-from agent.answering import Answering
-from agent.codec import JSON, timestamp
-from agent.commissioned import Commissioned, require_finite
-from agent.execute import execute, needs_disk, overtakes, require_allowed
-from agent.learner import StationLearner
-from agent.learner_settings import why_off
-from agent.learner_stats import LearnerStats
-from agent.ledger import Ledger
-from agent.predictor import Predictor
-from agent.requests import Request, finish, take
+from adapters.core.adapter import AdapterError
+from adapters.core.prompts import Prompts, TextCache
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE, Version
+from adapters.encoders.cancellation import Halted
+from agent.base.codec import JSON, timestamp
+from agent.domain.active_version import Answering
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.predictor import Predictor
+from agent.learning.station_learner import StationLearner
+from agent.payloads import learning_payload
+from agent.versions.commissioned import Commissioned, require_finite
+from agent.versions.execute import execute, needs_disk, overtakes, require_allowed
+from agent.versions.learner_settings import why_off
+from agent.versions.operator_requests import Request, finish, take
+from agent.versions.version_manager import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ Tell = Callable[[str, JSON], None]
 
 
 class StationDesk:
-    """Owns what answers at a station and what is shown of it. For the thread of `agent.learning.Learning`.
+    """Owns what answers at a station and what is shown of it. For the thread of `Learning`.
 
     Args:
         found: the station as it was found at start.

@@ -10,29 +10,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.betting import LabelTest
-from adapters.buffer import Buffer, duplicate_cosine
-from adapters.commissioning import Commissioning
-from adapters.condition_fit import LEAST
-from adapters.drift import NORMAL_DISTANCE, DriftReport
-from adapters.drift_block import looks, measure
-from adapters.eye import Eye
-from adapters.glance import Glance
-from adapters.guard import HARMFUL, Ruling
-from adapters.lifecycle import Action, Phase, Signals, State, Turn, advance, proposed
-from adapters.lifecycle import Change as Decision
-from adapters.rate import RateAlarm
-from adapters.seen import Seen
-from adapters.version import SOURCE
-from agent.answering import Answering
-from agent.drift_watch import NEVER, DriftWatch
-from agent.episode import Change, Episode, Look, Workshop
-from agent.execute import execute
-from agent.learner_settings import LearnerSettings, Update, why_off
-from agent.ledger import Ledger
-from agent.places import Met, Places
-from agent.requests import Request
-from agent.said_parts import Said, SaidParts
+from adapters.baseline.baseline import Commissioning
+from adapters.core.observation import Seen
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE
+from adapters.gate.label_test import LabelTest
+from adapters.gate.promotion_gate import HARMFUL, Ruling
+from adapters.gate.state_machine import Action, Phase, Signals, State, Turn, advance, proposed
+from adapters.gate.state_machine import Change as Decision
+from adapters.learner.sample_buffer import Buffer, duplicate_cosine
+from adapters.monitoring.block_statistics import looks, measure
+from adapters.monitoring.change_point import Glance
+from adapters.monitoring.degradation_fit import LEAST
+from adapters.monitoring.drift_detector import NORMAL_DISTANCE, DriftReport
+from adapters.monitoring.reject_rate import RateAlarm
+from agent.domain.active_version import Answering
+from agent.learning.drift_watch import NEVER, DriftWatch
+from agent.learning.episode import Change, Episode, Look, Workshop
+from agent.learning.known_domains import Met, Places
+from agent.learning.labelled_parts import Said, SaidParts
+from agent.versions.execute import execute
+from agent.versions.learner_settings import LearnerSettings, Update, why_off
+from agent.versions.operator_requests import Request
+from agent.versions.version_manager import Ledger
 
 
 class StationLearner:
@@ -201,7 +201,7 @@ class StationLearner:
         return self._ledger.answering is not before
 
     def obey(self, request: Request) -> None:
-        """Do what an operator asks; see `agent.execute.execute`."""
+        """Do what an operator asks; see `agent.versions.execute.execute`."""
         if execute(self._ledger, request):
             self.chosen()
 

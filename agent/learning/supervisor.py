@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
-from adapters.version import SOURCE
-from agent.codec import JSON
-from agent.commissioned import station_folder
-from agent.configfile import Loaded
-from agent.handover import HandOver, Witnessed
-from agent.ids import ulid
-from agent.learner_link import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told, pair
-from agent.learner_stats import LearnerStats
-from agent.predictor import Predictor
-from agent.priority import SERVING, step_back
-from agent.requests import waiting_names
+from adapters.core.version import SOURCE
+from agent.base.codec import JSON
+from agent.base.event_id import ulid
+from agent.base.thread_priority import SERVING, step_back
+from agent.config.loader import Loaded
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.learning.ipc import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told, pair
+from agent.versions.commissioned import station_folder
+from agent.versions.operator_requests import waiting_names
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Pupil:
 
 
 class Learners:
-    """Owns the process of `agent.learner_process` and what is known of it here.
+    """Owns the process of `agent.learning.process` and what is known of it here.
 
     Inspection never waits for it: a `Pupil` gives what is complete and takes what was seen. While there is no
     process, what answered last goes on answering.
@@ -190,7 +190,7 @@ class Learners:
         link, theirs = pair()
         with theirs:
             whose = [str(theirs.fileno()), str(os.getpid())]
-            command = [sys.executable, "-P", "-m", "agent.learner_process", *whose]
+            command = [sys.executable, "-P", "-m", "agent.learning.process", *whose]
             # A group of its own: what a terminal sends to ours is for the agent to act on.
             try:
                 process = subprocess.Popen(  # noqa: S603 - ourselves

@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 
-from adapters.drift import DriftReport
-from adapters.eye import Eye
-from adapters.guard import Ruling
-from adapters.halting import Halted, HaltingEngine
-from adapters.open_learner import LearnerModel
-from adapters.prompts import Prompts, TextCache
-from agent import learning_payload
-from agent.answering import Answering
-from agent.background import Background
-from agent.commissioned import Commissioned
-from agent.episode import Ask, Change, Look
-from agent.fault import Fault, fault
-from agent.handover import HandOver, Witnessed
-from agent.learner import StationLearner
-from agent.learner_link import Label
-from agent.learner_stats import LearnerStats
-from agent.predictor import Predictor
-from agent.station_desk import StationDesk, Tell
+from adapters.core.prompts import Prompts, TextCache
+from adapters.core.scorer import Eye
+from adapters.encoders.cancellation import Halted, HaltingEngine
+from adapters.gate.promotion_gate import Ruling
+from adapters.learner.factory import LearnerModel
+from adapters.monitoring.drift_detector import DriftReport
+from agent.domain.active_version import Answering
+from agent.domain.learner_stats import LearnerStats
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.learning.background_task import Background
+from agent.learning.episode import Ask, Change, Look
+from agent.learning.failure import Fault, fault
+from agent.learning.ipc import Label
+from agent.learning.station_desk import StationDesk, Tell
+from agent.learning.station_learner import StationLearner
+from agent.payloads import learning_payload
+from agent.versions.commissioned import Commissioned
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import ssl
 
-from agent.errors import ConfigError
-from agent.mqtt import tls_context
-from agent.mqtt_settings import MqttSettings
+from agent.base.errors import ConfigError
+from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.connection import tls_context
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from agent.message import Inbound
+from agent.mqtt.messages import Inbound
 
 CAPACITY = 256
 """Messages that may wait to be obeyed."""

@@ -25,9 +25,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.errors import ConfigError
-from agent.message import Inbound, Inlet, Message
-from agent.mqtt_settings import MqttSettings
+from agent.base.errors import ConfigError
+from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.messages import Inbound, Inlet, Message
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from agent.errors import AgentError, ConfigError
+from agent.base.errors import AgentError, ConfigError
 
 HOST = "127.0.0.1"
 _START_S = 10.0

@@ -7,19 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from agent import result_payload
-from agent.board import Board
-from agent.dialing import Dialing
-from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState, Protocol, largest_inbound, tls_context
-from agent.mqtt_access import Access
-from agent.mqtt_settings import MqttSettings
-from agent.names import at_port
-from agent.publisher_stats import NOT_YET
-from agent.repeats import Repeats
-from agent.same_id import SameId
-from agent.store import Outgoing, Store
-from agent.wire import RESULT_SCHEMA
+from agent.base.wire import RESULT_SCHEMA
+from agent.config.models_mqtt import MqttSettings
+from agent.config.types import at_port
+from agent.domain.publisher_stats import NOT_YET
+from agent.mqtt.access import Access
+from agent.mqtt.client_id_conflict import SameId
+from agent.mqtt.connection import Link, LinkState, Protocol, largest_inbound, tls_context
+from agent.mqtt.messages import Inlet, Message
+from agent.mqtt.reconnect import Dialing
+from agent.mqtt.result_replay import Repeats
+from agent.mqtt.retained_topics import Board
+from agent.payloads import result_payload
+from agent.store.store import Outgoing, Store
 
 log = logging.getLogger(__name__)
 

@@ -9,21 +9,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from agent.board import Board
-from agent.command_answer import Answer, refused
-from agent.database import Damaged, DiskTrouble
-from agent.delivery import WINDOW, Delivery
-from agent.errands import Errands
-from agent.evidence import Evidence
-from agent.evidence_files import Written
-from agent.message import Inlet, Message
-from agent.mqtt_access import Access
-from agent.mqtt_settings import MqttSettings
-from agent.publisher_stats import PublisherStats, Unsaved
-from agent.retention import Retention
-from agent.store import Store
-from agent.time_book import TimeBook
-from agent.verdict import Verdict
+from agent.base.call_queue import Errands
+from agent.clock.time_book import TimeBook
+from agent.config.models_mqtt import MqttSettings
+from agent.domain.command_answer import Answer, refused
+from agent.domain.publisher_stats import PublisherStats, Unsaved
+from agent.domain.verdict import Verdict
+from agent.mqtt.access import Access
+from agent.mqtt.messages import Inlet, Message
+from agent.mqtt.outbox_sender import WINDOW, Delivery
+from agent.mqtt.retained_topics import Board
+from agent.store.database import Damaged, DiskTrouble
+from agent.store.image_files import Written
+from agent.store.image_writer import Evidence
+from agent.store.retention import Retention
+from agent.store.store import Store
 
 log = logging.getLogger(__name__)
 

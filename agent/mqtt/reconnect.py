@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 
-from agent.mqtt import Link, Protocol
-from agent.mqtt_settings import MqttSettings
+from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.connection import Link, Protocol
 
 log = logging.getLogger(__name__)
 

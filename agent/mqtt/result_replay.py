@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from agent.pace import Pace
-from agent.store import Store, Stored
+from agent.base.rate_limiter import Pace
+from agent.store.store import Store, Stored
 
 MAX_RANGES = 16
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from agent import result_payload
-from agent.codec import JSON, dumps
-from agent.message import Message
-from agent.verdict import Verdict
-from agent.wire import STATE_SCHEMA
+from agent.base.codec import JSON, dumps
+from agent.base.wire import STATE_SCHEMA
+from agent.domain.verdict import Verdict
+from agent.mqtt.messages import Message
+from agent.payloads import result_payload
 
 MAX_EVENTS = 1000
 """Events that may wait for a connection; the audit trail on disk has all of them."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from adapters.engine import ModelInfo
-from agent.codec import JSON, timestamp
-from agent.command_answer import Answer
-from agent.conditions import Condition
-from agent.publisher_stats import PublisherStats
-from agent.wire import (
+from adapters.core.protocol import ModelInfo
+from agent.base.codec import JSON, timestamp
+from agent.base.wire import (
     ANSWER_SCHEMA,
     CAMERA_SCHEMA,
     HEALTH_SCHEMA,
@@ -19,7 +16,10 @@ from agent.wire import (
     SETTING_SCHEMA,
     STATS_SCHEMA,
 )
-from camera.feed_stats import FeedStats
+from agent.domain.command_answer import Answer
+from agent.domain.conditions import Condition
+from agent.domain.publisher_stats import PublisherStats
+from camera.feed.stats import FeedStats
 
 
 def info(
@@ -77,7 +77,7 @@ def stats(
 
     Args:
         health: ``ok``, ``degraded`` or ``down``.
-        tallied: station -> its verdicts and how long they took, as `agent.tally` shows them.
+        tallied: station -> its verdicts and how long they took, as `agent.telemetry.counters` shows them.
     """
     return {
         "schema": STATS_SCHEMA,

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from adapters.drift import DriftReport
-from adapters.version import strict
-from agent.answering import Answering
-from agent.codec import JSON, rounded, timestamp
-from agent.wire import ADAPTER_EVENT_SCHEMA, ADAPTER_SCHEMA, DRIFT_SCHEMA
+from adapters.core.version import strict
+from adapters.monitoring.drift_detector import DriftReport
+from agent.base.codec import JSON, rounded, timestamp
+from agent.base.wire import ADAPTER_EVENT_SCHEMA, ADAPTER_SCHEMA, DRIFT_SCHEMA
+from agent.domain.active_version import Answering
 
 
 def adapter(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from adapters.strict_json import loads
-from agent.codec import JSON, dumps, rounded, timestamp
-from agent.verdict import Outcome, Verdict
-from agent.wire import RESULT_SCHEMA, STATE_SCHEMA
+from adapters.files.strict_json import loads
+from agent.base.codec import JSON, dumps, rounded, timestamp
+from agent.base.wire import RESULT_SCHEMA, STATE_SCHEMA
+from agent.domain.verdict import Outcome, Verdict
 
 
 def result(verdict: Verdict, seq: int) -> JSON:

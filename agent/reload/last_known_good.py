@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.durable import write_durably
-from agent import yamltree
-from agent.absent import whatever_is_spared
-from agent.codec import timestamp
-from agent.config import AgentSettings
-from agent.configfile import Loaded, load_text, read_text
-from agent.errors import ConfigError
+from adapters.files.atomic_file import write_durably
+from agent.base.codec import timestamp
+from agent.base.errors import ConfigError
+from agent.config import yaml_tree
+from agent.config.absent import whatever_is_spared
+from agent.config.loader import Loaded, load_text, read_text
+from agent.config.models import AgentSettings
 
 _FOLDER = "last_good"
 
@@ -75,9 +75,9 @@ def _file(data: Path, config: Path) -> Path:
 def _folders(path: Path) -> Iterator[Path]:
     here = path.absolute().parent
     try:
-        tree, _ = yamltree.parse(read_text(path))
+        tree, _ = yaml_tree.parse(read_text(path))
         written = tree.get(("agent", "data_dir"))
-    except (ConfigError, yamltree.YamlError):
+    except (ConfigError, yaml_tree.YamlError):
         written = None
     if written is not None and isinstance(written.value, str) and "\0" not in written.value:
         yield here / written.value

@@ -10,16 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from adapters.open import ModelSettings
-from agent import last_good, overrides
-from agent.changes import Change, changes, in_force
-from agent.codec import JSON, timestamp
-from agent.conditions import Condition
-from agent.configfile import Loaded, load, load_text
-from agent.errors import AgentError, ConfigError
-from agent.overrides import Name, Value
-from agent.startable import require_startable
-from agent.trail import Trail
+from adapters.engines.factory import ModelSettings
+from agent.audit.agent_log import Trail
+from agent.base.codec import JSON, timestamp
+from agent.base.errors import AgentError, ConfigError
+from agent.config import overrides
+from agent.config.diff import Change, changes, in_force
+from agent.config.loader import Loaded, load, load_text
+from agent.config.overrides import Name, Value
+from agent.domain.conditions import Condition
+from agent.reload import last_known_good
+from agent.reload.restart_check import require_startable
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class Reloader:
         if self._pending or self._fallback:
             return
         try:
-            last_good.keep(self._file)
+            last_known_good.keep(self._file)
         except OSError as error:
             log.error("config: cannot be kept for a start with a broken one: %s", error)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from adapters.adapter import AdapterError
-from adapters.bundle import bundle_path
-from adapters.manifest import read_manifest
-from adapters.open import require_possible
-from agent.broker import require_amqtt
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.sparkplug_payload import require_protobuf
+from adapters.bundle.manifest import read_manifest
+from adapters.bundle.reader import bundle_path
+from adapters.core.adapter import AdapterError
+from adapters.engines.factory import require_possible
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded
+from agent.mqtt.embedded_broker import require_amqtt
+from agent.sparkplug.payload import require_protobuf
 
 
 def require_startable(now: Loaded, wanted: Loaded) -> None:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.replay import Course, Moment
+from agent.replay.runner import Course, Moment
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

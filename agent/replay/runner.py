@@ -14,29 +14,29 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from adapters.drift import DriftReport
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.open import ModelSettings
-from adapters.open_learner import LearnerModel
-from adapters.prompts import TextCache
-from adapters.version import SOURCE
-from agent.codec import timestamp
-from agent.commissioned import Commissioned, Uncommissioned
-from agent.config import Recipe
-from agent.configfile import Loaded
-from agent.handover import Witnessed
-from agent.ids import ulid_of
-from agent.inspector import Inspector
-from agent.learner import StationLearner
-from agent.ledger import Ledger
-from agent.plans import predictors, prompts, provenance
-from agent.predictor import Predictor
-from agent.shadow import is_shadowed
-from agent.station_plan import StationPlan
-from agent.verdict import Verdict
-from camera.frame import Frame
-from camera.mailbox import Mailbox
+from adapters.core.prompts import TextCache
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE
+from adapters.engines.factory import ModelSettings
+from adapters.learner.factory import LearnerModel
+from adapters.monitoring.drift_detector import DriftReport
+from agent.base.codec import timestamp
+from agent.base.event_id import ulid_of
+from agent.config.loader import Loaded
+from agent.config.models import Recipe
+from agent.domain.verdict import Verdict
+from agent.inspection.inspector import Inspector
+from agent.inspection.predictor import Predictor
+from agent.inspection.sample_queue import Witnessed
+from agent.inspection.shadow import is_shadowed
+from agent.inspection.station_plan import StationPlan
+from agent.learning.station_learner import StationLearner
+from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.station_plans import predictors, prompts, provenance
+from agent.versions.version_manager import Ledger
+from camera.core.frame import Frame
+from camera.feed.mailbox import Mailbox
 
 BATCH: Final = 25
 """Frames that are judged together, after which the learner may work once."""

@@ -10,15 +10,15 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from adapters.engine import Preprocess
-from agent.config import Station
-from agent.feeds import open_feed
-from camera.frame import Capture, Fault, Frame
-from camera.mailbox import Mailbox
-from camera.recording import Entry, Recording, RecordingError
-from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, SimulatedCamera
-from camera.simulated import SimulatedLine
-from camera.source import SourceStats
+from adapters.core.protocol import Preprocess
+from agent.config.models import Station
+from agent.inspection.feed_factory import open_feed
+from camera.core.frame import Capture, Fault, Frame
+from camera.core.settings import CameraSettings, FolderCamera, OpenCVCamera, SimulatedCamera
+from camera.core.source import SourceStats
+from camera.feed.mailbox import Mailbox
+from camera.recording.reader import Entry, Recording, RecordingError
+from camera.simulation.source import SimulatedLine
 
 _TAKE_S: Final = 0.5
 _LEAVE_S: Final = 10.0

@@ -6,25 +6,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from adapters.adapter import AdapterError
-from adapters.adapter_store import AdapterStore
-from adapters.commissioning import Commissioning
-from adapters.engine import Engine
-from adapters.measured_with import MeasuredWith
-from adapters.version import SOURCE, Version, save_version
-from agent.answering import Answering
-from agent.audit import Audit
-from agent.codec import timestamp
-from agent.commissioned import (
+from adapters.baseline.baseline import Commissioning
+from adapters.core.adapter import AdapterError
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.protocol import Engine
+from adapters.core.version import SOURCE, Version, save_version
+from adapters.core.version_store import AdapterStore
+from agent.audit.hash_chain import Audit
+from agent.base.codec import timestamp
+from agent.config.loader import Loaded
+from agent.config.models import Recipe
+from agent.domain.active_version import Answering
+from agent.versions.commissioned import (
     NOT_COMMISSIONED,
     Commissioned,
     Uncommissioned,
     commissioning_file,
     level_of,
 )
-from agent.config import Recipe
-from agent.configfile import Loaded
-from agent.learner_memory import Memory
+from agent.versions.learner_memory import Memory
 
 Start = Literal["source", "active"]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import result_payload
-from agent.audit import Audit
-from agent.codec import JSON, dumps
-from agent.replay import Course
-from agent.verdict import Outcome, Verdict
+from agent.audit.hash_chain import Audit
+from agent.base.codec import JSON, dumps
+from agent.domain.verdict import Outcome, Verdict
+from agent.payloads import result_payload
+from agent.replay.runner import Course
 
 GOOD = "ok"
 """What the simulated line calls a part that is good."""

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from adapters.durable import write_durably
-from adapters.strict_json import loads
-from agent.sparkplug_node import NUMBERS
+from adapters.files.atomic_file import write_durably
+from adapters.files.strict_json import loads
+from agent.sparkplug.edge_node import NUMBERS
 
 log = logging.getLogger(__name__)
 

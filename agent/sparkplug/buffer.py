@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.sparkplug_metrics import Readings, of_learning, of_result
-from agent.verdict import Outcome, Verdict
+from agent.domain.verdict import Outcome, Verdict
+from agent.sparkplug.metrics import Readings, of_learning, of_result
 
 CAPACITY = 1000
 """Results that may wait for a host; the durable way for all of them is ``S/result``."""

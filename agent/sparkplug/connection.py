@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.bdseq import BirthNumbers
-from agent.dialing import Dialing
-from agent.message import Inlet, Message
-from agent.mqtt import Link, LinkState, tls_context
-from agent.mqtt_access import Access
-from agent.mqtt_settings import MqttSettings
-from agent.names import at_port
-from agent.sparkplug_node import EdgeNode
+from agent.config.models_mqtt import MqttSettings
+from agent.config.types import at_port
+from agent.mqtt.access import Access
+from agent.mqtt.connection import Link, LinkState, tls_context
+from agent.mqtt.messages import Inlet, Message
+from agent.mqtt.reconnect import Dialing
+from agent.sparkplug.bd_seq import BirthNumbers
+from agent.sparkplug.edge_node import EdgeNode
 
 log = logging.getLogger(__name__)
 

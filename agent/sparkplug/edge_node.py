@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
-from agent.message import Message
-from agent.sparkplug_metrics import DEVICE, NODE, Reading, Readings
-from agent.sparkplug_payload import DataType, Metric, Payload, Value, encode
+from agent.mqtt.messages import Message
+from agent.sparkplug.metrics import DEVICE, NODE, Reading, Readings
+from agent.sparkplug.payload import DataType, Metric, Payload, Value, encode
 
 NAMESPACE = "spBv1.0"
 BDSEQ = "bdSeq"

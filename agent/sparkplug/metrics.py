@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.sparkplug_payload import DataType, Value
-from agent.verdict import Outcome, Verdict
-from camera.feed_stats import FeedStats
+from agent.domain.verdict import Outcome, Verdict
+from agent.sparkplug.payload import DataType, Value
+from camera.feed.stats import FeedStats
 
 NODE: Mapping[str, DataType] = {
     "Properties/Version": DataType.STRING,

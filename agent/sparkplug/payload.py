@@ -13,7 +13,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Any
 
-from agent.errors import AgentError, ConfigError
+from agent.base.errors import AgentError, ConfigError
 
 Value = bool | int | float | str | None
 """Of a metric; None is null."""

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.refusal import refusal
-from agent.sparkplug_node import NAMESPACE
-from agent.sparkplug_payload import PayloadError
+from agent.base.refusal import refusal
+from agent.sparkplug.edge_node import NAMESPACE
+from agent.sparkplug.payload import PayloadError
 
 
 class _State(BaseModel):

@@ -10,21 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent import __version__
-from agent.conditions import Condition
-from agent.config import Config
-from agent.inbox import Inbox
-from agent.message import Inbound, Inlet, Message
-from agent.mqtt import Link
-from agent.mqtt_access import Access
-from agent.mqtt_settings import MqttSettings
-from agent.pace import Pace
-from agent.sparkplug_book import CAPACITY, Book, Step
-from agent.sparkplug_connection import Connection
-from agent.sparkplug_host import PrimaryHost
-from agent.sparkplug_metrics import DEVICE, NodeNow, Reading, Readings, nothing, of_camera, of_node
-from agent.sparkplug_node import REBIRTH, EdgeNode
-from agent.sparkplug_payload import PayloadError, decode, require_protobuf
-from camera.feed_stats import FeedStats
+from agent.base.rate_limiter import Pace
+from agent.config.models import Config
+from agent.config.models_mqtt import MqttSettings
+from agent.domain.conditions import Condition
+from agent.mqtt.access import Access
+from agent.mqtt.bounded_inbox import Inbox
+from agent.mqtt.connection import Link
+from agent.mqtt.messages import Inbound, Inlet, Message
+from agent.sparkplug.buffer import CAPACITY, Book, Step
+from agent.sparkplug.connection import Connection
+from agent.sparkplug.edge_node import REBIRTH, EdgeNode
+from agent.sparkplug.metrics import DEVICE, NodeNow, Reading, Readings, nothing, of_camera, of_node
+from agent.sparkplug.payload import PayloadError, decode, require_protobuf
+from agent.sparkplug.primary_host import PrimaryHost
+from camera.feed.stats import FeedStats
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.errors import StoreError
-from agent.schema import lift, require_usable
+from agent.base.errors import StoreError
+from agent.store.schema import lift, require_usable
 
 log = logging.getLogger(__name__)
 

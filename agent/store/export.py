@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adapters.strict_json import loads
-from agent.codec import timestamp
-from agent.database import NAME, open_to_read, ours
-from agent.errors import ConfigError, UsageError
+from adapters.files.strict_json import loads
+from agent.base.codec import timestamp
+from agent.base.errors import ConfigError, UsageError
+from agent.store.database import NAME, open_to_read, ours
 
 log = logging.getLogger(__name__)
 

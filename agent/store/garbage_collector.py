@@ -6,14 +6,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from agent.database import used_bytes
-from agent.evidence_files import EvidenceFiles
-from agent.evidence_order import following, least_evidence
-from agent.ids import moment_of
-from agent.known_time import FIRST, Doubt, counted
-from agent.publisher_stats import Kept
-from agent.retention import Excess, Holdings, Retention, excess
-from agent.sound import Row, moment, sound
+from agent.base.event_id import moment_of
+from agent.clock.trusted_time import FIRST, Doubt, counted
+from agent.domain.publisher_stats import Kept
+from agent.store.database import used_bytes
+from agent.store.image_files import EvidenceFiles
+from agent.store.image_order import following, least_evidence
+from agent.store.retention import Excess, Holdings, Retention, excess
+from agent.store.row_checks import Row, moment, sound
 
 AT_ONCE = 200
 """Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""

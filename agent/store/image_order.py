@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 
-from agent.codec import timestamp
-from agent.ids import moment_of, ulid_of
-from agent.known_time import FIRST, SLACK, Doubt, own_time
-from agent.sound import Row, moment, sound
+from agent.base.codec import timestamp
+from agent.base.event_id import moment_of, ulid_of
+from agent.clock.trusted_time import FIRST, SLACK, Doubt, own_time
+from agent.store.row_checks import Row, moment, sound
 
 _PICTURES = (
     "SELECT event_id, station, day, bytes, rank, seq FROM image"

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.config import EvidenceSettings
-from agent.evidence_files import EvidenceFiles, Written
-from agent.retention import Rank, wanted
-from agent.verdict import Verdict
-from camera.frame import Frame, Image
-from camera.images import encode_jpeg
-from camera.kept_region import KeptRegion
+from agent.config.models import EvidenceSettings
+from agent.domain.verdict import Verdict
+from agent.store.image_files import EvidenceFiles, Written
+from agent.store.retention import Rank, wanted
+from camera.core.frame import Frame, Image
+from camera.core.kept_region import KeptRegion
+from camera.pictures.images import encode_jpeg
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.strict_json import loads
-from agent.database import NAME, open_to_read, ours, used_bytes
-from agent.evidence_files import EvidenceFiles
-from agent.sound import as_texts
+from adapters.files.strict_json import loads
+from agent.store.database import NAME, open_to_read, ours, used_bytes
+from agent.store.image_files import EvidenceFiles
+from agent.store.row_checks import as_texts
 
 _MANY = 20
 """Lines of one kind; what is more is counted."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from agent.errors import StoreError
-from agent.retention import Rank
+from agent.base.errors import StoreError
+from agent.store.retention import Rank
 
 
 class UnknownEvent(StoreError):

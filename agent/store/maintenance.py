@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from agent.ballast import Ballast
-from agent.database import DiskTrouble, disk_free, on_disk, ours, transaction
-from agent.errors import StoreError
-from agent.evidence_files import EvidenceFiles, Written
-from agent.retention import Retention, rank_of
-from agent.sound import sound
-from agent.tidying import Doubts, Tidier, no_doubts
+from agent.base.errors import StoreError
+from agent.store.database import DiskTrouble, disk_free, on_disk, ours, transaction
+from agent.store.garbage_collector import Doubts, Tidier, no_doubts
+from agent.store.image_files import EvidenceFiles, Written
+from agent.store.reserved_space import Ballast
+from agent.store.retention import Retention, rank_of
+from agent.store.row_checks import sound
 
 log = logging.getLogger(__name__)
 

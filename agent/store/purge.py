@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.database import NAME, make_shrinkable, open_database, open_to_read, ours
-from agent.evidence_files import EvidenceFiles
-from agent.known_time import own_time
-from agent.sound import moment
-from agent.time_book import TimeBook
+from agent.clock.time_book import TimeBook
+from agent.clock.trusted_time import own_time
+from agent.store.database import NAME, make_shrinkable, open_database, open_to_read, ours
+from agent.store.image_files import EvidenceFiles
+from agent.store.row_checks import moment
 
 _BEFORE = "decided_before"
 _AT_ONCE = 5000

@@ -14,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.strict_json import loads
-from agent.database import NAME, Damaged, open_database, open_to_read, ours
-from agent.evidence_files import EvidenceFiles
-from agent.retention import rank_of
-from agent.sound import as_texts, sound
-from agent.wire import RESULT_SCHEMA
+from adapters.files.strict_json import loads
+from agent.base.wire import RESULT_SCHEMA
+from agent.store.database import NAME, Damaged, open_database, open_to_read, ours
+from agent.store.image_files import EvidenceFiles
+from agent.store.retention import rank_of
+from agent.store.row_checks import as_texts, sound
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from agent.config import EvidenceSettings, StorageSettings
-from agent.ids import ulid_of
+from agent.base.event_id import ulid_of
+from agent.config.models import EvidenceSettings, StorageSettings
 
 _MB = 1_000_000
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from adapters.strict_json import loads
-from agent.database import NAME, Damaged
+from adapters.files.strict_json import loads
+from agent.store.database import NAME, Damaged
 
 Row = tuple[Any, ...]
 

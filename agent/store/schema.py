@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
-from agent.errors import StoreError
+from agent.base.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)

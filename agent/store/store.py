@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent import result_payload
-from agent.codec import dumps, timestamp
-from agent.data_folder import lock_folder
-from agent.database import (
+from agent.base.codec import dumps, timestamp
+from agent.base.data_dir import lock_folder
+from agent.base.event_id import moment_of
+from agent.clock.trusted_time import FIRST
+from agent.domain.publisher_stats import NOTHING_KEPT
+from agent.domain.verdict import Verdict
+from agent.payloads import result_payload
+from agent.store.database import (
     NAME,
     Damaged,
     DiskTrouble,
@@ -24,17 +28,13 @@ from agent.database import (
     ours,
     transaction,
 )
-from agent.evidence_files import EvidenceFiles, Written
-from agent.ids import moment_of
-from agent.keeping import Keeping
-from agent.known_time import FIRST
-from agent.labels import Labelled, put_label
-from agent.publisher_stats import NOTHING_KEPT
-from agent.retention import Retention
-from agent.salvage import finish_exchange, put_aside, salvage
-from agent.sound import sound, sound_results
-from agent.tidying import Doubts, no_doubts
-from agent.verdict import Verdict
+from agent.store.garbage_collector import Doubts, no_doubts
+from agent.store.image_files import EvidenceFiles, Written
+from agent.store.labels import Labelled, put_label
+from agent.store.maintenance import Keeping
+from agent.store.recovery import finish_exchange, put_aside, salvage
+from agent.store.retention import Retention
+from agent.store.row_checks import sound, sound_results
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.codec import JSON
-from agent.verdict import NOT_FINITE, Verdict
+from agent.base.codec import JSON
+from agent.domain.verdict import NOT_FINITE, Verdict
 
 BOUNDS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 """Upper ends of the steps in which latency is counted; what took longer is in `count` alone."""

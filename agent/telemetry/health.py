@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from agent.conditions import Code, Condition, Level
-from agent.learner_stats import LearnerStats
-from agent.publisher_stats import NOT_YET, PublisherStats
-from camera.feed_stats import FeedStats
-from camera.frame import Fault
+from agent.domain.conditions import Code, Condition, Level
+from agent.domain.learner_stats import LearnerStats
+from agent.domain.publisher_stats import NOT_YET, PublisherStats
+from camera.core.frame import Fault
+from camera.feed.stats import FeedStats
 
 _BLIND = ("camera_offline", "picture_unusable", "model_not_finite")
 """Conditions under which a station inspects nothing."""

@@ -16,11 +16,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from agent.codec import JSON
-from agent.config import MetricsSettings
-from agent.errors import ConfigError
-from agent.http_server import BoundedHandler, BoundedServer
-from agent.names import at_port, is_loopback
+from agent.base.codec import JSON
+from agent.base.errors import ConfigError
+from agent.config.models import MetricsSettings
+from agent.config.types import at_port, is_loopback
+from agent.telemetry.http_server import BoundedHandler, BoundedServer
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters.strict_json import loads
-from agent.codec import JSON, dumps
-from agent.data_folder import in_use
-from agent.errors import NoAnswer, StoreError
+from adapters.files.strict_json import loads
+from agent.base.codec import JSON, dumps
+from agent.base.data_dir import in_use
+from agent.base.errors import NoAnswer, StoreError
 
 log = logging.getLogger(__name__)
 

@@ -10,27 +10,28 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from adapters import strict_json
-from adapters.drift import DriftReport
-from adapters.engine import ModelInfo
-from agent import __version__, agent_payload, learning_payload
-from agent.board import Board
-from agent.codec import JSON, dumps
-from agent.commissioned import Uncommissioned
-from agent.conditions import Condition, Level
-from agent.config import Config
-from agent.exit_reason import LastExit
-from agent.health import beginning, conditions, level, not_finite
-from agent.ids import ulid
-from agent.learner_stats import LearnerStats
-from agent.message import Message
-from agent.publisher_stats import PublisherStats
-from agent.tally import Tally
-from agent.wire import LOCAL_STATUS_SCHEMA, ONLINE, STATS_SCHEMA, agent_topic, station_topic
-from camera.feed import Feed
-from camera.feed_stats import FeedStats
-from camera.frame import Frame
-from camera.images import encode_jpeg
+from adapters.core.protocol import ModelInfo
+from adapters.files import strict_json
+from adapters.monitoring.drift_detector import DriftReport
+from agent import __version__
+from agent.base.codec import JSON, dumps
+from agent.base.event_id import ulid
+from agent.base.wire import LOCAL_STATUS_SCHEMA, ONLINE, STATS_SCHEMA, agent_topic, station_topic
+from agent.config.models import Config
+from agent.domain.conditions import Condition, Level
+from agent.domain.exit_reason import LastExit
+from agent.domain.learner_stats import LearnerStats
+from agent.domain.publisher_stats import PublisherStats
+from agent.mqtt.messages import Message
+from agent.mqtt.retained_topics import Board
+from agent.payloads import agent_payload, learning_payload
+from agent.telemetry.counters import Tally
+from agent.telemetry.health import beginning, conditions, level, not_finite
+from agent.versions.commissioned import Uncommissioned
+from camera.core.frame import Frame
+from camera.feed.stats import FeedStats
+from camera.feed.thread import Feed
+from camera.pictures.images import encode_jpeg
 
 log = logging.getLogger(__name__)
 

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.adapter import AdapterError
-from adapters.adapter_store import AdapterStore
-from adapters.commissioning import Commissioning
-from adapters.engine import Engine
-from adapters.eye import Eye
-from adapters.measured_with import MeasuredWith
-from adapters.version import SOURCE, Version
-from agent.adaptation_settings import Adaptation
-from agent.answering import Answering
-from agent.audit import Audit
-from agent.codec import timestamp
-from agent.config import Config, Recipe
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.learner_settings import LearnerSettings, Level
-from agent.ledger import Ledger
-from agent.recipes import prompts
+from adapters.baseline.baseline import Commissioning
+from adapters.core.adapter import AdapterError
+from adapters.core.measured_with import MeasuredWith
+from adapters.core.protocol import Engine
+from adapters.core.scorer import Eye
+from adapters.core.version import SOURCE, Version
+from adapters.core.version_store import AdapterStore
+from agent.audit.hash_chain import Audit
+from agent.base.codec import timestamp
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded
+from agent.config.models import Config, Recipe
+from agent.config.models_adaptation import Adaptation
+from agent.config.recipes import prompts
+from agent.domain.active_version import Answering
+from agent.versions.learner_settings import LearnerSettings, Level
+from agent.versions.version_manager import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adapters.adapter import AdapterError
-from adapters.lifecycle import Phase, State
-from adapters.version import SOURCE
-from agent.ledger import Ledger
-from agent.requests import Request
+from adapters.core.adapter import AdapterError
+from adapters.core.version import SOURCE
+from adapters.gate.state_machine import Phase, State
+from agent.versions.operator_requests import Request
+from agent.versions.version_manager import Ledger
 
 
 def execute(ledger: Ledger, request: Request) -> bool:

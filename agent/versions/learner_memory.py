@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from adapters.betting import LabelTest
-from adapters.lifecycle import Phase, State
-from adapters.version import SOURCE
-from agent.frame_count import FrameCount
+from adapters.core.version import SOURCE
+from adapters.gate.label_test import LabelTest
+from adapters.gate.state_machine import Phase, State
+from agent.inspection.frame_count import FrameCount
 
 KEPT_REQUESTS = 50
 """Ids of requests that are remembered: more than lie in a folder between being carried out and removed."""

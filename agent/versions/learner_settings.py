@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from adapters.adapter import Adapter
-from adapters.buffer import BufferPolicy
-from adapters.guard import Limits
-from adapters.lifecycle import Patience
-from adapters.seen import Labelled
+from adapters.core.adapter import Adapter
+from adapters.core.observation import Labelled
+from adapters.gate.promotion_gate import Limits
+from adapters.gate.state_machine import Patience
+from adapters.learner.sample_buffer import BufferPolicy
 
 Mode = Literal["adaptive", "shadow", "frozen", "locked"]
 Level = Literal["full", "operating_point"]
 
 
 class Update(Protocol):
-    """Makes a proposal from an adapter; `adapters.line_update.Proposer` is one."""
+    """Makes a proposal from an adapter; `adapters.learner.rehearsal_update.Proposer` is one."""
 
     def __call__(
         self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int

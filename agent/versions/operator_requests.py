@@ -14,11 +14,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from adapters.durable import write_durably
-from agent.ids import ulid
-from agent.names import Text
-from agent.refusal import refusal
-from agent.text import visible
+from adapters.files.atomic_file import write_durably
+from agent.base.event_id import ulid
+from agent.base.refusal import refusal
+from agent.base.text import visible
+from agent.config.types import Text
 
 REFUSED = "refused"
 """Folder beside the requests where those go that cannot be read."""
@@ -96,7 +96,7 @@ def take(folder: Path, done: Collection[str] = ()) -> Taken:
     """Return what waits. Each stays on disk until `finish`, so that a crash loses none.
 
     To obey each exactly once, the agent keeps its id with the effect in one durable write (see
-    `agent.learner_memory.Memory`), calls `finish`, and gives the ids that it kept as `done`.
+    `agent.versions.learner_memory.Memory`), calls `finish`, and gives the ids that it kept as `done`.
 
     Args:
         folder: of one station; need not exist.

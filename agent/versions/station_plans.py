@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.adapter import NotFinite
-from adapters.engine import Engine, PromptError
-from adapters.prompts import TextCache
-from adapters.version import SOURCE
+from adapters.core.adapter import NotFinite
+from adapters.core.prompts import TextCache
+from adapters.core.protocol import Engine, PromptError
+from adapters.core.version import SOURCE
 from agent import __version__
-from agent.alike import first_equal, same
-from agent.commissioned import Commissioned, Uncommissioned
-from agent.config import Config, Recipe
-from agent.configfile import Loaded
-from agent.errors import ConfigError
-from agent.predictor import Predictor
-from agent.recipes import find_recipe
-from agent.recipes import prompts as prompts
-from agent.verdict import Provenance
-from camera.settings import QualityLimits
-from camera.source import Source
+from agent.base.errors import ConfigError
+from agent.config.loader import Loaded
+from agent.config.models import Config, Recipe
+from agent.config.recipes import find_recipe
+from agent.config.recipes import prompts as prompts
+from agent.config.similar_classes import first_equal, same
+from agent.domain.verdict import Provenance
+from agent.inspection.predictor import Predictor
+from agent.versions.commissioned import Commissioned, Uncommissioned
+from camera.core.settings import QualityLimits
+from camera.core.source import Source
 
 
 def check_prompts(loaded: Loaded, engine: Engine) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapters.adapter import AdapterError
-from adapters.adapter_store import AdapterStore
-from adapters.betting import LabelTest
-from adapters.lifecycle import State
-from adapters.version import Version
-from agent.audit import Audit
-from agent.learner_memory import Memory, Record
-from agent.station_trail import StationTrail
+from adapters.core.adapter import AdapterError
+from adapters.core.version import Version
+from adapters.core.version_store import AdapterStore
+from adapters.gate.label_test import LabelTest
+from adapters.gate.state_machine import State
+from agent.audit.hash_chain import Audit
+from agent.versions.learner_memory import Memory, Record
+from agent.versions.station_trail import StationTrail
 
 log = logging.getLogger(__name__)
 

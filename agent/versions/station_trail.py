@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from agent.audit import Audit
-from agent.learner_memory import Record
+from agent.audit.hash_chain import Audit
+from agent.versions.learner_memory import Record
 
 log = logging.getLogger(__name__)
 

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapters.adapter import Adapter, AdapterError
-from adapters.adapter_store import AdapterStore
-from adapters.betting import LabelTest
-from adapters.commissioning import Commissioning
-from adapters.lifecycle import State
-from adapters.seen import Seen
-from adapters.trial import Assessment, Trial
-from adapters.version import SOURCE, Version, Window
+from adapters.baseline.baseline import Commissioning
+from adapters.core.adapter import Adapter, AdapterError
+from adapters.core.observation import Seen
+from adapters.core.version import SOURCE, Version, Window
+from adapters.core.version_store import AdapterStore
+from adapters.gate.evaluation import Assessment, Trial
+from adapters.gate.label_test import LabelTest
+from adapters.gate.state_machine import State
 from agent import __version__
-from agent.answering import Answering
-from agent.audit import Audit
-from agent.ids import ulid
-from agent.learner_memory import Memory, Record, record
-from agent.station_state import StationState
+from agent.audit.hash_chain import Audit
+from agent.base.event_id import ulid
+from agent.domain.active_version import Answering
+from agent.versions.learner_memory import Memory, Record, record
+from agent.versions.station_state import StationState
 
 
 class Ledger:

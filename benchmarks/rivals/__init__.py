@@ -1,1 +1,1 @@
-"""What BATCLIP is compared with: published methods behind the same interface, `adapters.learning.Method`."""
+"""What BATCLIP is compared with: published methods behind the same interface, `adapters.methods.method.Method`."""

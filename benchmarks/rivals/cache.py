@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapters.engine import Floats
+from adapters.core.protocol import Floats
 
 
 @dataclass(frozen=True, eq=False)

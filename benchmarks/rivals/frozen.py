@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapters.clip import Clip
-from adapters.differentiable import Precision
-from adapters.learning import Answer, Texts, forward
+from adapters.methods.method import Answer, Texts, forward
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.clip import Clip
-from adapters.differentiable import Precision, named
-from adapters.learning import Answer, Learned, Texts, entropy, forward, parameter
-from adapters.norm_vector import NormVector
-from adapters.optimizer import Optimizer
+from adapters.core.norm_vector import NormVector
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.method import Answer, Learned, Texts, entropy, forward, parameter
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision, named
 
 PAPER = Optimizer("SGD", 2.5e-4)
 

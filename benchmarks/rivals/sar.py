@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapters.clip import Clip
-from adapters.differentiable import Precision, named
-from adapters.learning import Answer, Learned, Texts, entropy, forward, parameter
-from adapters.norm_vector import NormVector
-from adapters.optimizer import Optimizer
+from adapters.core.norm_vector import NormVector
+from adapters.learner.optimizer import Optimizer
+from adapters.methods.method import Answer, Learned, Texts, entropy, forward, parameter
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision, named
 
 PAPER = Optimizer("SGD", 1e-3)
 

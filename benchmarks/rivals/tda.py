@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.baselines.cache import Cache
-from adapters.clip import Clip
-from adapters.differentiable import Precision
-from adapters.engine import Floats
-from adapters.learning import Answer, Texts, entropy, forward
+from adapters.core.protocol import Floats
+from adapters.methods.method import Answer, Texts, entropy, forward
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import Precision
+from benchmarks.rivals.cache import Cache
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.kept_region import KeptRegion
-from camera.settings import RegionOfInterest
+from camera.core.kept_region import KeptRegion
+from camera.core.settings import RegionOfInterest
 
 Image = NDArray[np.uint8]
 """``(H, W, 3)`` uint8, RGB."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from camera.settings import RegionOfInterest
+from camera.core.settings import RegionOfInterest
 
 _MARK = b"mekiki.region.v1 "
 _HEAD_BYTES = 1 << 16

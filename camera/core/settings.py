@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from camera.address import MASK, Address, check_source, is_address, shown_name, shown_pipeline
+from camera.core.address import MASK, Address, check_source, is_address, shown_name, shown_pipeline
 
 MOST = 10**12
 """What may be counted: more than any line makes, and every use of it can hold so many. Each number in a

@@ -11,8 +11,8 @@ from pathlib import PurePath
 from threading import Event
 from typing import Protocol, TypeVar
 
-from camera.frame import Capture, Fault, Image, Receipt
-from camera.kept_region import KeptRegion
+from camera.core.frame import Capture, Fault, Image, Receipt
+from camera.core.kept_region import KeptRegion
 
 Item = TypeVar("Item")
 

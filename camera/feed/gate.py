@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from camera.frame import Fault, Frame
+from camera.core.frame import Fault, Frame
 
 
 class Gate(Protocol):

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from threading import Condition, Event
 
-from camera.frame import Frame
+from camera.core.frame import Frame
 
 STOP_CHECK_S = 0.2
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from camera.frame import Fault
-from camera.source import SourceStats
+from camera.core.frame import Fault
+from camera.core.source import SourceStats
 
 
 @dataclass(frozen=True, slots=True)

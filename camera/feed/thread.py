@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from weakref import WeakSet
 
-from camera.feed_stats import FeedStats, Past
-from camera.frame import Capture, Fault, Frame, Image, Quality
-from camera.gate import Gate, claimed
-from camera.mailbox import STOP_CHECK_S, Mailbox
-from camera.preprocess import Preprocess, prepare
-from camera.quality import assess, too_small
-from camera.region import OtherRegion
-from camera.source import Source
-from camera.view import FeedSettings, View
+from camera.core.frame import Capture, Fault, Frame, Image, Quality
+from camera.core.source import Source
+from camera.feed.gate import Gate, claimed
+from camera.feed.mailbox import STOP_CHECK_S, Mailbox
+from camera.feed.stats import FeedStats, Past
+from camera.feed.view import FeedSettings, View
+from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.quality import assess, too_small
+from camera.pictures.region import OtherRegion
 
 RATE_S = 10.0
 LEAVE_S = 10.0

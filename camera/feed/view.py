@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from camera.gate import Gate
-from camera.quality import FreezeWatch
-from camera.region import Region
-from camera.settings import QualityLimits, RegionOfInterest
+from camera.core.settings import QualityLimits, RegionOfInterest
+from camera.feed.gate import Gate
+from camera.pictures.quality import FreezeWatch
+from camera.pictures.region import Region
 
 
 @dataclass(frozen=True, slots=True)

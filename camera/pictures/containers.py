@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from camera.orientation import TAG, value_of
+from camera.pictures.orientation import TAG, value_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from camera.containers import bare
-from camera.frame import CameraError, Image
-from camera.orientation import orientation, upright
+from camera.core.frame import CameraError, Image
+from camera.pictures.containers import bare
+from camera.pictures.orientation import orientation, upright
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1_000_000_000

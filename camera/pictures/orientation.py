@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from camera.frame import Image
+from camera.core.frame import Image
 
 TAG = 0x0112
 UPRIGHT = 1

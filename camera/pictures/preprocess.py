@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from camera.frame import Image
+from camera.core.frame import Image
 
 # A picture of 1 x 100 000 pixels would be resized to 224 x 22 400 000 before its middle is cut out.
 # Only where the sides differ by more than this factor, the ends are cut off first.

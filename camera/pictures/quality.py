@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from camera.frame import Fault, Image, Quality
-from camera.preprocess import MAX_ASPECT
-from camera.region import Mask
-from camera.settings import QualityLimits
+from camera.core.frame import Fault, Image, Quality
+from camera.core.settings import QualityLimits
+from camera.pictures.preprocess import MAX_ASPECT
+from camera.pictures.region import Mask
 
 # Sharpness is measured on a picture of this size, so that it means the same for every camera.
 GLANCE_PX = 320

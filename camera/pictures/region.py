@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.frame import CameraError, Image
-from camera.kept_region import KeptRegion
-from camera.settings import RegionOfInterest
+from camera.core.frame import CameraError, Image
+from camera.core.kept_region import KeptRegion
+from camera.core.settings import RegionOfInterest
 
 Mask = NDArray[np.uint8]
 """``(H, W)``, 255 where the picture is looked at, 0 where it is masked."""

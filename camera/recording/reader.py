@@ -4,7 +4,7 @@
     frames.jsonl         one line per capture, also for one without a picture
     frames/000001.png    the picture of line 1: RGB, lossless, the whole of it, its masks burnt in
 
-`camera.recorder` writes it, in such an order that it can be read wherever the writing was cut off.
+`camera.recording.writer` writes it, in such an order that it can be read wherever the writing was cut off.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, ValidationError, model_validator
 
-from camera.frame import CameraError, Capture, Fault, Image
-from camera.images import UnreadableImage, decode
-from camera.settings import QualityLimits, RecordingCamera, RegionOfInterest, Settings
-from camera.source import SourceStats, paced, stamp
+from camera.core.frame import CameraError, Capture, Fault, Image
+from camera.core.settings import QualityLimits, RecordingCamera, RegionOfInterest, Settings
+from camera.core.source import SourceStats, paced, stamp
+from camera.pictures.images import UnreadableImage, decode
 
 FORMAT: Final = "mekiki.recording.v1"
 MANIFEST: Final = "manifest.json"

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from pydantic import JsonValue
 
-from camera.frame import Capture, Image
-from camera.recording import INDEX, MANIFEST, PICTURES, Ended, Entry, Manifest, RecordingError
-from camera.region import Region
-from camera.settings import QualityLimits, RegionOfInterest
+from camera.core.frame import Capture, Image
+from camera.core.settings import QualityLimits, RegionOfInterest
+from camera.pictures.region import Region
+from camera.recording.reader import INDEX, MANIFEST, PICTURES, Ended, Entry, Manifest, RecordingError
 
 SYNC_NS: Final = 1_000_000_000
 _ENDING_BYTES: Final = 512  # by which the manifest grows at the end, at most

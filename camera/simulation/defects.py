@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.flange import BOLT, BOLTS, BORE, FLAT, RIM, SIZE_PX, Flange, Floats, distance, towards
-from camera.frame import Image
+from camera.core.frame import Image
+from camera.simulation.flange import BOLT, BOLTS, BORE, FLAT, RIM, SIZE_PX, Flange, Floats, distance, towards
 
 
 def add_defect(flange: Flange, label: str, rng: np.random.Generator) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.frame import Image
+from camera.core.frame import Image
 
 Floats = NDArray[np.float32]
 

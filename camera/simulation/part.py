@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.defects import add_defect
-from camera.flange import BOLT, BOLTS, BORE, SIZE_PX, Flange, Floats, Scene, drill, turned
-from camera.frame import Image
+from camera.core.frame import Image
+from camera.simulation.defects import add_defect
+from camera.simulation.flange import BOLT, BOLTS, BORE, SIZE_PX, Flange, Floats, Scene, drill, turned
 
 __all__ = ["LABELS", "SIZE_PX", "render_part"]
 

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.degrade import degrade
-from camera.frame import CameraError, Capture, Image
-from camera.parts import LABELS, render_part
-from camera.settings import Condition, SimulatedCamera
-from camera.source import SourceStats, paced, stamp
+from camera.core.frame import CameraError, Capture, Image
+from camera.core.settings import Condition, SimulatedCamera
+from camera.core.source import SourceStats, paced, stamp
+from camera.simulation.degradations import degrade
+from camera.simulation.part import LABELS, render_part
 
 BURST_PARTS: Final = 25
 """Parts in a block; in a burst, half of a block is defective."""

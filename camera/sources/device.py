@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from threading import Condition, Event, Thread, current_thread
 
-from camera.frame import Capture, Fault
-from camera.reach import why_not
-from camera.settings import OpenCVCamera, Reconnect
-from camera.source import SourceStats, stamp
-from camera.video import VideoError, find_backend, open_camera
+from camera.core.frame import Capture, Fault
+from camera.core.settings import OpenCVCamera, Reconnect
+from camera.core.source import SourceStats, stamp
+from camera.sources.opencv_reader import VideoError, find_backend, open_camera
+from camera.sources.reach import why_not
 
 GRACE_S = 1.0
 STOP_CHECK_S = 0.2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from camera.clip import Clip
-from camera.folder import Folder
-from camera.hot_folder import HotFolder
-from camera.opencv import Camera
-from camera.recording import PlayedRecording
-from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
-from camera.simulated import SimulatedSource
-from camera.source import Source
+from camera.core.settings import CameraSettings, FolderCamera, OpenCVCamera, RecordingCamera
+from camera.core.source import Source
+from camera.recording.reader import PlayedRecording
+from camera.simulation.source import SimulatedSource
+from camera.sources.device import Camera
+from camera.sources.folder import Folder
+from camera.sources.video_file import Clip
+from camera.watched_folder.source import HotFolder
 
 
 def open_source(settings: CameraSettings, keep: Path | None = None) -> Source:

@@ -12,12 +12,12 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from camera.frame import CameraError, Capture, Fault
-from camera.images import SUFFIXES, UnreadableImage, read_image
-from camera.kept_region import kept_region
-from camera.presence import Presence
-from camera.settings import FolderCamera
-from camera.source import SourceStats, file_id, paced, stamp
+from camera.core.frame import CameraError, Capture, Fault
+from camera.core.kept_region import kept_region
+from camera.core.settings import FolderCamera
+from camera.core.source import SourceStats, file_id, paced, stamp
+from camera.pictures.images import SUFFIXES, UnreadableImage, read_image
+from camera.watched_folder.presence import Presence
 
 _AGAIN_S: Final = 1.0
 

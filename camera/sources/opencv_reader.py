@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.address import masked
-from camera.frame import CameraError, Image
-from camera.settings import OpenCVCamera
+from camera.core.address import masked
+from camera.core.frame import CameraError, Image
+from camera.core.settings import OpenCVCamera
 
 # Without this OpenCV opens one FFmpeg stream at a time, and a camera that does not answer keeps all the
 # others from opening (measured: three silent servers take 1, 2 and 3 time-outs, with it one each).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from camera.address import Address
+from camera.core.address import Address
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 

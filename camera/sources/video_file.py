@@ -10,12 +10,12 @@ from threading import Event
 
 import cv2
 
-from camera.clip_time import ClipTime
-from camera.decode_errors import DecodeErrors, grab_next
-from camera.frame import CameraError, Capture, Fault, Image
-from camera.settings import OpenCVCamera
-from camera.source import SourceStats, file_id, is_text, paced, stamp
-from camera.video import Video, VideoError, find_backend
+from camera.core.frame import CameraError, Capture, Fault, Image
+from camera.core.settings import OpenCVCamera
+from camera.core.source import SourceStats, file_id, is_text, paced, stamp
+from camera.sources.clip_time import ClipTime
+from camera.sources.decode_errors import DecodeErrors, grab_next
+from camera.sources.opencv_reader import Video, VideoError, find_backend
 
 log = logging.getLogger(__name__)
 

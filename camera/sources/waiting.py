@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from camera.frame import CameraError, Capture, Fault
-from camera.open import open_source
-from camera.opencv import backoff
-from camera.settings import CameraSettings, FolderCamera, OpenCVCamera, Reconnect, SimulatedCamera
-from camera.source import Source, SourceStats, stamp
+from camera.core.frame import CameraError, Capture, Fault
+from camera.core.settings import CameraSettings, FolderCamera, OpenCVCamera, Reconnect, SimulatedCamera
+from camera.core.source import Source, SourceStats, stamp
+from camera.sources.device import backoff
+from camera.sources.factory import open_source
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from camera.images import SUFFIXES
+from camera.pictures.images import SUFFIXES
 
 LOOK_AHEAD: Final = 2000
 """Files that are kept in mind, the oldest ones: more are found when these are done."""

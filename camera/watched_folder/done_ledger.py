@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from camera.arrivals import Sight
-from camera.frame import CameraError
+from camera.core.frame import CameraError
+from camera.watched_folder.arrivals import Sight
 
 SCHEMA: Final = "mekiki.folder.v1"
 _SLACK: Final = 1000

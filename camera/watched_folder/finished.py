@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Final, Literal
 
-from camera.arrivals import Arrival, Sight, sight_of
-from camera.done_ledger import Done, Ledger
-from camera.presence import Presence
-from camera.put_away import PutAway
+from camera.watched_folder.arrivals import Arrival, Sight, sight_of
+from camera.watched_folder.done_ledger import Done, Ledger
+from camera.watched_folder.presence import Presence
+from camera.watched_folder.put_away import PutAway
 
 _AGAIN_S: Final = 10.0
 _MOST_AGAIN: Final = 100

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from camera.arrivals import DONE, FAILED
+from camera.watched_folder.arrivals import DONE, FAILED
 
 _REMEMBERED: Final = 10_000
 

@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Final
 
-from camera.arrivals import Arrival, Arrivals, Sight, sight_of
-from camera.done_ledger import Done
-from camera.finished import Finished
-from camera.frame import CameraError, Capture, Fault, Image
-from camera.images import UnreadableImage, read_image
-from camera.kept_region import kept_region
-from camera.presence import Presence, folder_problem
-from camera.settings import FolderCamera, Watch
-from camera.source import SourceStats, file_id, stamp
+from camera.core.frame import CameraError, Capture, Fault, Image
+from camera.core.kept_region import kept_region
+from camera.core.settings import FolderCamera, Watch
+from camera.core.source import SourceStats, file_id, stamp
+from camera.pictures.images import UnreadableImage, read_image
+from camera.watched_folder.arrivals import Arrival, Arrivals, Sight, sight_of
+from camera.watched_folder.done_ledger import Done
+from camera.watched_folder.finished import Finished
+from camera.watched_folder.presence import Presence, folder_problem
 
 IN_FLIGHT: Final = 1000
 """Pictures that may wait for their results to be stored; then no further one is read."""
@@ -231,7 +231,7 @@ class HotFolder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Receipt:
-    """Hands on to the folder what became of a capture; see `camera.frame.Receipt`."""
+    """Hands on to the folder what became of a capture; see `camera.core.frame.Receipt`."""
 
     folder: HotFolder
     arrival: Arrival

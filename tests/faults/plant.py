@@ -227,7 +227,9 @@ def plant(folder: Path, data: Path | None = None) -> Iterator[Plant]:
 
 
 def _write_config(folder: Path, data: Path, port: int, camera: Camera) -> Path:
-    recipe = yaml.safe_load((Path(__file__).parents[2] / "agent" / "recipes" / "line.yaml").read_text())
+    recipe = yaml.safe_load(
+        (Path(__file__).parents[2] / "agent" / "config" / "shipped" / "line.yaml").read_text()
+    )
     quick = {"initial_s": 0.2, "max_s": 1.0}
     settings = {
         "version": 1,
