@@ -16,6 +16,7 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,23 @@ _BREAKS = {
     "adapters/core/active_file.py": ("mekiki.active.v1", "mekiki.active.v2"),
     "adapters/baseline/baseline.py": ("mekiki.commissioning.v1", "mekiki.commissioning.v2"),
 }
+
+_BEFORE = {
+    "adapters.baseline.baseline": "adapters.commissioning",
+    "adapters.core.adapter": "adapters.adapter",
+    "adapters.core.version": "adapters.version",
+    "adapters.core.version_store": "adapters.adapter_store",
+    "adapters.engines.factory": "adapters.open",
+    "adapters.monitoring.block_statistics": "adapters.drift_block",
+    "adapters.monitoring.degradation_fit": "adapters.condition_fit",
+    "adapters.monitoring.drift_baseline": "adapters.drift_reference",
+    "agent.audit.hash_chain": "agent.audit",
+    "agent.cli.main": "agent.cli",
+    "agent.config.loader": "agent.configfile",
+    "agent.config.recipes": "agent.recipes",
+    "agent.versions.station_plans": "agent.plans",
+}
+"""Where release 0.1.0 has what is used of it here."""
 
 
 def present(folder: Path, version: str = "9.0.0") -> Path:
@@ -231,5 +249,15 @@ def _command(command: Sequence[str]) -> int:
     return main(command)
 
 
+def _find_old_names() -> None:
+    """Let modules be found that release 0.1.0 has under other names."""
+    for name, before in _BEFORE.items():
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            sys.modules[name] = import_module(before)
+
+
 if __name__ == "__main__":
+    _find_old_names()
     print([_command(command) for command in json.loads(sys.argv[1])])  # noqa: T201 - for `mekiki`
