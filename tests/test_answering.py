@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from kill_store import kill_before
-from small_line import WORDS, Site, SmallEngine, clean, stream
+from small_line import Site, clean, stream
+from support.answering_site import a_version, full, killed_at, trail
 
-from adapters.core.adapter import Adapter
-from adapters.core.version import Version, Window
 from adapters.core.version_store import AdapterStore
 from adapters.encoders.cancellation import Halted
 from adapters.gate.state_machine import Phase, State
@@ -26,18 +19,6 @@ from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.version_manager import Ledger
-
-
-def moved(shift: float, number: int = 0) -> Adapter:
-    """Return an adapter of the small model."""
-    return Adapter({**SmallEngine.source.tensors, "shift": np.full(16, shift, np.float32)}, number)
-
-
-def a_version(shift: float, offset: float = 0.5) -> Version:
-    return Version(
-        moved(shift), 0, "learned", "2026-01-01T00:00:00.000Z",
-        Window(1, 50, 50), offset, WORDS.digest, {}, {},
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,20 +48,11 @@ def promote(ledger: Ledger) -> None:
     ledger.promote(a_version(0.01).adapter, _Found(), _Trial(), stream(3), {}, "gain")  # type: ignore[arg-type]
 
 
-def trail(site: Site) -> list[dict[str, Any]]:
-    file = site.folder / "audit.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def last_answer(site: Site) -> int:
     """Which version answers, by the audit trail alone."""
     return ([0] + [entry["after"]["number"] for entry in trail(site) if "number" in (entry["after"] or {})])[
         -1
     ]
-
-
-def full(*arguments: object, **options: object) -> None:
-    raise OSError(28, "No space left on device")
 
 
 FAULTS: dict[str, tuple[object, str]] = {
@@ -257,25 +229,6 @@ def _begun(site: Site) -> Ledger:
     ledger = site.ledger()
     ledger.begin()
     return ledger
-
-
-def killed_at(step: int, body: Callable[[], object]) -> bool:
-    """Do something in a child that is killed before its n-th step on the disk; return whether it ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            kill_before(step)
-            body()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0, "the child failed by itself"
-        return True
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    return False
 
 
 def test_lines_that_the_disk_does_not_take_wait_in_order_and_those_that_are_lost_are_counted(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mqtt_peers import wait_until
 from small_line import Site, hand_over, stream
-from test_answering import a_version, full
+from support.answering_site import a_version, full
 
 from adapters.gate.promotion_gate import Ruling
 from adapters.gate.state_machine import Phase, State

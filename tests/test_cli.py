@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mqtt_peers import free_port, mosquitto
 from PIL import Image
-from test_daemon import at, write_config, write_pictures
+from support.running_agent import at, write_config, write_pictures
 
 from agent.cli.main import main
 
-
-@pytest.fixture(autouse=True)
-def _logging_restored() -> Iterator[None]:
-    """`main` sets up the log of the whole process, which here is the tests'."""
-    root = logging.getLogger()
-    handlers, level, interval = list(root.handlers), root.level, sys.getswitchinterval()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def mekiki(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -128,7 +128,7 @@ def test_what_is_there_is_replaced_only_on_demand(
 
 def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[Seen]) -> None:
     """What was learned from another clean line does not answer on this one; it stays stored."""
-    from test_learning import a_store, promote
+    from support.learning_steps import a_store, promote
 
     from agent.config.loader import load
 

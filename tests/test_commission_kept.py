@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import small_line
 from mqtt_peers import wait_until
-from test_answering import a_version, full, killed_at, trail
+from support.answering_site import a_version, full, killed_at, trail
 
 from adapters.baseline.baseline import Commissioning
 from adapters.gate.state_machine import Phase, State

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
 from mqtt_wire import ALWAYS, FIVE, Cable, Sent, Witness, cable
-from test_daemon import running, write_config
+from support.running_agent import running, write_config
 
 from agent.config.loader import load
 from agent.mqtt.embedded_broker import embedded_broker

@@ -14,7 +14,7 @@ import pytest
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from test_daemon import at, running, write_config
+from support.running_agent import at, running, write_config
 
 from agent.config.loader import load
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from learning_site import site
 from mqtt_peers import Subscriber, mosquitto, wait_until
-from test_daemon import at, running
-from test_learning import line_folder, promote
+from support.learning_steps import line_folder, promote
+from support.running_agent import at, running
 
 pytestmark = pytest.mark.broker
 PATIENCE_S = 60.0

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from test_cli import _logging_restored  # noqa: F401 - used by every test here, without being named
 from torch import Tensor
 
 from adapters.core.protocol import ModelError
@@ -26,6 +25,8 @@ from agent.cli.main import main
 from benchmarks.parity_diffclip import RECORD, TINY, checkpoint, register
 
 State = dict[str, Tensor]
+
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 @pytest.fixture

@@ -16,25 +16,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from PIL import Image
+from support.running_agent import RECIPE, at, running, write_config, write_pictures
 
 from agent.app.daemon import Daemon
-from agent.app.run_summary import Summary
 from agent.base.errors import ConfigError, StoreError
 from agent.base.thread_priority import SERVING
-from agent.config.loader import Loaded, load
-
-RECIPE = {
-    "templates": ["a photo of {}"],
-    "classes": {
-        "ok": {"verdict": "pass", "phrases": ["a good part"]},
-        "bad": {"verdict": "fail", "phrases": ["a bad part"]},
-    },
-}
+from agent.config.loader import load
 
 
 @pytest.fixture
@@ -43,52 +33,6 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     folder.mkdir()
     with mosquitto(folder) as running:
         yield running
-
-
-def write_config(folder: Path, bundle: Path, stations: dict[str, Any], **sections: Any) -> Path:
-    config = {
-        "version": 1,
-        "agent": {"id": "agent", "data_dir": "data"},
-        "model": {"bundle": str(bundle)},
-        "mqtt": {"enabled": False},
-        "recipes": {"tiny": RECIPE},
-        "stations": {name: {"recipe": "tiny", **station} for name, station in stations.items()},
-        "storage": {"min_free_mb": 0},
-        **sections,
-    }
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    return path
-
-
-def at(broker: Mosquitto) -> dict[str, Any]:
-    return {
-        "host": "127.0.0.1",
-        "port": broker.port,
-        "topic_prefix": "plant",
-        "reconnect": {"initial_s": 0.1, "max_s": 0.5},
-    }
-
-
-def write_pictures(folder: Path, count: int) -> Path:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{number:04}.png")
-    return folder
-
-
-@contextmanager
-def running(loaded: Loaded, frames: int | None = None) -> Iterator[tuple[Daemon, list[Summary]]]:
-    daemon, summaries = Daemon(loaded, frames=frames), []
-    thread = threading.Thread(target=lambda: summaries.append(daemon.run()))
-    thread.start()
-    try:
-        yield daemon, summaries
-    finally:
-        daemon.stop()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.mark.broker

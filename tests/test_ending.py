@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from evidence_site import ALL, a_frame
 from mqtt_peers import wait_until
-from test_daemon import write_config
+from support.running_agent import write_config
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.app import daemon as daemon_module

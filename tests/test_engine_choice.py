@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from test_engines import model, runs_here
+from support.available_engines import model, runs_here
 
 from adapters.core.protocol import Engine, ModelError
 from adapters.engines import auto_select

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from support.available_engines import model, runs_here
 
 from adapters.build.forward_graph import export_image
 from adapters.build.weights import Weights
@@ -21,13 +22,13 @@ from adapters.core.adapter import Adapter, AdapterMismatch
 from adapters.core.norm_vector import NormVector
 from adapters.core.protocol import Engine, ModelError, Precision
 from adapters.engines import self_check
-from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
+from adapters.engines.bundle_model import KINDS, Kind, open_kind
 from adapters.engines.factory import ModelSettings, open_engine, open_plain
 from adapters.engines.known_answers import Answer, vector_answers
 from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.open_bundle import open_bundle
 from adapters.engines.openvino_engine import OpenVinoEngine, open_openvino
-from adapters.engines.openvino_tower import OpenVinoTower, openvino_core
+from adapters.engines.openvino_tower import OpenVinoTower
 from adapters.engines.self_check import Agreement
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.factory import LearnerModel
@@ -45,16 +46,6 @@ TEXTS = ["a scratch", "a photo of a metal part with a deep scratch", ""]
 def opened(tiny_int8_bundle: Path) -> dict[Kind, Engine]:
     """Every engine that a bundle can run on, each checked as at any start."""
     return {kind: open_kind(kind, model(tiny_int8_bundle))[0] for kind in KINDS if runs_here(kind)}
-
-
-def runs_here(kind: Kind) -> bool:
-    if kind.precision != "bf16":
-        return True
-    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def model(folder: Path, **other: Any) -> BundleModel:
-    return BundleModel(folder, **{"sha256": None, "device": "cpu", "threads": 1, **other})
 
 
 def engine_of(kind: Kind, opened: dict[Kind, Engine]) -> Engine:

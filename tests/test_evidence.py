@@ -18,7 +18,7 @@ import pytest
 from evidence_site import ALL, a_frame, judged, pictures_in, publisher_with, tidy_up, with_pictures
 from mqtt_peers import wait_until
 from PIL import Image
-from test_daemon import running, write_config, write_pictures
+from support.running_agent import running, write_config, write_pictures
 from verdicts import a_store, availability, close_stores
 
 from agent.app.daemon import Daemon

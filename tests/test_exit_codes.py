@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from test_daemon import write_config
+from support.running_agent import write_config
 
 from agent.base.data_dir import lock_folder
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, EXIT_UNEXPECTED

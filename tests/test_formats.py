@@ -20,8 +20,8 @@ import yaml
 from kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
 from learning_site import engine, site
 from line_site import commissioned, frames
-from test_recording import noise, recorder
-from test_store import a_store, a_verdict
+from support.noisy_recording import noise, recorder
+from verdicts import a_store, a_verdict
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
 from adapters.core import active_file, adapter

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from line_site import FEW
 from mqtt_peers import wait_until
 from small_line import Site, SmallEngine, hand_over, stream
-from test_answering import a_version
+from support.answering_site import a_version
 
 from adapters.core.observation import Seen
 from adapters.gate.state_machine import Phase, State

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from learning_site import clean, eye, stream
 from line_site import FEW
 from numpy.typing import NDArray
-from test_drift import COMMISSIONING, line
+from support.drift_lines import COMMISSIONING, line
 
 from adapters.core.observation import Bytes, Seen
 from adapters.monitoring.block_statistics import SCALARS, Doubles, looks, measure

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
-from test_daemon import at, write_config
+from support.running_agent import at, write_config
 
 from agent.base.errors import EXIT_OK
 from tests.faults.camera import Camera

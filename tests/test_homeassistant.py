@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from test_daemon import at, running, write_config
+from support.running_agent import at, running, write_config
 
 from agent.config.loader import Loaded, load
 from agent.homeassistant.announcer import Discovery

@@ -20,8 +20,7 @@ import pytest
 import yaml
 from mqtt_peers import wait_until
 from PIL import Image as Pillow
-from test_daemon import running, write_config, write_pictures
-from test_spared import conditions  # noqa: F401 - a fixture
+from support.running_agent import running, write_config, write_pictures
 
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from agent.cli.main import main

@@ -14,19 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import TiffImagePlugin
+from support.encoded_pictures import encoded, rainbow
 
 from camera.pictures.images import MAX_PIXELS, UnreadableImage, decode, read_image
-
-
-def rainbow(height: int = 48, width: int = 64) -> np.ndarray:
-    ramp = np.add.outer(np.arange(height), np.arange(width))[..., np.newaxis]
-    return (ramp * np.array([1, 2, 3]) % 256).astype(np.uint8)
-
-
-def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Pillow.fromarray(image).save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def huge_png(file: Path, width: int, height: int) -> Path:

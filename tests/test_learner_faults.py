@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from line_site import FEW
 from mqtt_peers import wait_until
 from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
-from test_answering import a_version, moved
+from support.answering_site import a_version, moved
 
 from adapters.baseline.baseline import Commissioning, Known
 from adapters.core.adapter import Adapter

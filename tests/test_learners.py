@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from learning_site import engine, site, stream
 from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
-from test_daemon import at, running
-from test_learning import line_folder, promote
+from support.learner_children import children, conditions
+from support.learning_steps import line_folder, promote
+from support.running_agent import at, running
 
 from agent.base.codec import JSON
 from agent.base.thread_priority import LEARNING
@@ -35,23 +36,6 @@ from agent.versions.station_plans import predictors
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 PATIENCE_S = 60.0
-
-
-def children(of: int) -> list[int]:
-    """Return the process ids of a process's learners."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if (
-                int(parent) == of
-                and state != "Z"
-                and b"learner_process" in (stat.parent / "cmdline").read_bytes()
-            ):
-                found.append(int(stat.parent.name))
-        except OSError:  # gone meanwhile
-            continue
-    return found
 
 
 def alive(process: int) -> bool:
@@ -89,11 +73,6 @@ def test_a_learner_that_is_killed_is_started_again_and_no_part_is_missed(tmp_pat
     missing = [r["verdict"] for r in results if r["verdict"] == "not_inspected"]
     assert missing == []
     assert children(os.getpid()) == []
-
-
-def conditions(subscriber: Subscriber) -> list[str] | None:
-    health = subscriber.last("health")
-    return None if health is None else [one["code"] for one in health["conditions"]]
 
 
 def test_a_learner_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:

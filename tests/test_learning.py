@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from learning_site import ONNX, TORCH, clean, engine, looks, site, stream
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from test_daemon import at, running
+from support.learning_steps import a_store, line_folder, promote
+from support.running_agent import at, running
 
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
-from adapters.core.version_store import AdapterStore
 from adapters.learner.factory import LearnerModel
 from adapters.monitoring.change_point import WINDOW
 from agent.app.daemon import Daemon
@@ -45,24 +45,6 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     folder.mkdir()
     with mosquitto(folder) as started:
         yield started
-
-
-def line_folder(loaded: Loaded) -> Path:
-    return Path(loaded.config.agent.data_dir) / "stations" / "line"
-
-
-def a_store(loaded: Loaded) -> AdapterStore:
-    return AdapterStore(line_folder(loaded) / "adapters", engine().source, engine().info.weights)
-
-
-def promote(loaded: Loaded, offset: float, shift: float = 0.01) -> Version:
-    """Put a version into the station's store, as a learner does."""
-    tensors = {name: tensor + shift for name, tensor in engine().source.tensors.items()}
-    version = Version(
-        Adapter(tensors), 0, "learned", "2026-01-02T00:00:00.000Z", Window(1, 50, 50), offset,
-        shipped("line").words, {}, {},
-    )  # fmt: skip
-    return a_store(loaded).promote(version, "2026-01-02T00:00:00.000Z", {"frozen_by": None, "frame": 500})
 
 
 def results(loaded: Loaded) -> list[dict]:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from test_daemon import at, running, write_config
-from test_publisher import running as publishing
+from support.running_agent import at, running, write_config
+from support.running_publisher import running as publishing
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.config.loader import load

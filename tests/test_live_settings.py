@@ -14,7 +14,7 @@ import yaml
 from mqtt_peers import Subscriber, mosquitto, wait_until
 from mqtt_wire import cable
 from pydantic import SecretStr
-from test_daemon import running
+from support.running_agent import running
 
 from adapters.engines.open_bundle import open_bundle
 from agent.app.composition import Parts

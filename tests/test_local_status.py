@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft202012Validator
 from mqtt_peers import wait_until
-from test_daemon import running, write_config
+from support.running_agent import running, write_config
 
 from agent.base.data_dir import lock_folder
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, NoAnswer

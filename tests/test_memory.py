@@ -11,7 +11,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from test_store import a_verdict
+from verdicts import a_verdict
 
 from agent.base.event_id import ulid
 from agent.base.heaps import Heaps

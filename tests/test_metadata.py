@@ -13,7 +13,7 @@ from threading import Event
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from test_images import encoded, rainbow
+from support.encoded_pictures import encoded, rainbow
 
 from camera.core.frame import Fault
 from camera.core.settings import FolderCamera

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from mqtt_peers import SCHEMAS, Subscriber, free_port, mosquitto, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr, ValidationError
-from test_daemon import at, running, write_config
+from support.running_agent import at, running, write_config
 from verdicts import a_verdict
 
 from agent.app.daemon import Daemon

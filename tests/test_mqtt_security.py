@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from test_publisher import running
+from support.running_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.base.errors import ConfigError

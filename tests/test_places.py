@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from learning_site import clean, engine, failing, prompts, shipped, stream
 from numpy.typing import NDArray
-from test_drift import COMMISSIONING, DIM, line
+from support.drift_lines import COMMISSIONING, DIM, line
 
 from adapters.baseline.baseline import Commissioning, Known
 from adapters.core.adapter import Adapter

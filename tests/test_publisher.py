@@ -9,16 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mqtt_peers import Mosquitto, Subscriber, check_complete, free_port, mosquitto, wait_until
+from support.running_publisher import running
 from verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
 
 from agent.mqtt.embedded_broker import embedded_broker
-from agent.mqtt.publisher import MAX_PENDING, Publisher
+from agent.mqtt.publisher import MAX_PENDING
 
 pytestmark = pytest.mark.broker
 
@@ -29,18 +29,6 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     folder.mkdir()
     with mosquitto(folder) as running:
         yield running
-
-
-@contextmanager
-def running(publisher: Publisher, drain_s: float = 5.0) -> Iterator[Publisher]:
-    thread = threading.Thread(target=publisher.run, name="publisher")
-    thread.start()
-    try:
-        yield publisher
-    finally:
-        publisher.stop(drain_s, availability("stopped"))
-        thread.join(15)
-        assert not thread.is_alive()
 
 
 def test_every_result_arrives_once_and_in_order(broker: Mosquitto, tmp_path: Path) -> None:

@@ -21,15 +21,14 @@ import numpy as np
 import pytest
 from configs import load_text
 from PIL import Image as Pillow
+from support.noisy_recording import BEGAN, noise, recorder
 
 from agent.cli.main import main
-from camera.core.frame import Capture, Fault, Image
+from camera.core.frame import Capture, Fault
 from camera.core.settings import (
     CameraSettings,
     FolderCamera,
-    QualityLimits,
     RecordingCamera,
-    RegionOfInterest,
     SimulatedCamera,
 )
 from camera.core.source import paced
@@ -38,8 +37,6 @@ from camera.recording.writer import Limits, Recorder
 from camera.simulation.source import SimulatedLine
 from camera.sources.factory import open_source
 
-PLENTY = Limits(max_bytes=10**9)
-BEGAN = datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC)
 STATIONS = """\
 version: 1
 storage: {min_free_mb: 0}
@@ -63,22 +60,6 @@ def _process_restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     sys.setswitchinterval(interval)
-
-
-def recorder(folder: Path, *, limits: Limits = PLENTY, **roi: Any) -> Recorder:
-    return Recorder(
-        folder,
-        station="top",
-        camera={"kind": "simulated", "seed": 4},
-        roi=RegionOfInterest(**roi),
-        quality=QualityLimits(),
-        limits=limits,
-        started_at=BEGAN,
-    )
-
-
-def noise(seed: int) -> Image:
-    return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def captures(times_s: tuple[float, ...]) -> list[Capture]:

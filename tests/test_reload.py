@@ -21,8 +21,8 @@ import pytest
 import yaml
 from learning_site import clean
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from test_daemon import at, running, write_config, write_pictures
-from test_learners import children, conditions
+from support.learner_children import children, conditions
+from support.running_agent import at, running, write_config, write_pictures
 
 from adapters.bundle.manifest import read_manifest
 from adapters.bundle.reader import SHIPPED

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import FEW
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from test_publisher import running
+from support.running_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.base.call_queue import CAPACITY, Errands

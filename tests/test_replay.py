@@ -19,7 +19,7 @@ import jsonschema
 import numpy as np
 import pytest
 from learning_site import ONNX, TORCH, clean, site
-from test_learning import promote
+from support.learning_steps import promote
 
 from agent.base.data_dir import lock_folder
 from agent.cli.main import main

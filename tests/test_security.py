@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from test_daemon import RECIPE
+from support.running_agent import RECIPE
 
 from agent.base import logs
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from test_daemon import at, running, write_config
+from support.running_agent import at, running, write_config
 
 from adapters.engines.factory import ModelSettings, open_engine
 from agent.app.daemon import Daemon

@@ -20,9 +20,8 @@ from urllib.request import Request, urlopen
 import pytest
 import trustme
 from mqtt_peers import free_port, wait_until
-from test_daemon import running, write_config, write_pictures
+from support.running_agent import running, write_config, write_pictures
 
-from agent.app.composition import Parts
 from agent.app.daemon import Daemon
 from agent.app.optional_services import Spared
 from agent.audit.agent_log import Trail
@@ -49,26 +48,6 @@ def stored(folder: Path, station: str) -> list[str]:
     """Return the verdicts of a station."""
     with closing(sqlite3.connect(folder / "data" / "mekiki.db", timeout=30)) as db:
         return [row[0] for row in db.execute("SELECT verdict FROM verdict WHERE station = ?", (station,))]
-
-
-@pytest.fixture
-def conditions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
-    """Return what is wrong with the agent that runs: code -> message."""
-    made: list[Parts] = []
-    turn = Parts.turn
-
-    def watched(self: Parts) -> None:
-        made[:] = [self]
-        turn(self)
-
-    monkeypatch.setattr(Parts, "turn", watched)
-
-    def found() -> dict[str, str]:
-        if not made or made[0].status._conditions is None:
-            return {}
-        return {one.code: one.message for one in made[0].status._conditions}
-
-    return found
 
 
 def test_a_metrics_port_that_is_taken_stops_nothing(

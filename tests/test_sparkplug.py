@@ -17,8 +17,8 @@ from configs import MINIMAL, problems_in
 from mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
 from sparkplug_peers import GROUP, NODE, Host, Site, Wire, a_feed, read_payload, settled
 from sparkplug_spec import shows
-from test_daemon import at, running, write_config, write_pictures
-from test_sparkplug_spec import HOST_ID, SPARKPLUG, a_config, by_name, rebirth
+from support.running_agent import at, running, write_config, write_pictures
+from support.sparkplug_site import HOST_ID, SPARKPLUG, a_config, by_name, rebirth
 from verdicts import a_verdict
 
 from agent.config.loader import load

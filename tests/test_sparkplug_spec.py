@@ -15,40 +15,14 @@ from configs import MINIMAL, load_text, problems_in
 from mqtt_peers import Mosquitto, mosquitto, wait_until
 from sparkplug_peers import FIELD_OF, GROUP, NODE, Host, Packet, Site, Wire, a_feed, read_payload, settled
 from sparkplug_spec import ALL_IDS, SHOWN, shows
+from support.sparkplug_site import SPARKPLUG, a_config, by_name, rebirth
 from verdicts import a_verdict
 
-from agent.config.models import Config
 from agent.sparkplug.metrics import DEVICE as DEVICE_METRICS
 from agent.sparkplug.metrics import NODE as NODE_METRICS
 from agent.sparkplug.metrics import NodeNow
-from agent.sparkplug.payload import DataType, Metric, Payload, encode
 
 pytestmark = pytest.mark.broker
-
-HOST_ID = "scada"
-SPARKPLUG = f"sparkplug: {{enabled: true, group_id: {GROUP}}}\n"
-
-
-def a_config(folder: Path, port: int, protocol: int = 5, **sparkplug: Any) -> Config:
-    text = (
-        MINIMAL
-        + f"""\
-agent: {{id: {NODE}, data_dir: {folder / "data"}}}
-mqtt:
-  host: 127.0.0.1
-  port: {port}
-  protocol: {protocol}
-  reconnect: {{initial_s: 0.1, max_s: 0.3}}
-"""
-    )
-    (folder / "data").mkdir(exist_ok=True)
-    extra = "".join(f", {key}: {value}" for key, value in sparkplug.items())
-    return load_text(folder, text + SPARKPLUG.replace("}", f"{extra}}}")).config
-
-
-def rebirth(**said: Any) -> bytes:
-    usual = {"value": True, "name": "Node Control/Rebirth", "datatype": DataType.BOOLEAN}
-    return encode(Payload(1, (Metric(**{**usual, **said}),)))
 
 
 class Run:
@@ -111,10 +85,6 @@ class Run:
 
 def kind_of(packet: Packet) -> str:
     return str(packet.topic.split("/")[2])
-
-
-def by_name(payload: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {metric["name"]: metric for metric in payload["metrics"]}
 
 
 @pytest.fixture(scope="module", params=[5, 311])

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from test_daemon import at, running, write_config
+from support.running_agent import at, running, write_config
 from verdicts import a_verdict
 
 from agent.app.daemon import Daemon

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from PIL import Image
-from test_daemon import at, running, write_config, write_pictures
+from support.running_agent import at, running, write_config, write_pictures
 
 from agent.base.errors import ConfigError
 from agent.config.loader import load

@@ -1,0 +1,29 @@
+"""What is wrong with the agent that a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from agent.app.composition import Parts
+
+
+@pytest.fixture
+def conditions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
+    """Return what is wrong with the agent that runs: code -> message."""
+    made: list[Parts] = []
+    turn = Parts.turn
+
+    def watched(self: Parts) -> None:
+        made[:] = [self]
+        turn(self)
+
+    monkeypatch.setattr(Parts, "turn", watched)
+
+    def found() -> dict[str, str]:
+        if not made or made[0].status._conditions is None:
+            return {}
+        return {one.code: one.message for one in made[0].status._conditions}
+
+    return found
