@@ -138,7 +138,7 @@ def test_health_says_what_is_wrong_with_the_folder(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    conditions: Callable[[], dict[str, str]],  # noqa: F811
+    conditions: Callable[[], dict[str, str]],
 ) -> None:
     """`folder` while files cannot be moved, `camera_offline` while it is away, nothing when it is back."""
     caplog.set_level(logging.INFO)
