@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import SCALARS, measure, summarise
 from adapters.monitoring.drift_baseline import DriftReference
 from adapters.monitoring.drift_detector import FRAMES_PER_FALSE_ALARM, Drift, bet, update
@@ -172,7 +172,7 @@ def _cost() -> dict[str, float]:
     costs = {}
     for side in (128, 224):
         picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        seen = Seen(0, 0.0, picture, rng.standard_normal(512).astype(np.float32), 0.0, 0, 0.1)
+        seen = Observation(0, 0.0, picture, rng.standard_normal(512).astype(np.float32), 0.0, 0, 0.1)
         began = time.process_time()
         for _ in range(200):
             measure(seen)

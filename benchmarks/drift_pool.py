@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.core.observation import Seen, as_bytes, log_odds
+from adapters.core.observation import Observation, as_bytes, log_odds
 from adapters.core.prompts import class_features
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.monitoring.block_statistics import SCALARS, measure, summarise
@@ -21,7 +21,7 @@ from adapters.monitoring.drift_baseline import DriftReference
 from adapters.monitoring.drift_detector import Drift, DriftReport, update
 from agent.config.recipes import find_recipe
 from agent.versions.station_plans import prompts
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.degradations import KINDS, degrade
 from camera.simulation.part import LABELS, render_part
 from camera.simulation.source import BURST_PARTS
@@ -101,7 +101,7 @@ class Camera:
     def rows(self, parts: NDArray[np.int64], labels: NDArray[np.int64], kind: str, severity: float) -> Rows:
         """Return ``(N, R)`` of these parts in this condition, as a camera that stays the same sees them."""
         spec = self._engine.info.preprocess
-        prepared = Preprocess(**{f: getattr(spec, f) for f in spec.__slots__})
+        prepared = InputSpec(**{f: getattr(spec, f) for f in spec.__slots__})
         rows = []
         for part in parts:
             image, _ = render_part(LABELS[labels[part]], np.random.default_rng((SEED, int(part))))
@@ -115,7 +115,9 @@ class Camera:
             entropy = float(-(chances * np.log(chances + 1e-12)).sum())
             score = float(log_odds(logits.astype(np.float32), self._fails)[0])
             picture = as_bytes(pixels, spec)[0]
-            rows.append(measure(Seen(int(part), 0.0, picture, feature[0], score, 0, max(0.0, entropy))))
+            rows.append(
+                measure(Observation(int(part), 0.0, picture, feature[0], score, 0, max(0.0, entropy)))
+            )
         return np.stack(rows)
 
 

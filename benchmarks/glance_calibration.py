@@ -16,9 +16,9 @@ import numpy as np
 from adapters.core.version import SOURCE
 from adapters.gate.state_machine import State
 from adapters.monitoring.block_statistics import SCALARS
-from adapters.monitoring.change_point import Glance
+from adapters.monitoring.change_point import ChangePointDetector
 from agent.learning.episode import Episode
-from agent.learning.known_domains import Places
+from agent.learning.known_domains import KnownDomains
 from benchmarks import machine
 from benchmarks.drift_pool import BURST_RATE, DEFECT_RATE, HALF, SEVERITIES, Pool, Rows, Site, labels_of
 from camera.simulation.degradations import KINDS
@@ -53,11 +53,11 @@ def main() -> None:
     machine.write("glance_calibration", figures, _markdown(figures))
 
 
-def _glance(pool: Pool, site: Site, seed: int) -> Glance:
+def _glance(pool: Pool, site: Site, seed: int) -> ChangePointDetector:
     """Return what a station begins with; its good parts are of the half that was commissioned on."""
     good = pool.rows["clean"][np.random.default_rng(seed).permutation(HALF)[:GOOD]]
     looks, features = good[:, 2 : len(SCALARS)], good[:, len(SCALARS) :]
-    return Glance(site.reference, looks, features.astype(np.float32))
+    return ChangePointDetector(site.reference, looks, features.astype(np.float32))
 
 
 def _clean(pool: Pool, seeds: int, frames: int, rate: float, bursts: float) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _clean(pool: Pool, seeds: int, frames: int, rate: float, bursts: float) -> d
     for seed in range(seeds):
         site = Site.commissioned(pool, seed, frames)
         glance = _glance(pool, site, seed)
-        places = Places(glance)
+        places = KnownDomains(glance)
         for row in pool.clean(labels_of(frames, rate, bursts, site.rng), site.light, 1, site.rng):
             before = glance.count
             places.add(row)
@@ -86,7 +86,7 @@ def _visits(pool: Pool, seeds: int, kind: str, severity: float) -> dict[str, Any
     delays: dict[str, list[int | None]] = {"left": [], "unknown": [], "home": [], "met": []}
     for seed in range(seeds):
         rng = np.random.default_rng((seed, KINDS.index(kind), round(10 * severity)))
-        places = Places(_glance(pool, Site.commissioned(pool, seed, 1), seed))
+        places = KnownDomains(_glance(pool, Site.commissioned(pool, seed, 1), seed))
 
         def drawn(worse: bool, rng: np.random.Generator = rng) -> Rows:
             labels = labels_of(VISIT, DEFECT_RATE, BURST_RATE, rng)
@@ -95,7 +95,7 @@ def _visits(pool: Pool, seeds: int, kind: str, severity: float) -> dict[str, Any
         _show(places, drawn(False), SOURCE)
         first, _ = _show(places, drawn(True), SOURCE)
         delays["unknown"].append(first.get("unknown"))
-        # A version is learned here; only which one it is matters to `Places`.
+        # A version is learned here; only which one it is matters to `KnownDomains`.
         places.remember(LEARNED, State(), Episode(None, 0, 0), 0, [LEARNED])  # type: ignore[arg-type]
         back, here = _show(places, drawn(False), LEARNED)
         delays["left"].append(min(back.values(), default=None))
@@ -105,7 +105,7 @@ def _visits(pool: Pool, seeds: int, kind: str, severity: float) -> dict[str, Any
     return {"kind": kind, "severity": severity, **delays}
 
 
-def _show(places: Places, rows: Rows, here: int) -> tuple[dict[str, int], int]:
+def _show(places: KnownDomains, rows: Rows, here: int) -> tuple[dict[str, int], int]:
     """Return after how many frames each turn was said first, and what answers in the end."""
     found: dict[str, int] = {}
     for number, row in enumerate(rows, 1):

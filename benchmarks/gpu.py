@@ -32,7 +32,7 @@ from adapters.build.bundle import build_bundle
 from adapters.bundle.reader import bundle_path
 from adapters.core.adapter import Adapter
 from adapters.core.protocol import Precision
-from adapters.encoders.torch_encoders import TorchTowers
+from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.open_bundle import open_bundle
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words
@@ -179,8 +179,8 @@ def _steps(device: torch.device, size: Size, official: Path | None) -> list[dict
     clip = _opened(size.step_model, device.type)
     words = Words.of(TorchEngine(clip), step_time.PROMPTS)
     ways: dict[str, Callable[[torch.Tensor], Any]] = {
-        "ours, fp32": step_time.Stepper(TorchTowers(clip), words).step,
-        "ours, bf16": step_time.Stepper(TorchTowers(clip, "bf16"), words).step,
+        "ours, fp32": step_time.Stepper(TorchEncoders(clip), words).step,
+        "ours, bf16": step_time.Stepper(TorchEncoders(clip, "bf16"), words).step,
     }
     if official is not None:
         tokenizer = open_clip.get_tokenizer(size.step_model)
@@ -214,7 +214,7 @@ def _beside(clip: Clip, device: torch.device, size: Size) -> dict[str, Any]:
 
 def _stepper(model: str, device: str) -> step_time.Stepper:
     clip = _opened(model, device)
-    return step_time.Stepper(TorchTowers(clip), Words.of(TorchEngine(clip), step_time.PROMPTS))
+    return step_time.Stepper(TorchEncoders(clip), Words.of(TorchEngine(clip), step_time.PROMPTS))
 
 
 def _onnx(bundle: Path, device: torch.device, size: Size) -> dict[str, Any] | str:

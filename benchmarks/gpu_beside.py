@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from adapters.core.protocol import Engine
-from agent.base.thread_priority import LEARNING, step_back
+from agent.base.thread_priority import LEARNING, lower_priority
 from benchmarks.step_time import Stepper
 
 LOAD = 0.8
@@ -178,7 +178,7 @@ def _inspect(look: Callable[[], None], period_s: float, seconds: float) -> tuple
 
 def _learn(learner: Stepper, pictures: torch.Tensor, duty: float, stop: Callable[[float], bool]) -> int:
     """Take steps until `stop`, which waits for so long, says so; return how many."""
-    step_back(LEARNING)
+    lower_priority(LEARNING)
     steps, rest_s = 0, 0.0
     while not stop(rest_s):
         began = time.perf_counter()

@@ -37,7 +37,7 @@ from agent.store.store import Store
 from benchmarks.machine import describe, in_words, table, write
 from camera.core.frame import Quality
 from camera.pictures.images import read_image
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -121,7 +121,7 @@ def _classes() -> dict[int, float]:
 
 
 def _resolutions(folder: Path, engine: Engine) -> dict[int, float]:
-    spec = Preprocess(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
+    spec = InputSpec(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
     rng, found = np.random.default_rng(0), {}
     for name, (width, height) in RESOLUTIONS.items():
         coarse = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
@@ -131,7 +131,7 @@ def _resolutions(folder: Path, engine: Engine) -> dict[int, float]:
     return found
 
 
-def _read(path: Path, spec: Preprocess) -> None:
+def _read(path: Path, spec: InputSpec) -> None:
     prepare(read_image(path), spec)
 
 

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters.baseline.baseline import Commissioning, Known, clean_half
+from adapters.baseline.baseline import Commissioning, ReferenceSamples, clean_half
 from adapters.baseline.build import commission
 from adapters.core.adapter import Adapter
-from adapters.core.observation import Bytes, Seen, as_pixels
-from adapters.core.scorer import Eye
-from adapters.encoders.torch_encoders import TorchTowers
+from adapters.core.observation import Bytes, Observation, as_pixels
+from adapters.core.scorer import Scorer
+from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.torch_engine import TorchEngine
-from adapters.gate.evaluation import Trial
+from adapters.gate.evaluation import Evaluation
 from adapters.learner.losses import Words
 from adapters.learner.optimizer import Optimizer
-from adapters.learner.rehearsal_update import LineUpdate
+from adapters.learner.rehearsal_update import RehearsalUpdate
 from adapters.methods.batclip import Batclip
 from adapters.methods.method import Texts
 from adapters.torch_model.clip import Clip
@@ -43,9 +43,9 @@ RECENT = 200
 TEST_PER_CLASS = 40
 GOLDEN_PER_CLASS = 20
 REFERENCE = 1500
-FULL = LineUpdate(steps=STEPS)
+FULL = RehearsalUpdate(steps=STEPS)
 NONE = replace(FULL, matching=0.0, separation=0.0, entropy=0.0)
-VARIANTS: dict[str, LineUpdate] = {
+VARIANTS: dict[str, RehearsalUpdate] = {
     "anchor": NONE,
     "anchor + matching": replace(NONE, matching=1.0),
     "anchor + separation": replace(NONE, separation=1.0),
@@ -77,7 +77,7 @@ def main() -> None:
 def measure(model: str, world: World, kind: str, severity: float, seed: int) -> list[dict[str, Any]]:
     """Return a row per variant for one degradation."""
     clip, texts = open_model(model, world)
-    eye = Eye(TorchEngine(clip), world.prompts, world.fails)
+    eye = Scorer(TorchEngine(clip), world.prompts, world.fails)
     words = Words.of(eye.engine, world.prompts)
     spec = clip.info.preprocess
     rng = np.random.default_rng([seed, 11])
@@ -91,7 +91,7 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
         rng.choice(np.flatnonzero(world.fails), REFERENCE),
     )
     golden = np.repeat(np.arange(len(world.labels)), GOLDEN_PER_CLASS)
-    known = Known(draw(golden, (), 1), golden)
+    known = ReferenceSamples(draw(golden, (), 1), golden)
     clean = commission(
         look(eye, draw(line, (), 2)), known, eye.look(known.pictures, eye.source).scores,
         station=model, weights=clip.info.weights, recipe=world.prompts.digest, labels=world.labels,
@@ -103,7 +103,7 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
     shown = draw(np.concatenate([rng.permutation(line)[:RECENT], truth, truth]), worse, 3)
     recent, fails = look(eye, shown[:RECENT]), world.fails[truth]
     test, labelled = shown[RECENT : RECENT + len(truth)], shown[RECENT + len(truth) :]
-    trial = Trial.hold(eye, clean, recent, 8.0, seed)
+    trial = Evaluation.hold(eye, clean, recent, 8.0, seed)
 
     def row(name: str, adapter: Adapter, offset: float) -> dict[str, Any]:
         scores = eye.look(test, adapter).scores
@@ -125,7 +125,9 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
         )
         rows.append(tracked(f"BATCLIP {mode} alone, operating point tracked", adapter))
     true = as_pixels(labelled, spec)
-    best, _ = NONE.propose(TorchTowers(clip), words, clip.source, (true, truth), (true[:0], truth[:0]), seed)
+    best, _ = NONE.propose(
+        TorchEncoders(clip), words, clip.source, (true, truth), (true[:0], truth[:0]), seed
+    )
     rows.append(tracked("anchor on labelled pictures of the condition itself", best))
     for one in rows:
         print(f"{model} {kind} {one['variant']}: {one['balanced']:.3f} {one['auroc']:.3f}", flush=True)
@@ -136,9 +138,9 @@ def learn(
     clip: Clip,
     words: Words,
     clean: Commissioning,
-    trial: Trial,
-    recent: Sequence[Seen],
-    update: LineUpdate,
+    trial: Evaluation,
+    recent: Sequence[Observation],
+    update: RehearsalUpdate,
     seed: int,
 ) -> Adapter:
     """Return the adapter after one proposal."""
@@ -149,12 +151,12 @@ def learn(
     usual = np.full(len(good), int(np.flatnonzero(~clean.fails)[0]))
     known = as_pixels(trial.condition.render(half.pictures, seed + 1), spec)
     learned, _ = update.propose(
-        TorchTowers(clip), words, clip.source, (known, half.classes), (as_pixels(good, spec), usual), seed
+        TorchEncoders(clip), words, clip.source, (known, half.classes), (as_pixels(good, spec), usual), seed
     )
     return learned
 
 
-def batclip(clip: Clip, texts: Texts, recent: Sequence[Seen], method: Batclip) -> Adapter:
+def batclip(clip: Clip, texts: Texts, recent: Sequence[Observation], method: Batclip) -> Adapter:
     """Return the adapter after as many steps on the stream's newest 64 pictures."""
     pixels = torch.from_numpy(
         as_pixels(np.stack([one.picture for one in recent[-64:]]), clip.info.preprocess)
@@ -165,7 +167,7 @@ def batclip(clip: Clip, texts: Texts, recent: Sequence[Seen], method: Batclip) -
     return state.adapter
 
 
-def look(eye: Eye, pictures: Bytes) -> list[Seen]:
+def look(eye: Scorer, pictures: Bytes) -> list[Observation]:
     """Return what the frozen model sees in pictures, one a second."""
     view = eye.look(pictures, eye.source)
     return seen_of(pictures, FrozenAnswers(view.logits, view.features), eye.fails, 1)

@@ -30,7 +30,7 @@ from benchmarks.corruptions import KINDS, SEVERITIES
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.published_sets import SETS, DataError, Pictures, Published, open_pictures
 from camera.core.frame import CameraError
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 
 MODEL = "ViT-B-16-quickgelu"
 """The architecture of openai's weights: they were trained with QuickGELU, which open_clip's ViT-B-16 lacks."""
@@ -93,7 +93,7 @@ def run(
         CameraError: a file is no picture.
     """
     texts = Texts.of(clip, published.prompts)
-    spec = Preprocess(**asdict(clip.info.preprocess))
+    spec = InputSpec(**asdict(clip.info.preprocess))
     order = list(range(len(pictures.labels)))
     # ImageNet-C comes class by class: unshuffled, every batch would hold two classes.
     random.Random(SEED).shuffle(order)

@@ -21,7 +21,7 @@ from benchmarks.machine import in_turn
 from camera.core.settings import OpenCVCamera, SimulatedCamera
 from camera.feed.mailbox import Mailbox
 from camera.feed.thread import Feed
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.source import SimulatedLine
 from camera.sources.device import rgb
 from camera.sources.factory import open_source
@@ -43,7 +43,7 @@ def loops(frames: int, rounds: int) -> dict[str, dict[str, dict[str, Any]]]:
     A loop whose package is absent is left out, saying so.
     """
     engine = open_engine(ModelSettings(threads=1, device="cpu"))
-    spec = Preprocess(**asdict(engine.info.preprocess))
+    spec = InputSpec(**asdict(engine.info.preprocess))
     looks: dict[str, Look] = {engine.info.name: partial(_look, engine), NO_MODEL: lambda pixels: None}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -71,7 +71,7 @@ def _look(engine: Engine, pixels: NDArray[np.float32]) -> None:
     engine.encode_image(pixels[np.newaxis], [engine.source])
 
 
-def _ours(clip: Path, spec: Preprocess, look: Look, frames: int) -> None:
+def _ours(clip: Path, spec: InputSpec, look: Look, frames: int) -> None:
     mailbox, crashes = Mailbox(), list[BaseException]()
     feed = Feed(
         "clip",
@@ -91,7 +91,7 @@ def _ours(clip: Path, spec: Preprocess, look: Look, frames: int) -> None:
     assert (seen, crashes) == (frames, []), (seen, crashes)
 
 
-def _supervision(clip: Path, spec: Preprocess, look: Look) -> dict[str, Callable[[], Any]]:
+def _supervision(clip: Path, spec: InputSpec, look: Look) -> dict[str, Callable[[], Any]]:
     try:
         import supervision
     except ImportError as error:

@@ -41,7 +41,7 @@ from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.peer_loops import HEIGHT, OURS, WIDTH, loops
 from benchmarks.step_time import MODEL, NAMES, TEMPLATE
 from camera.core.frame import Image as Picture
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 
 FRAMES = 150
 """Of the clip."""
@@ -121,7 +121,7 @@ def _installed(*packages: str) -> list[str]:
 
 
 def _ours(engine: Engine, picture: Picture) -> Callable[[], Any]:
-    spec = Preprocess(**asdict(engine.info.preprocess))
+    spec = InputSpec(**asdict(engine.info.preprocess))
     words = class_features(engine, Prompts(tuple((n, (n,)) for n in NAMES), (TEMPLATE,)), engine.source)
 
     def call() -> Any:

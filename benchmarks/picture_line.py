@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from camera.core.frame import Image
-from camera.core.settings import Condition, SimulatedCamera
+from camera.core.settings import SimulatedCamera, SimulatedCondition
 from camera.simulation.degradations import KINDS, degrade
 from camera.simulation.part import LABELS, render_part
 from camera.simulation.source import SimulatedLine
@@ -59,7 +59,7 @@ def degradations_sheet() -> Image:
 
 def speed(kind: str | None, pictures: int) -> tuple[float, float]:
     """Return pictures of a line with one degradation of severity 3, per second and per CPU second."""
-    conditions = (Condition.model_validate({"kind": kind, "severity": 3.0}),) if kind else ()
+    conditions = (SimulatedCondition.model_validate({"kind": kind, "severity": 3.0}),) if kind else ()
     line = SimulatedLine(SimulatedCamera(conditions=conditions))
     line.picture(1)
     wall_s, cpu_s = time.perf_counter(), time.process_time()

@@ -31,17 +31,17 @@ from agent.base.event_id import ulid
 from agent.config.loader import load
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.mqtt.publisher import Publisher
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.store.retention import Retention
 from agent.store.store import Store
-from agent.telemetry.counters import Tally
-from agent.telemetry.status_topics import Status
+from agent.telemetry.counters import Counters
+from agent.telemetry.status_topics import StatusTopics
 from benchmarks.effort import Effort, effort_of, per_part
 from benchmarks.line_run import config, mosquitto, run, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
 from camera.core.frame import Quality
 from camera.pictures.images import read_image
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.sources.folder import picture_files
 
 STATIONS = (1, 4, 16)
@@ -78,7 +78,7 @@ def main() -> None:
 
 def _rates(engine: Engine, folder: Path, port: int, frames: int, rounds: int) -> dict[str, Any]:
     """Run the bare model and the whole agent in turn, so that both meet the same machine."""
-    spec = Preprocess(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
+    spec = InputSpec(**{f: getattr(engine.info.preprocess, f) for f in engine.info.preprocess.__slots__})
     pixels = [prepare(read_image(path), spec)[np.newaxis] for path in picture_files(folder / "pictures")]
     ratios: dict[int, list[float]] = {stations: [] for stations in STATIONS}
     whole: dict[int, list[float]] = {stations: [] for stations in STATIONS}
@@ -156,14 +156,14 @@ def _latency(engine: Engine, folder: Path, port: int, frames: int) -> dict[str, 
 def _verdicts(folder: Path, port: int, count: int = 20_000) -> dict[str, Any]:
     """How fast verdicts go to disk and to the broker, without a camera and a model in their way."""
     loaded = load(config(folder, port, 1, data="verdicts"))
-    status = Status(loaded.config, open_engine(ModelSettings()).info, list, Tally())
+    status = StatusTopics(loaded.config, open_engine(ModelSettings()).info, list, Counters())
     store = Store(folder / "verdicts", Retention(keep_results=1_000_000, max_waiting=1_000_000))
     publisher = Publisher(
         store,
         loaded.config.mqtt,
         "bench",
         status.result_topic,
-        Board(status.state_topic),
+        RetainedTopics(status.state_topic),
         status.availability("offline"),
     )
     now = datetime.now(UTC)

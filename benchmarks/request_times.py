@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.build import commission
 from adapters.core.adapter import Adapter
-from adapters.core.observation import Bytes, Seen, as_bytes, as_pixels
+from adapters.core.observation import Bytes, Observation, as_bytes, as_pixels
 from adapters.core.prompts import TextCache
 from adapters.core.protocol import Engine
 from adapters.core.version import Version, Window
@@ -41,10 +41,10 @@ from agent.learning.worker import Learning
 from agent.versions.commissioned import Commissioned
 from agent.versions.operator_requests import Kind, Request, ask
 from agent.versions.station_plans import failing, prompts
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 from benchmarks.machine import describe, in_words, table, write
 from camera.core.settings import SimulatedCamera
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.source import SimulatedLine
 
 RECIPE = shipped("line")
@@ -76,7 +76,7 @@ class _Proposals:
         whole: seconds of those that nobody cut short.
     """
 
-    def __init__(self, recent: Sequence[Seen]) -> None:
+    def __init__(self, recent: Sequence[Observation]) -> None:
         self.began = threading.Event()
         self.whole: list[float] = []
         self._recent = recent
@@ -127,7 +127,7 @@ def _measure(model: LearnerModel, folder: Path, rounds: int) -> dict[str, list[f
     store.write(
         Version(Adapter(moved), 0, "learned", clean.made_at, window, clean.offset, clean.recipe, {}, {})
     )
-    ledger = Ledger(clean, engine.source, store, Audit("line"), str, lambda record: None)
+    ledger = VersionManager(clean, engine.source, store, Audit("line"), str, lambda record: None)
     found = Commissioned(
         "line", Adaptation(duty=1.0), "full", clean, store, Audit("line"), folder / "requests",
         ledger.answering,
@@ -174,10 +174,10 @@ def _rounds(one: Learning, proposals: _Proposals, folder: Path, rounds: int) -> 
     return seconds
 
 
-def _commissioned(engine: Engine) -> tuple[Commissioning, list[Seen]]:
+def _commissioned(engine: Engine) -> tuple[Commissioning, list[Observation]]:
     """Return a commissioning of real pictures whose scores are made up, and parts like those."""
     spec = engine.info.preprocess
-    plain = Preprocess(**asdict(spec))
+    plain = InputSpec(**asdict(spec))
     photos: Bytes = as_bytes(np.stack([prepare(LINE.picture(n), plain) for n in range(1, PARTS + 1)]), spec)
     features = np.concatenate(
         [
@@ -188,10 +188,10 @@ def _commissioned(engine: Engine) -> tuple[Commissioning, list[Seen]]:
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     rng = np.random.default_rng(0)
     seen = [
-        Seen(n, float(n), photos[n % PARTS], features[n % PARTS], float(rng.normal(-4)), 0, 0.05)
+        Observation(n, float(n), photos[n % PARTS], features[n % PARTS], float(rng.normal(-4)), 0, 0.05)
         for n in range(1, 1001)
     ]
-    golden = Known(photos[:24], np.arange(24) % (len(FAILS) - 1) + 1)
+    golden = ReferenceSamples(photos[:24], np.arange(24) % (len(FAILS) - 1) + 1)
     clean = commission(
         seen, golden, np.full(24, 4.0, np.float32),
         station="line", weights=engine.info.weights, recipe=WORDS.digest, labels=WORDS.labels, fails=FAILS,

@@ -32,7 +32,7 @@ from benchmarks.ship_line import WEIGHTS
 from benchmarks.step_time import MODEL, opened
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.pictures.images import encode_jpeg, read_image
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.pictures.quality import assess
 from camera.pictures.region import Region
 from camera.sources.folder import picture_files
@@ -123,7 +123,7 @@ def _swap(engine: Engine) -> dict[str, float]:
 
 def _stages(clip: Clip, rounds: int) -> dict[str, float]:
     """Return CPU milliseconds of what happens to a frame before the model, and of a JPEG to keep."""
-    spec = Preprocess(**asdict(clip.info.preprocess))
+    spec = InputSpec(**asdict(clip.info.preprocess))
     region, limits = Region(RegionOfInterest()), QualityLimits()
     found = {}
     with tempfile.TemporaryDirectory() as name:

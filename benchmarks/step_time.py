@@ -28,8 +28,8 @@ from adapters.build.bundle import build_bundle
 from adapters.core.norm_vector import NormVector
 from adapters.core.prompts import Prompts
 from adapters.core.protocol import Floats
-from adapters.encoders.protocol import Towers
-from adapters.encoders.torch_encoders import TorchTowers
+from adapters.encoders.protocol import Encoders
+from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.open_bundle import open_towers
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words, batclip, gradients
@@ -131,7 +131,7 @@ def make_ways(
             Official(args.official, copy.deepcopy(clip.model), open_clip.get_tokenizer(MODEL), NAMES).step
         ),
         "ours": lambda: Learner(clip, Texts.of(clip, PROMPTS)).step,
-        "ours, bf16": lambda: Stepper(TorchTowers(clip, "bf16"), words).step,
+        "ours, bf16": lambda: Stepper(TorchEncoders(clip, "bf16"), words).step,
         "ours, ONNX Runtime": lambda: Stepper(_onnx_towers(clip, args, device), words).step,
     }
     return {way: ways[way]() for way in wanted}
@@ -147,7 +147,7 @@ def opened(device: torch.device) -> tuple[Clip, Words]:
     return clip, Words.of(TorchEngine(clip), PROMPTS)
 
 
-def _onnx_towers(clip: Clip, args: argparse.Namespace, device: torch.device) -> Towers:
+def _onnx_towers(clip: Clip, args: argparse.Namespace, device: torch.device) -> Encoders:
     if not args.bundle.exists():
         build_bundle(clip, args.bundle)
     return open_towers(args.bundle, device=device.type, threads=args.threads)
@@ -168,7 +168,7 @@ class Learner:
 class Stepper:
     """The same method on towers: what runs with every engine."""
 
-    def __init__(self, towers: Towers, words: Words) -> None:
+    def __init__(self, towers: Encoders, words: Words) -> None:
         self._towers, self._words = towers, words
         self._vector, self._moments = NormVector(towers.source).read(towers.source), None
 
@@ -188,8 +188,8 @@ def gradient_cosines(args: argparse.Namespace, device: torch.device) -> dict[str
     """Return the cosine of each way's first gradient to that of torch in fp32, on 16 pictures."""
     clip, words = opened(device)
     images = torch.randn(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    exact = Stepper(TorchTowers(clip), words).gradient(images)
-    towers = {"bf16": TorchTowers(clip, "bf16"), "ONNX Runtime": _onnx_towers(clip, args, device)}
+    exact = Stepper(TorchEncoders(clip), words).gradient(images)
+    towers = {"bf16": TorchEncoders(clip, "bf16"), "ONNX Runtime": _onnx_towers(clip, args, device)}
     found = {name: Stepper(one, words).gradient(images) for name, one in towers.items()}
     return {
         name: round(float(exact @ one / np.linalg.norm(exact) / np.linalg.norm(one)), 6)

@@ -209,7 +209,7 @@ def _seen_through(image: Image, severities: Sequence[tuple[str, float]], seed: i
 
 def _to_size(image: Image, spec: engine.Preprocess) -> Bytes:
     """Return ``(S, S, 3)``, exactly the bytes that the agent's own preprocessing makes of the picture."""
-    prepared = preprocess.prepare(image, preprocess.Preprocess(**asdict(spec)))
+    prepared = preprocess.prepare(image, preprocess.InputSpec(**asdict(spec)))
     return np.asarray(as_bytes(prepared[np.newaxis], spec)[0])
 
 

@@ -12,32 +12,32 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Known
+from adapters.baseline.baseline import ReferenceSamples
 from adapters.baseline.build import commission
 from adapters.bundle.reader import bundle_path
 from adapters.core.observation import Bytes, log_odds
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version_store import AdapterStore
-from adapters.encoders.protocol import Towers
-from adapters.encoders.torch_encoders import TorchTowers
+from adapters.encoders.protocol import Encoders
+from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.open_bundle import open_bundle, open_towers
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words
-from adapters.learner.rehearsal_update import LineUpdate, Proposer
+from adapters.learner.rehearsal_update import Proposer, RehearsalUpdate
 from agent.audit.hash_chain import Audit
 from agent.learning.station_learner import StationLearner
 from agent.versions.learner_settings import LearnerSettings
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 from benchmarks.stream_methods import Answers, Setting
 from benchmarks.stream_site import Site, seen_of
 from benchmarks.stream_worlds import World
 
 UPDATES = {
-    "line": LineUpdate(),
-    "steel": LineUpdate(),
-    "clip": LineUpdate(),
-    "diffclip": LineUpdate(),
+    "line": RehearsalUpdate(),
+    "steel": RehearsalUpdate(),
+    "clip": RehearsalUpdate(),
+    "diffclip": RehearsalUpdate(),
 }
 """By model."""
 
@@ -63,7 +63,7 @@ class Ours:
         golden: bool,
         labels_a_day: float = 0.0,
         settings: LearnerSettings | None = None,
-        update: LineUpdate | None = None,
+        update: RehearsalUpdate | None = None,
         engine: Literal["torch", "onnx"] = "torch",
     ) -> None:
         self.labels_a_day = labels_a_day
@@ -77,9 +77,9 @@ class Ours:
         """Commission."""
         self._site = site
         engine, towers = self._open(site)
-        eye = Eye(engine, self._world.prompts, site.fails)
+        eye = Scorer(engine, self._world.prompts, site.fails)
         pictures = site.commissioning
-        known = Known(pictures.golden, pictures.golden_labels) if self._golden else None
+        known = ReferenceSamples(pictures.golden, pictures.golden_labels) if self._golden else None
         clean = commission(
             seen_of(pictures.reference, site.reference, site.fails, 0),
             known,
@@ -102,7 +102,7 @@ class Ours:
             clean,
             eye,
             Proposer(towers, Words.of(engine, self._world.prompts), self._update) if self._update else None,
-            Ledger(
+            VersionManager(
                 clean,
                 eye.source,
                 AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
@@ -114,9 +114,9 @@ class Ours:
             seed=site.seed,
         )
 
-    def _open(self, site: Site) -> tuple[Engine, Towers]:
+    def _open(self, site: Site) -> tuple[Engine, Encoders]:
         if self._engine == "torch":
-            return TorchEngine(site.clip), TorchTowers(site.clip)
+            return TorchEngine(site.clip), TorchEncoders(site.clip)
         folder = bundle_path(site.clip.info.name)
         engine = open_bundle(folder, device="cpu", threads=1)
         if engine.info.weights != site.clip.info.weights:

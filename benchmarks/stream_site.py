@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from adapters.core.observation import Bytes, Seen, as_pixels, log_odds
+from adapters.core.observation import Bytes, Observation, as_pixels, log_odds
 from adapters.core.protocol import Floats
 from adapters.methods.method import Texts, forward
 from adapters.torch_model.clip import Clip, load_clip
@@ -147,14 +147,16 @@ def frozen_answers(out: Path, name: str, opened: tuple[Clip, Texts], pictures: B
     return FrozenAnswers(**dict(np.load(file)))
 
 
-def seen_of(pictures: Bytes, answers: FrozenAnswers, fails: NDArray[np.bool_], first: int) -> list[Seen]:
+def seen_of(
+    pictures: Bytes, answers: FrozenAnswers, fails: NDArray[np.bool_], first: int
+) -> list[Observation]:
     """Return what the frozen model saw; frame numbers start at `first`, one a second."""
     scores = log_odds(answers.logits, fails)
     shifted = answers.logits - answers.logits.max(axis=1, keepdims=True)
     chances = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
     return [
-        Seen(
+        Observation(
             first + row,
             float(first + row),
             picture,

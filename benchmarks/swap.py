@@ -15,7 +15,7 @@ import numpy as np
 
 from adapters.core.adapter import Adapter
 from agent.inspection.predictor import Predictor
-from agent.learning.ipc import Answers, Link, Told, pair
+from agent.learning.ipc import Answers, Channel, Told, pair
 from benchmarks.machine import describe, in_words, table, write
 
 SHAPES = {"mekiki-line": (40, 192, 256), "ViT-B-32": (86, 768, 512)}
@@ -60,7 +60,7 @@ def _swapped(tensors: int, width: int, dimension: int, swaps: int) -> list[float
 
 
 def _decide(file: int, tensors: int, width: int, dimension: int, swaps: int) -> None:
-    link, rng = Link(file), np.random.default_rng(0)
+    link, rng = Channel(file), np.random.default_rng(0)
     for number in range(1, swaps + 1):
         norms = {f"{n}.weight": rng.standard_normal(width).astype(np.float32) for n in range(tensors)}
         features = rng.standard_normal((6, dimension), dtype=np.float32)

@@ -16,7 +16,7 @@ from agent.config.models import EvidenceSettings
 from agent.domain.verdict import Outcome, Verdict
 from agent.mqtt.publisher import Publisher
 from agent.store.image_files import Written
-from agent.store.image_writer import Evidence
+from agent.store.image_writer import ImageWriter
 from agent.store.store import Store
 from camera.core.frame import Frame, Image, Quality
 
@@ -66,7 +66,7 @@ def pictures_in(folder: Path) -> set[str]:
     return {path.stem for path in (folder / "evidence").glob("*/*/*.jpg")}
 
 
-def publisher_with(store: Store, evidence: Evidence) -> Publisher:
+def publisher_with(store: Store, evidence: ImageWriter) -> Publisher:
     publisher = a_publisher(store, None)
     publisher._evidence = evidence
     return publisher
@@ -75,7 +75,7 @@ def publisher_with(store: Store, evidence: Evidence) -> Publisher:
 def main() -> None:
     """Keep results and pictures, and delete old ones, until killed; argument: data folder."""
     store = a_store(Path(sys.argv[1]), keep_results=60, image_bytes=100_000, ballast_bytes=100_000)
-    evidence = Evidence(store.files, ALL)
+    evidence = ImageWriter(store.files, ALL)
     publisher = publisher_with(store, evidence)
     threading.Thread(target=evidence.run, daemon=True).start()
     threading.Thread(target=publisher.run, daemon=True).start()

@@ -26,7 +26,7 @@ from agent.config import overrides
 from agent.config.loader import load_text, print_config
 from agent.mqtt.messages import Inbound
 from agent.sparkplug import payload as sparkplug_payload
-from agent.sparkplug.bd_seq import BirthNumbers
+from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.primary_host import PrimaryHost
 from agent.versions import operator_requests
 from camera.pictures.images import UnreadableImage, read_image
@@ -256,7 +256,7 @@ def _sparkplug_state(folder: Path) -> Take:
 def _sparkplug_number(folder: Path) -> Take:
     def take(data: bytes) -> bool:
         (folder / "sparkplug.json").write_bytes(data)
-        number = BirthNumbers(folder, "g/n").next()
+        number = BdSeq(folder, "g/n").next()
         assert 0 <= number <= 255
         return number == 42
 

@@ -82,7 +82,7 @@ def work(folder: Path, say: Callable[[dict[str, Any]], None], rounds: int, begin
 
 
 @dataclass
-class Seen:
+class Observation:
     """What the parent has heard of the child, and may expect after its death."""
 
     active: int = 0
@@ -98,7 +98,7 @@ class Seen:
 
 
 def run_child(
-    folder: Path, seen: Seen, rounds: int, kill: Callable[[int], None] | None, step: int = 0
+    folder: Path, seen: Observation, rounds: int, kill: Callable[[int], None] | None, step: int = 0
 ) -> bool:
     """Fork a child that works, kill it, hear what it said; return whether it came to its end."""
     reader, writer = os.pipe()
@@ -152,7 +152,7 @@ def kill_before(step: int) -> None:
     sys.addaudithook(lambda event, _: count() if event in _STEPS else None)
 
 
-def check(folder: Path, seen: Seen) -> str:
+def check(folder: Path, seen: Observation) -> str:
     """Open what a killed child left and require the promises; return what the kill met."""
     before = open_store_for_looking(folder)
     halves = [path for path in folder.iterdir() if path.name.startswith(".")] if folder.exists() else []
@@ -185,7 +185,7 @@ def open_store_for_looking(folder: Path) -> AdapterStore:
 def kill_at_random(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Return how often a kill met what."""
     rng = random.Random(seed)
-    seen, met = Seen(), dict[str, int]()
+    seen, met = Observation(), dict[str, int]()
     for _ in range(kills):
 
         def kill(child: int) -> None:
@@ -203,7 +203,7 @@ def kill_at_every_step(root: Path) -> dict[str, int]:
     met = dict[str, int]()
     for step in range(1, 10_000):
         folder = root / f"{step}"
-        seen = Seen()
+        seen = Observation()
         assert run_child(folder, seen, 3, None)
         check(folder, seen)
         if run_child(folder, seen, 1, None, step):

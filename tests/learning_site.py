@@ -13,18 +13,18 @@ import yaml
 from line_site import seen_by
 from PIL import Image
 
-from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.build import commission
-from adapters.core.observation import Seen, as_bytes
+from adapters.core.observation import Observation, as_bytes
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.engines.factory import ModelSettings, open_engine
 from agent.config.loader import Loaded, load
 from agent.config.recipes import shipped
 from agent.versions.station_plans import failing, prompts
 from camera.core.frame import Image as Picture
 from camera.core.settings import SimulatedCamera
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.degradations import degrade
 from camera.simulation.source import SimulatedLine
 
@@ -50,23 +50,23 @@ def photos(worse: str | None = None, severity: float = 4.0) -> tuple[Picture, ..
     return tuple(degrade(photo, worse, severity, row) for row, photo in enumerate(plain))
 
 
-def eye() -> Eye:
+def eye() -> Scorer:
     """Return an eye of the shipped bundle with the line's recipe."""
     recipe = shipped("line")
-    return Eye(engine(), prompts(recipe), failing(recipe))
+    return Scorer(engine(), prompts(recipe), failing(recipe))
 
 
 @cache
-def looks(worse: str | None = None, severity: float = 4.0) -> tuple[Seen, ...]:
+def looks(worse: str | None = None, severity: float = 4.0) -> tuple[Observation, ...]:
     """Return what the frozen model sees of them."""
     spec = engine().info.preprocess
-    pixels = np.stack([prepare(photo, Preprocess(**asdict(spec))) for photo in photos(worse, severity)])
+    pixels = np.stack([prepare(photo, InputSpec(**asdict(spec))) for photo in photos(worse, severity)])
     return tuple(seen_by(eye(), as_bytes(pixels, spec)))
 
 
 def stream(
     count: int, worse: str | None = None, first: int = 1, defects: float = 0.05, severity: float = 4.0
-) -> list[Seen]:
+) -> list[Observation]:
     """Return `count` frames: the parts come in any order and again and again."""
     rng, seen = np.random.default_rng(first), looks(worse, severity)
     good = [LINE.label(number) == "ok" for number in range(1, PARTS + 1)]
@@ -81,7 +81,9 @@ def clean() -> Commissioning:
     recipe = shipped("line")
     classes = np.array([list(recipe.classes).index(LINE.label(number)) for number in range(1, PARTS + 1)])
     rows = np.flatnonzero(classes > 0)
-    golden = Known(np.stack([looks()[row].picture for row in rows]), classes[rows].astype(np.int64))
+    golden = ReferenceSamples(
+        np.stack([looks()[row].picture for row in rows]), classes[rows].astype(np.int64)
+    )
     return commission(
         stream(1000),
         golden,
@@ -129,5 +131,7 @@ def write_photos(folder: Path, labels: Sequence[str], count: int) -> Path:
     return folder
 
 
-def _numbered(seen: Seen, number: int) -> Seen:
-    return Seen(number, float(number), seen.picture, seen.feature, seen.score, seen.label, seen.entropy)
+def _numbered(seen: Observation, number: int) -> Observation:
+    return Observation(
+        number, float(number), seen.picture, seen.feature, seen.score, seen.label, seen.entropy
+    )

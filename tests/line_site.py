@@ -11,22 +11,22 @@ import numpy as np
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Commissioning, Known, clean_rows
+from adapters.baseline.baseline import Commissioning, ReferenceSamples, clean_rows
 from adapters.baseline.build import commission
 from adapters.baseline.threshold import separate
 from adapters.core import protocol as engine
-from adapters.core.observation import Bytes, Seen, as_bytes
+from adapters.core.observation import Bytes, Observation, as_bytes
 from adapters.core.prompts import Prompts
 from adapters.monitoring.degradation_fit import PictureStatistics
 from adapters.monitoring.drift_baseline import DriftReference
 from benchmarks.line_data import read_recipe
 from camera.core.frame import Image
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.degradations import degrade
 from camera.simulation.part import LABELS, render_part
 
 if TYPE_CHECKING:
-    from adapters.core.scorer import Eye
+    from adapters.core.scorer import Scorer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -51,7 +51,7 @@ def spec(side: int) -> engine.Preprocess:
 
 def prepared(photos: Sequence[Image], side: int) -> Bytes:
     """Return ``(N, side, side, 3)`` what the camera side makes of photos, as bytes."""
-    ours = Preprocess(**asdict(spec(side)))
+    ours = InputSpec(**asdict(spec(side)))
     return as_bytes(np.stack([prepare(photo, ours) for photo in photos]), spec(side))
 
 
@@ -83,7 +83,7 @@ def flanges(
 
 def frames(
     count: int, seed: int = 0, *, defects: float = 0.03, side: int = 16, pictures: Bytes | None = None
-) -> list[Seen]:
+) -> list[Observation]:
     """Return frames of a clean line that a model which is sure of everything has seen.
 
     Args:
@@ -102,11 +102,11 @@ def frames(
         picture = grey if pictures is None else pictures[number - 1]
         score = (4.0 if label else -4.0) + float(rng.standard_normal()) / 2
         unit = (feature / np.linalg.norm(feature)).astype(np.float32)
-        seen.append(Seen(number, float(number), picture, unit, score, label, 0.05))
+        seen.append(Observation(number, float(number), picture, unit, score, label, 0.05))
     return seen
 
 
-def commissioned(seen: Sequence[Seen], golden: Known | None = None) -> Commissioning:
+def commissioned(seen: Sequence[Observation], golden: ReferenceSamples | None = None) -> Commissioning:
     """Commission the line of `frames`."""
     scores = None if golden is None else np.where(PLAIN_FAILS[golden.classes], 4.0, -4.0).astype(np.float32)
     return commission(
@@ -117,9 +117,9 @@ def commissioned(seen: Sequence[Seen], golden: Known | None = None) -> Commissio
 
 
 @cache
-def line_eye() -> Eye:
+def line_eye() -> Scorer:
     """Return the shipped model with the recipe for flanges; needs torch."""
-    from adapters.core.scorer import Eye
+    from adapters.core.scorer import Scorer
     from adapters.engines.torch_engine import TorchEngine
     from adapters.torch_model.clip import load_clip
     from benchmarks.ship_line import WEIGHTS as CHECKPOINT
@@ -127,10 +127,10 @@ def line_eye() -> Eye:
     recipe = read_recipe("line")
     prompts = Prompts(tuple(zip(recipe.labels, recipe.phrases, strict=True)), recipe.templates)
     clip = load_clip("mekiki-line", checkpoint=CHECKPOINT, device="cpu")
-    return Eye(TorchEngine(clip), prompts, np.array(recipe.fails))
+    return Scorer(TorchEngine(clip), prompts, np.array(recipe.fails))
 
 
-def seen_by(eye: Eye, pictures: Bytes, first: int = 1) -> list[Seen]:
+def seen_by(eye: Scorer, pictures: Bytes, first: int = 1) -> list[Observation]:
     """Return what the frozen model sees, numbered from `first`, one a second."""
     view = eye.look(pictures, eye.source)
     chances = np.exp(view.logits - view.logits.max(axis=1, keepdims=True)).astype(np.float64)
@@ -138,12 +138,12 @@ def seen_by(eye: Eye, pictures: Bytes, first: int = 1) -> list[Seen]:
     entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
     facts = zip(pictures, view.features, view.scores, view.logits.argmax(axis=1), entropies, strict=True)
     return [
-        Seen(number, float(number), picture, feature, float(score), int(label), float(entropy))
+        Observation(number, float(number), picture, feature, float(score), int(label), float(entropy))
         for number, (picture, feature, score, label, entropy) in enumerate(facts, first)
     ]
 
 
-def line_commissioning(eye: Eye, each: int = 12, reference: int = 120) -> Commissioning:
+def line_commissioning(eye: Scorer, each: int = 12, reference: int = 120) -> Commissioning:
     """Commission flanges on fewer pictures than a station would; only drift is made up.
 
     Args:
@@ -152,7 +152,7 @@ def line_commissioning(eye: Eye, each: int = 12, reference: int = 120) -> Commis
         reference: good parts of the stream.
     """
     classes = np.repeat(np.arange(len(LABELS)), each)
-    known = Known(flanges([LABELS[c] for c in classes], 10_000), classes)
+    known = ReferenceSamples(flanges([LABELS[c] for c in classes], 10_000), classes)
     good = flanges(["ok"] * reference, 0)
     scores = eye.look(good, eye.source).scores
     defects = eye.look(known.pictures[FAILS[classes]], eye.source).scores

@@ -223,7 +223,7 @@ def at_line(config: Path, *verbs: str) -> None:
 
 def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
     """Return what a line is like that nobody has looked at: it is written and read, and not learned from."""
-    from adapters.baseline.baseline import Commissioning, Known
+    from adapters.baseline.baseline import Commissioning, ReferenceSamples
     from adapters.monitoring.block_statistics import SCALARS
     from adapters.monitoring.degradation_fit import PictureStatistics
     from adapters.monitoring.drift_baseline import DriftReference
@@ -233,9 +233,10 @@ def _baseline(station: str, recipe: Recipe, info: ModelInfo) -> Commissioning:
     classes, side = len(recipe.classes), info.preprocess.size
     pictures = rng.integers(60, 180, (6 * classes, side, side, 3), dtype=np.uint8)
     rows = rng.standard_normal((1000, len(SCALARS) + info.embed_dim))
+    samples = ReferenceSamples(pictures, np.repeat(np.arange(classes), 6))
     return Commissioning(
         station, info.weights, recipe.words, tuple(recipe.classes), failing(recipe),
-        "2026-01-01T00:00:00.000Z", "golden", Known(pictures, np.repeat(np.arange(classes), 6)), pictures[:5],
+        "2026-01-01T00:00:00.000Z", "golden", samples, pictures[:5],
         PictureStatistics.of(pictures), DriftReference.from_rows(rows), 1.25, {"parts": 1000.0},
     )  # fmt: skip
 
@@ -256,6 +257,8 @@ def _find_old_names() -> None:
             import_module(name)
         except ModuleNotFoundError:
             sys.modules[name] = import_module(before)
+    baseline = sys.modules["adapters.baseline.baseline"]
+    baseline.__dict__.setdefault("ReferenceSamples", getattr(baseline, "Known", None))
 
 
 if __name__ == "__main__":

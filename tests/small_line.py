@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.build import commission
 from adapters.core.adapter import Adapter
-from adapters.core.observation import Bytes, Labelled, Seen
+from adapters.core.observation import Bytes, Labelled, Observation
 from adapters.core.prompts import Prompts
 from adapters.core.protocol import Floats, ModelInfo, Preprocess, Tokens
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version_store import AdapterStore
-from adapters.encoders.cancellation import Halted, HaltingEngine
+from adapters.encoders.cancellation import CancellableEngine, Cancelled
 from agent.audit.hash_chain import Audit
 from agent.config.models_adaptation import Adaptation
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 from agent.learning.worker import Learning
 from agent.versions.commissioned import Commissioned
 from agent.versions.learner_settings import Level
 from agent.versions.station_plans import Predictor
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 SIDE = 16
 LABELS = ("good", "scratch")
@@ -69,11 +69,11 @@ def pictures(labels: Sequence[str], seed: int, light: float = 120.0) -> Bytes:
     return np.clip(drawn, 0, 255).astype(np.uint8)
 
 
-def eye() -> Eye:
-    return Eye(SmallEngine(), WORDS, FAILS)
+def eye() -> Scorer:
+    return Scorer(SmallEngine(), WORDS, FAILS)
 
 
-def seen(shown: Bytes, first: int = 1) -> list[Seen]:
+def seen(shown: Bytes, first: int = 1) -> list[Observation]:
     """Return what the frozen model sees, numbered from `first`, one a second."""
     view = eye().look(shown, SmallEngine.source)
     chances = np.exp(view.logits - view.logits.max(axis=1, keepdims=True)).astype(np.float64)
@@ -81,18 +81,20 @@ def seen(shown: Bytes, first: int = 1) -> list[Seen]:
     entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
     facts = zip(shown, view.features, view.scores, view.logits.argmax(axis=1), entropies, strict=True)
     return [
-        Seen(number, float(number), picture, feature, float(score), int(label), float(entropy))
+        Observation(number, float(number), picture, feature, float(score), int(label), float(entropy))
         for number, (picture, feature, score, label, entropy) in enumerate(facts, first)
     ]
 
 
-def stream(count: int, first: int = 1, *, defects: int = 20, light: float = 120.0) -> list[Seen]:
+def stream(count: int, first: int = 1, *, defects: int = 20, light: float = 120.0) -> list[Observation]:
     """Return parts of the line, every so many defective; 0: none."""
     labels = ["scratch" if defects and n % defects == 0 else "good" for n in range(first, first + count)]
     return seen(pictures(labels, first, light), first)
 
 
-def commissioned(frames: Sequence[Seen], golden: Known | None, made_at: str = "2026-01-01") -> Commissioning:
+def commissioned(
+    frames: Sequence[Observation], golden: ReferenceSamples | None, made_at: str = "2026-01-01"
+) -> Commissioning:
     scores = None if golden is None else eye().look(golden.pictures, SmallEngine.source).scores
     return commission(
         frames, golden, scores,
@@ -103,7 +105,7 @@ def commissioned(frames: Sequence[Seen], golden: Known | None, made_at: str = "2
 @cache
 def clean() -> Commissioning:
     """The line with known defects."""
-    golden = Known(pictures(["scratch"] * 20, 7), np.ones(20, np.int64))
+    golden = ReferenceSamples(pictures(["scratch"] * 20, 7), np.ones(20, np.int64))
     return commissioned(stream(1000), golden)
 
 
@@ -133,14 +135,14 @@ class Model:
             self.entered.set()
             while not self.go_on.wait(0.01):
                 if stopping():
-                    raise Halted
+                    raise Cancelled
             self.proposals += 1
             moved = {name: tensor + np.float32(0.001) for name, tensor in adapter.tensors.items()}
             return Adapter(moved, adapter.number + 1, adapter.digest), {"loss": 0.1}
 
         # A model in native code hears of nothing before it comes back; only the end of a test ends this one.
         stopping = self.ending.is_set
-        return HaltingEngine(SmallEngine(), halt), update
+        return CancellableEngine(SmallEngine(), halt), update
 
     ending: threading.Event = field(default_factory=threading.Event)
 
@@ -168,9 +170,9 @@ class Site:
     def audit(self) -> Audit:
         return Audit("line", self.folder / "audit.jsonl")
 
-    def ledger(self, happened: Callable[[dict[str, Any]], None] = lambda record: None) -> Ledger:
+    def ledger(self, happened: Callable[[dict[str, Any]], None] = lambda record: None) -> VersionManager:
         store = self.store(reading=False)
-        return Ledger(
+        return VersionManager(
             self.clean, SmallEngine.source, store, self.audit(), lambda: "2026-01-02T00:00:00.000Z",
             happened, self.run,
         )  # fmt: skip
@@ -185,7 +187,7 @@ class Site:
     def learning(self) -> Iterator[Learning]:
         """Run the station's learner; the test is the inspector."""
         store = self.store(reading=False)
-        ledger = Ledger(self.clean, SmallEngine.source, store, self.audit(), str, lambda record: None)
+        ledger = VersionManager(self.clean, SmallEngine.source, store, self.audit(), str, lambda record: None)
         found = Commissioned(
             "line",
             self.settings,
@@ -226,7 +228,7 @@ class Site:
             assert crashes == []
 
 
-def hand_over(one: Learning, parts: Sequence[Seen], *, missed: bool = False) -> None:
+def hand_over(one: Learning, parts: Sequence[Observation], *, missed: bool = False) -> None:
     """Show parts to a learner, as the inspector does; `missed`: only the frozen model rejects them."""
     for part in parts:
-        one.handover.put(Witnessed(part, rejected=False, rejected_frozen=missed))
+        one.handover.put(InspectedSample(part, rejected=False, rejected_frozen=missed))

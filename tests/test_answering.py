@@ -11,14 +11,14 @@ from small_line import Site, clean, stream
 from support.answering_site import a_version, full, killed_at, trail
 
 from adapters.core.version_store import AdapterStore
-from adapters.encoders.cancellation import Halted
+from adapters.encoders.cancellation import Cancelled
 from adapters.gate.state_machine import Phase, State
 from agent.audit.hash_chain import Audit, verify
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Trial:
             return {}
 
 
-def promote(ledger: Ledger) -> None:
+def promote(ledger: VersionManager) -> None:
     ledger.promote(a_version(0.01).adapter, _Found(), _Trial(), stream(3), {}, "gain")  # type: ignore[arg-type]
 
 
@@ -96,7 +96,7 @@ def test_a_promotion_is_in_the_trail_whatever_the_disk_does_not_take(
     assert events.count("promoted") == ledger.answering.number
 
 
-LEADS: dict[str, Callable[[Ledger], object]] = {
+LEADS: dict[str, Callable[[VersionManager], object]] = {
     "promoted": promote,
     "rolled_back": lambda ledger: ledger.go_to(1, "ada", "as before"),
     "recalled": lambda ledger: ledger.recall(1, "met before", State(Phase.HOLD, 0, born=0)),
@@ -105,7 +105,7 @@ LEADS: dict[str, Callable[[Ledger], object]] = {
 
 
 @pytest.mark.parametrize("event", list(LEADS))
-@pytest.mark.parametrize("error", [Halted, MemoryError], ids=["stopped", "fault"])
+@pytest.mark.parametrize("error", [Cancelled, MemoryError], ids=["stopped", "fault"])
 def test_what_answers_is_in_the_trail_also_where_telling_the_inspector_fails(
     event: str, error: type[Exception], tmp_path: Path
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_version_whose_texts_cannot_be_made_does_not_answer(event: str, tmp_pa
     site.store(reading=False).write(a_version(0.001))
     ledger, course = site.ledger(), []
 
-    def ready(answering: Answering) -> None:
+    def ready(answering: ActiveVersion) -> None:
         course.append("made")
         if len(course) == 1:
             raise MemoryError
@@ -181,7 +181,7 @@ def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_
     assert (site.store().active().number, last_answer(site)) == (0, 0)
 
 
-def changes(folder: Path) -> dict[str, Callable[[Ledger], object]]:
+def changes(folder: Path) -> dict[str, Callable[[VersionManager], object]]:
     return {
         "promote": promote,
         "rollback": lambda ledger: execute(
@@ -225,7 +225,7 @@ def test_a_kill_between_any_two_steps_leaves_what_answers_and_the_trail_as_one(
     raise AssertionError("the change never came to its end")
 
 
-def _begun(site: Site) -> Ledger:
+def _begun(site: Site) -> VersionManager:
     ledger = site.ledger()
     ledger.begin()
     return ledger

@@ -17,7 +17,7 @@ from adapters.gate.promotion_gate import Ruling
 from adapters.gate.state_machine import Phase, State
 from agent.config.models_adaptation import Adaptation
 from agent.learning import station_desk
-from agent.learning.episode import Workshop
+from agent.learning.episode import AdaptationContext
 from agent.learning.ipc import Label
 from agent.learning.worker import Learning
 from agent.versions.operator_requests import Kind, Request, ask, waiting_names
@@ -31,7 +31,7 @@ DIM = 100.0
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A station that learns, whose every proposal the guard would keep; version 1 answers."""
     monkeypatch.setattr("agent.learning.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
-    monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
+    monkeypatch.setattr(AdaptationContext, "is_sound", lambda self, now: False)
     made = Site(tmp_path)
     made.store(reading=False).write(a_version(0.001))
     ledger = made.ledger()

@@ -20,7 +20,7 @@ from adapters.core.measured_with import MeasuredWith
 from adapters.core.protocol import Engine
 from adapters.engines import auto_select
 from adapters.engines.bundle_model import BundleModel, Kind, open_kind
-from adapters.engines.timing import Trial
+from adapters.engines.timing import EngineTiming
 from agent.app.factories import commissioned_in, open_model
 from agent.config.loader import Loaded, load
 from agent.config.models import Config
@@ -130,10 +130,10 @@ def int8_is_fastest(monkeypatch: pytest.MonkeyPatch) -> list[BundleModel]:
     calls: list[BundleModel] = []
     times = {Kind("onnx", "fp32"): 10.0, Kind("onnx", "int8"): 1.0}
 
-    def run(of: BundleModel) -> tuple[list[Trial], dict[Kind, Engine]]:
+    def run(of: BundleModel) -> tuple[list[EngineTiming], dict[Kind, Engine]]:
         calls.append(of)
         engines = {kind: open_kind(kind, of)[0] for kind in times}
-        return [Trial(kind, None, "good", (ms, 8 * ms)) for kind, ms in times.items()], engines
+        return [EngineTiming(kind, None, "good", (ms, 8 * ms)) for kind, ms in times.items()], engines
 
     monkeypatch.setattr(auto_select, "run_trials", run)
     return calls

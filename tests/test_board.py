@@ -8,7 +8,7 @@ from typing import Any
 from verdicts import PREFIX, a_verdict
 
 from agent.mqtt.messages import Message
-from agent.mqtt.retained_topics import MAX_CLEARED, Board
+from agent.mqtt.retained_topics import MAX_CLEARED, RetainedTopics
 
 STATE = f"{PREFIX}/top/state"
 IMAGE = f"{PREFIX}/top/image/last_fail"
@@ -16,15 +16,15 @@ ADAPTER = f"{PREFIX}/top/adapter"
 TOPICS = [STATE, IMAGE, ADAPTER]
 
 
-def a_board() -> Board:
-    return Board(lambda station: f"{PREFIX}/{station}/state")
+def a_board() -> RetainedTopics:
+    return RetainedTopics(lambda station: f"{PREFIX}/{station}/state")
 
 
-def shown(board: Board) -> dict[str, bytes]:
+def shown(board: RetainedTopics) -> dict[str, bytes]:
     return {message.topic: message.payload for message in board.take() if message.retain}
 
 
-def say_everything(board: Board, station: str = "top") -> None:
+def say_everything(board: RetainedTopics, station: str = "top") -> None:
     """What other threads may still have to say of a station: the publisher, a learner, the inspector."""
     board.count([a_verdict(station)], lambda name: 7)
     board.set(Message(ADAPTER, b"{}", 1, True))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.learner.sample_buffer import Buffer, BufferPolicy, good_parts
 
 CLASSES = 4
@@ -20,23 +20,23 @@ FAILS = np.array([False, True, False, True])
 SIDE = 4
 
 
-def frame(number: int, label: int = 0, *, entropy: float = 0.0, at_s: float | None = None) -> Seen:
+def frame(number: int, label: int = 0, *, entropy: float = 0.0, at_s: float | None = None) -> Observation:
     """A frame unlike any other: 256 random numbers have a cosine of about 0."""
     rng = np.random.default_rng(number)
     feature = rng.standard_normal(256).astype(np.float32)
     picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     at_s = float(number) if at_s is None else at_s
-    return Seen(number, at_s, picture, feature / np.linalg.norm(feature), -3.0, label, entropy)
+    return Observation(number, at_s, picture, feature / np.linalg.norm(feature), -3.0, label, entropy)
 
 
 BYTES = frame(0).picture.nbytes + frame(0).feature.nbytes
 
 
-def numbers(frames: list[Seen]) -> list[int]:
+def numbers(frames: list[Observation]) -> list[int]:
     return [seen.number for seen in frames]
 
 
-def everything(buffer: Buffer) -> list[Seen]:
+def everything(buffer: Buffer) -> list[Observation]:
     """The evidence in the order of frames; the learner itself asks only how much there is."""
     return sorted((s for kept in buffer._content.evidence for s in kept), key=lambda seen: seen.number)
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from line_site import UNHURRIED
 from mqtt_peers import SCHEMAS
 
-from agent.base.rate_limiter import Pace
-from agent.commands.answer_cache import MAX_ANSWERS, Answered
+from agent.base.rate_limiter import RateLimiter
+from agent.commands.answer_cache import MAX_ANSWERS, AnswerCache
 from agent.commands.dispatcher import Dispatcher
 from agent.commands.schema import BODIES, Command, Refusal, matches, may_answer, read
 from agent.config.models_mqtt import CommandSettings, MqttSettings
 from agent.domain.command_answer import Answer
 from agent.mqtt.bounded_inbox import CAPACITY, REFUSALS, Inbox
 from agent.mqtt.messages import Inbound, Message
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 
 OWN = "plant/agent"
 
@@ -42,7 +42,7 @@ class Site:
         self.obeyed: list[Command] = []
         self.audit: list[tuple[Any, ...]] = []
         self.again: list[tuple[str, str]] = []
-        self.board = Board(lambda station: f"{OWN}/{station}/state")
+        self.board = RetainedTopics(lambda station: f"{OWN}/{station}/state")
         self.answer: Any = Answer("done")
         handlers = {verb: self._obey for verb in BODIES if verb != "reload"}
         self.dispatcher = Dispatcher(
@@ -230,7 +230,7 @@ def test_a_command_that_comes_again_is_known_however_it_is_written() -> None:
 def test_answers_are_remembered_for_a_thousand_transactions() -> None:
     site = Site()
     for number in range(MAX_ANSWERS + 1):
-        site.dispatcher._pace = Pace(1e9)
+        site.dispatcher._pace = RateLimiter(1e9)
         site.hear(heard("cmd/request/ping", {"transaction": str(number)}))
     assert len(site.dispatcher._answers) == MAX_ANSWERS
     site.hear(heard("cmd/request/ping", {"transaction": "0"}))
@@ -239,7 +239,10 @@ def test_answers_are_remembered_for_a_thousand_transactions() -> None:
 
 def test_answers_that_are_remembered_do_not_fill_the_memory() -> None:
     """A thousand times the numbers of fifty stations would be hundreds of megabytes."""
-    answered, large = Answered(max_answers=1000, max_bytes=100_000), Answer("done", data={"a": "x" * 10_000})
+    answered, large = (
+        AnswerCache(max_answers=1000, max_bytes=100_000),
+        Answer("done", data={"a": "x" * 10_000}),
+    )
     for number in range(50):
         answered.keep(str(number), None)
         answered.keep(str(number), large)
@@ -323,7 +326,7 @@ def test_the_inbox_is_bounded_and_counts() -> None:
 
 
 def test_a_pace_lets_through_so_many_a_second() -> None:
-    pace = Pace(10.0)
+    pace = RateLimiter(10.0)
     assert sum(pace.allows(0.0) for _ in range(100)) == 10
     assert sum(pace.allows(1.0) for _ in range(100)) == 10
     assert sum(pace.allows(1.1 + 1e-9) for _ in range(100)) == 1

@@ -12,7 +12,7 @@ from learning_site import LINE, PARTS, engine, photos, site, stream, write_photo
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent.audit.hash_chain import verify
 from agent.base.data_dir import lock_folder
@@ -30,11 +30,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
     """Let the line have been watched already: these frames are what was seen."""
     seen = stream(1000)
 
-    def watch(*_arguments: object) -> list[Seen]:
+    def watch(*_arguments: object) -> list[Observation]:
         return seen
 
     monkeypatch.setattr("agent.cli.commission.watch", watch)
@@ -83,7 +83,7 @@ def test_a_whole_line_is_commissioned(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_it_tells_a_process_engineer_in_words(
-    folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Shares, known parts, what is unknown, and the digest to pin."""
     assert commission(folder) == 0
@@ -100,7 +100,7 @@ def test_it_tells_a_process_engineer_in_words(
 
 
 def test_it_says_what_nobody_can_watch(
-    folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without defects there is an operating point and no learning; the remedy is named."""
     good = [one for one in watched if one.label == 0 and one.score < 0]
@@ -114,7 +114,7 @@ def test_it_says_what_nobody_can_watch(
 
 
 def test_what_is_there_is_replaced_only_on_demand(
-    folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the record names what was replaced."""
     assert commission(folder) == 0
@@ -126,7 +126,7 @@ def test_what_is_there_is_replaced_only_on_demand(
     assert json.loads(lines[-1])["before"] == {"commissioning": first}
 
 
-def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[Seen]) -> None:
+def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[Observation]) -> None:
     """What was learned from another clean line does not answer on this one; it stays stored."""
     from support.learning_steps import a_store, promote
 
@@ -151,7 +151,7 @@ def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[S
     ],
 )
 def test_golden_pictures_that_are_none(
-    bad: str, words: str, folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    bad: str, words: str, folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each is told in one sentence, with the file or the labels that there are; nothing is written."""
     golden = folder / "golden"
@@ -171,7 +171,7 @@ def test_golden_pictures_that_are_none(
     assert not written(folder).exists()
 
 
-def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched: list[Seen]) -> None:
+def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched: list[Observation]) -> None:
     """They go the way of the camera's pictures: the left half is masked, so it is black in the file."""
     path = site(tmp_path, commissioned=False).path
     config = yaml.safe_load(path.read_text())
@@ -191,7 +191,7 @@ def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched:
 
 
 def test_a_line_that_is_bad_already_is_refused(
-    folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Golden pictures say where defects begin; when a third of the parts lie there the line is not clean."""
     watched[:] = stream(1000, defects=0.4)
@@ -203,7 +203,7 @@ def test_a_line_that_is_bad_already_is_refused(
 
 
 def test_a_line_of_which_the_model_is_not_sure_is_refused(
-    folder: Path, watched: list[Seen], capsys: pytest.CaptureFixture[str]
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As of bad pictures, or of words that do not fit: what is then called good is guesswork."""
     watched[:] = stream(1000, "motion")

@@ -12,9 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import PLAIN, PLAIN_FAILS, RECIPE, UNHURRIED, WEIGHTS, commissioned, frames, part, prepared
 
-from adapters.baseline.baseline import LEAST_DEFECTS, Commissioning, CommissioningError, Known, clean_half
+from adapters.baseline.baseline import (
+    LEAST_DEFECTS,
+    Commissioning,
+    CommissioningError,
+    ReferenceSamples,
+    clean_half,
+)
 from adapters.baseline.build import GOOD, KNOWN_PER_CLASS, commission
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 from camera.core.settings import RegionOfInterest
 from camera.pictures.region import Region
@@ -23,18 +29,18 @@ FRAMES = 1000
 
 
 @pytest.fixture(scope="module")
-def seen() -> list[Seen]:
+def seen() -> list[Observation]:
     return frames(FRAMES, seed=1)
 
 
 @pytest.fixture(scope="module")
-def clean(seen: list[Seen]) -> Commissioning:
+def clean(seen: list[Observation]) -> Commissioning:
     return commissioned(seen)
 
 
-def golden(each: int) -> Known:
+def golden(each: int) -> ReferenceSamples:
     pictures = np.random.default_rng(3).integers(0, 256, (each * len(PLAIN), 16, 16, 3), dtype=np.uint8)
-    return Known(pictures, np.repeat(np.arange(len(PLAIN)), each))
+    return ReferenceSamples(pictures, np.repeat(np.arange(len(PLAIN)), each))
 
 
 def test_what_was_saved_is_what_is_loaded(clean: Commissioning, tmp_path: Path) -> None:
@@ -52,14 +58,14 @@ def test_what_was_saved_is_what_is_loaded(clean: Commissioning, tmp_path: Path) 
     assert loaded.missing == clean.missing
 
 
-def test_the_same_line_is_commissioned_the_same(seen: list[Seen], clean: Commissioning) -> None:
+def test_the_same_line_is_commissioned_the_same(seen: list[Observation], clean: Commissioning) -> None:
     """The digest says whether two are equal, and any difference changes it."""
     assert commissioned(seen).digest == clean.digest
     others = [
         replace(clean, offset=clean.offset + 1e-9),
         replace(clean, station="side"),
         replace(clean, good=clean.good[::-1]),
-        replace(clean, known=Known(clean.known.pictures, clean.known.classes[::-1].copy())),
+        replace(clean, known=ReferenceSamples(clean.known.pictures, clean.known.classes[::-1].copy())),
         replace(clean, fails=~clean.fails),
     ]
     assert clean.digest not in {other.digest for other in others}
@@ -132,7 +138,9 @@ def test_without_known_defects_it_says_how_many_are_missing() -> None:
     assert few.missing.startswith("4 known defects")
 
 
-def test_golden_pictures_are_all_known_by_a_persons_names(seen: list[Seen], clean: Commissioning) -> None:
+def test_golden_pictures_are_all_known_by_a_persons_names(
+    seen: list[Observation], clean: Commissioning
+) -> None:
     """Every one is kept under its label, whatever else is known; without them the model names its own."""
     mine, theirs = commissioned(seen, golden(5)), golden(5)
     assert (mine.missing, mine.labelled_by) == (None, "golden")
@@ -143,7 +151,7 @@ def test_golden_pictures_are_all_known_by_a_persons_names(seen: list[Seen], clea
 
 
 def test_what_is_kept_are_sure_parts_of_the_line_spread_over_time(
-    seen: list[Seen], clean: Commissioning
+    seen: list[Observation], clean: Commissioning
 ) -> None:
     """Known ones by the name the model gave them, good ones good, neither all from the first minute."""
     where = {one.picture.tobytes(): one for one in seen}
@@ -157,7 +165,7 @@ def test_what_is_kept_are_sure_parts_of_the_line_spread_over_time(
     assert max(one.number for one in good) > FRAMES * 9 / 10
 
 
-def test_unsure_names_are_not_taken_for_knowledge(seen: list[Seen]) -> None:
+def test_unsure_names_are_not_taken_for_knowledge(seen: list[Observation]) -> None:
     """A line on which the model is sure of nothing is refused, in numbers."""
     unsure = [replace(one, entropy=1.0) for one in seen]
     with pytest.raises(CommissioningError, match=f"station top: 0 of {FRAMES} parts are surely good, {GOOD}"):
@@ -165,7 +173,7 @@ def test_unsure_names_are_not_taken_for_knowledge(seen: list[Seen]) -> None:
 
 
 def test_the_operating_point_tells_the_clean_lines_parts_apart(
-    seen: list[Seen], clean: Commissioning
+    seen: list[Observation], clean: Commissioning
 ) -> None:
     """No more false rejects than allowed, and the known defects found; the numbers say so."""
     scores = np.array([one.score for one in seen])
@@ -180,7 +188,7 @@ def test_the_operating_point_tells_the_clean_lines_parts_apart(
 def test_halves_share_no_part_and_lose_none(classes: list[int]) -> None:
     """What is learned from is never judged by; each class is dealt out evenly."""
     pictures = np.arange(len(classes), dtype=np.uint8)[:, None, None, None]
-    known = Known(pictures, np.array(classes, np.int64))
+    known = ReferenceSamples(pictures, np.array(classes, np.int64))
     halves = known.half(0), known.half(1)
     ids = [half.pictures.ravel().tolist() for half in halves]
     assert sorted(ids[0] + ids[1]) == list(range(len(classes)))
@@ -224,7 +232,7 @@ def test_too_few_frames_are_refused() -> None:
         commissioned(frames(200))
 
 
-def test_commissioning_takes_what_a_station_gives(seen: list[Seen]) -> None:
+def test_commissioning_takes_what_a_station_gives(seen: list[Observation]) -> None:
     """The names stand in the result, for whoever asks later which line that was."""
     made = commission(
         seen, None, None, station="side", weights=WEIGHTS, recipe=RECIPE, labels=PLAIN, fails=PLAIN_FAILS,

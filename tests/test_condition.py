@@ -9,7 +9,7 @@ import pytest
 from line_site import flanges, line_eye
 
 from adapters.core.observation import Bytes
-from adapters.monitoring.degradation import Blur, Condition, Noise
+from adapters.monitoring.degradation import Blur, Degradation, Noise
 from adapters.monitoring.degradation_fit import LEAST, PictureStatistics, estimate
 from camera.simulation.degradations import ANCHORS, KINDS
 
@@ -25,7 +25,7 @@ def clean(side: int) -> PictureStatistics:
 
 
 @cache
-def found(kind: str | None, side: int = 128) -> Condition:
+def found(kind: str | None, side: int = 128) -> Degradation:
     """The condition of 100 parts that are others than those of commissioning."""
     worse = None if kind is None else (kind, SEVERITY)
     return estimate(clean(side), PictureStatistics.of(flanges(["ok"] * PARTS, 21_000, side, worse)))
@@ -167,7 +167,7 @@ def test_nothing_at_all_changes_nothing() -> None:
     """The identity gives the very same bytes."""
     flat = np.ones((32, 32, 3), np.float32)
     pictures = others(None, 32)
-    identity = Condition(Blur(), flat, 0 * flat, Noise(), np.zeros(flat.shape[:2], bool), 0.0)
+    identity = Degradation(Blur(), flat, 0 * flat, Noise(), np.zeros(flat.shape[:2], bool), 0.0)
     assert np.array_equal(identity.render(pictures, seed=0), pictures)
 
 
@@ -176,7 +176,7 @@ def test_what_is_masked_stays_black_under_noise() -> None:
     flat = np.ones((32, 32, 3), np.float32)
     masked = np.zeros((32, 32), bool)
     masked[:8] = True
-    noisy = Condition(Blur(), flat, 0 * flat, Noise(0.2), masked, 0.0)
+    noisy = Degradation(Blur(), flat, 0 * flat, Noise(0.2), masked, 0.0)
     pictures = np.full((4, 32, 32, 3), 120, np.uint8)
     pictures[:, :8] = 0
     shown = noisy.render(pictures, seed=1)

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from verdicts import a_verdict
 
 from agent.base.errors import ConfigError
-from agent.base.rate_limiter import Pace
+from agent.base.rate_limiter import RateLimiter
 from agent.clock.trusted_time import FIRST
 from agent.commands.schema import BODIES, Refusal, read
 from agent.config.loader import load, schema
@@ -26,7 +26,7 @@ from agent.config.models import Config
 from agent.domain.trigger_body import TriggerBody
 from agent.inspection.ballot import Ballot
 from agent.inspection.feed_factory import feed_settings
-from agent.mqtt.connection import Link, _properties
+from agent.mqtt.connection import BrokerConnection, _properties
 from agent.mqtt.messages import Inbound, Message
 from agent.store.retention import Holdings, Retention, excess
 from agent.store.store import Store
@@ -183,9 +183,9 @@ def use(config: Config, folder: Path) -> None:
     mqtt, station = config.mqtt, next(iter(config.stations.values()))
     expiry_s = math.ceil(2 * mqtt.stats_interval_s)
     _properties(Message("t", b"", 0, False, "x", expiry_s)).pack()  # type: ignore[no-untyped-call]
-    Pace(mqtt.drain_per_s).allows(1.0)
-    Pace(mqtt.commands.per_s).allows(1.0)
-    Link(mqtt, "x", 5, None, lambda: None, None)
+    RateLimiter(mqtt.drain_per_s).allows(1.0)
+    RateLimiter(mqtt.commands.per_s).allows(1.0)
+    BrokerConnection(mqtt, "x", 5, None, lambda: None, None)
     Ballot(config.recipes["r"].votes)
     for live in (False, True):
         View(feed_settings(station), live=live).due(10**18)

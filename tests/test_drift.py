@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from support.drift_lines import _AXES, COMMISSIONING, line
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import measure, middle, summarise
 from adapters.monitoring.drift_baseline import DriftReference, DriftReferenceError
 from adapters.monitoring.drift_detector import Drift, DriftMonitor, DriftReport, bet, threshold, update
 
 
-def reports(reference: DriftReference, frames: Iterator[Seen]) -> list[DriftReport]:
+def reports(reference: DriftReference, frames: Iterator[Observation]) -> list[DriftReport]:
     monitor = DriftMonitor(reference)
     return [report for seen in frames if (report := monitor.add(seen)) is not None]
 
@@ -70,7 +70,7 @@ def test_what_sums_up_a_block_of_fifty_are_good_parts(bad: int) -> None:
 def test_known_defects_are_no_drift_even_where_the_model_misses_them() -> None:
     """Defects that score like good parts are in the middle of every block."""
 
-    def missed(frames: int, seed: int, share: float) -> list[Seen]:
+    def missed(frames: int, seed: int, share: float) -> list[Observation]:
         rng = np.random.default_rng(seed)
         shift = (0.8 * _AXES[20]).astype(np.float32)
         return [
@@ -244,7 +244,7 @@ def test_a_bet_wins_nothing_on_average_against_a_fair_p_value() -> None:
     assert bet(1e-9) == 20
 
 
-def _slow(frames: int) -> list[Seen]:
+def _slow(frames: int) -> list[Observation]:
     """A line whose scores are mostly memory."""
     rng = np.random.default_rng(16)
     wander, seen = 0.0, []

@@ -16,15 +16,15 @@ from support.running_agent import write_config
 from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.app import daemon as daemon_module
-from agent.app.composition import Parts
+from agent.app.composition import Components
 from agent.app.run_record import RunRecord
-from agent.base.call_queue import Errands
+from agent.base.call_queue import CallQueue
 from agent.base.errors import EXIT_OK, EXIT_UNEXPECTED
 from agent.cli.main import main
 from agent.domain.command_answer import Answer, refused
 from agent.inspection.inspector import Inspector
-from agent.store.image_writer import Evidence
-from agent.telemetry.status_topics import Status
+from agent.store.image_writer import ImageWriter
+from agent.telemetry.status_topics import StatusTopics
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 
@@ -76,7 +76,7 @@ def test_pictures_of_lost_results_are_counted_with_them(tmp_path: Path) -> None:
     """Written or not; those of stored results are recorded at the next start."""
     store = a_store(tmp_path)
     publisher = a_publisher(store, None)
-    evidence = Evidence(store.files, ALL)
+    evidence = ImageWriter(store.files, ALL)
     publisher._evidence = evidence
     writer, thread = threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)
     with closing(sqlite3.connect(tmp_path / "mekiki.db", isolation_level=None)) as other:
@@ -132,7 +132,7 @@ def test_a_thread_that_is_left_behind_is_no_orderly_end(
 
 def test_what_others_ask_for_keeps_nobody_waiting() -> None:
     """The rest comes with the next turn; at the end it is refused."""
-    errands: Errands[Answer] = Errands(refused("later"), lambda: None)
+    errands: CallQueue[Answer] = CallQueue(refused("later"), lambda: None)
     done: list[int] = []
 
     def act(number: int) -> Answer:
@@ -153,17 +153,17 @@ def test_a_fault_of_the_main_loop_is_no_orderly_end(
 ) -> None:
     """Neither in the audit trail nor for whoever listens to the availability."""
     turns = iter(range(3))
-    turn = Parts.turn
+    turn = Components.turn
 
-    def fail(self: Parts) -> None:
+    def fail(self: Components) -> None:
         if next(turns, None) is None:
             raise OSError(5, "Input/output error")
         turn(self)
 
     said: list[str] = []
-    word = Status.availability
-    monkeypatch.setattr(Status, "availability", lambda self, one: said.append(one) or word(self, one))
-    monkeypatch.setattr(Parts, "turn", fail)
+    word = StatusTopics.availability
+    monkeypatch.setattr(StatusTopics, "availability", lambda self, one: said.append(one) or word(self, one))
+    monkeypatch.setattr(Components, "turn", fail)
     assert main(["run", "-c", str(write_config(tmp_path, tiny_bundle, LINE))]) == EXIT_UNEXPECTED
     assert said[-1] == "offline"
     row = json.loads((tmp_path / "data" / "audit.jsonl").read_text().splitlines()[-1])

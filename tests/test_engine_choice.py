@@ -24,7 +24,7 @@ from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.openvino_engine import OpenVinoEngine
-from adapters.engines.timing import Trial, fastest
+from adapters.engines.timing import EngineTiming, fastest
 from agent.cli.main import main
 
 
@@ -46,9 +46,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[BundleModel]:
     calls: list[BundleModel] = []
     kind = KINDS[0]
 
-    def run(of: BundleModel) -> tuple[list[Trial], dict[Kind, Engine]]:
+    def run(of: BundleModel) -> tuple[list[EngineTiming], dict[Kind, Engine]]:
         calls.append(of)
-        return [Trial(kind, None, "good", (1.0, 8.0))], {kind: open_kind(kind, of)[0]}
+        return [EngineTiming(kind, None, "good", (1.0, 8.0))], {kind: open_kind(kind, of)[0]}
 
     monkeypatch.setattr(auto_select, "run_trials", run)
     return calls
@@ -158,7 +158,7 @@ def test_a_broken_engine_is_never_chosen(
 def test_what_is_nearly_as_fast_and_more_exact_is_taken() -> None:
     """A few per cent are noise, and no reason for fewer bits; what fails is not looked at."""
     times = dict(zip(KINDS, (10.0, 9.0, 8.6, 2.0), strict=True))
-    trials = [Trial(kind, None, "good", (ms, ms)) for kind, ms in times.items()]
+    trials = [EngineTiming(kind, None, "good", (ms, ms)) for kind, ms in times.items()]
     assert fastest(trials) == Kind("onnx", "int8")
     broken = replace(trials[3], problem="broken", ms=())
     assert fastest([*trials[:3], broken]) == Kind("openvino", "fp32")

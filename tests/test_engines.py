@@ -24,7 +24,7 @@ from adapters.core.protocol import Engine, ModelError, Precision
 from adapters.engines import self_check
 from adapters.engines.bundle_model import KINDS, Kind, open_kind
 from adapters.engines.factory import ModelSettings, open_engine, open_plain
-from adapters.engines.known_answers import Answer, vector_answers
+from adapters.engines.known_answers import KnownAnswer, vector_answers
 from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.open_bundle import open_bundle
 from adapters.engines.openvino_engine import OpenVinoEngine, open_openvino
@@ -72,14 +72,14 @@ def assert_like_torch(engine: Engine, clip: Clip, precision: Precision) -> None:
     for adapters, others in (([source] * 4, [one] * 4), ([one] * 4, [two] * 4), (mixed, [*mixed[1:], one])):
         found, expected = (of.encode_image(images, adapters) for of in (engine, reference))
         otherwise = reference.encode_image(images, others)
-        good, words = Agreement.of([Answer(found, expected, otherwise)]).says(precision)
+        good, words = Agreement.of([KnownAnswer(found, expected, otherwise)]).says(precision)
         assert good, words
         assert found.dtype == np.float32
     tokens = engine.tokenize(TEXTS)
     for adapter, another in ((source, one), (one, source)):
         found, expected = (of.encode_text(tokens, adapter) for of in (engine, reference))
         otherwise = reference.encode_text(tokens, another)
-        assert Agreement.of([Answer(found, expected, otherwise)]).says("fp32")[0]
+        assert Agreement.of([KnownAnswer(found, expected, otherwise)]).says("fp32")[0]
     assert engine.encode_image(images[:0], []).shape == (0, 16)
 
 

@@ -24,8 +24,8 @@ from verdicts import a_store, availability, close_stores
 from agent.app.daemon import Daemon
 from agent.config.loader import load
 from agent.store.database import NAME
-from agent.store.image_files import EvidenceFiles, Written
-from agent.store.image_writer import MAX_PICTURES, MAX_STAGED, Evidence
+from agent.store.image_files import ImageFiles, Written
+from agent.store.image_writer import MAX_PICTURES, MAX_STAGED, ImageWriter
 from agent.store.integrity import check
 from camera.pictures.images import read_image
 
@@ -103,7 +103,7 @@ def test_pictures_and_limits_are_set_while_the_agent_runs(tiny_bundle: Path, tmp
 
 def test_when_too_many_wait_the_least_evidence_is_given_up(tmp_path: Path) -> None:
     """Of 16 places a fail gets one from a pass, the newer from the older; every loss is counted."""
-    evidence = Evidence(EvidenceFiles(tmp_path), ALL)
+    evidence = ImageWriter(ImageFiles(tmp_path), ALL)
     verdicts = [judged("pass") for _ in range(MAX_PICTURES)] + [judged("fail") for _ in range(3)]
     for verdict in verdicts:
         evidence.offer(a_frame(verdict), verdict)
@@ -120,8 +120,8 @@ def test_when_too_many_wait_the_least_evidence_is_given_up(tmp_path: Path) -> No
 def test_offering_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that hangs holds up pictures, not the inspector."""
     hangs = threading.Event()
-    monkeypatch.setattr(EvidenceFiles, "stage", lambda *_: hangs.wait(20))
-    evidence = Evidence(EvidenceFiles(tmp_path), ALL)
+    monkeypatch.setattr(ImageFiles, "stage", lambda *_: hangs.wait(20))
+    evidence = ImageWriter(ImageFiles(tmp_path), ALL)
     thread = threading.Thread(target=evidence.run)
     thread.start()
     began = time.monotonic()
@@ -138,14 +138,14 @@ def test_offering_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_more_is_written_than_the_publisher_records(tmp_path: Path) -> None:
     """Is the database away, at most 64 pictures lie about unrecorded; the rest is dropped and counted."""
-    evidence = Evidence(EvidenceFiles(tmp_path), ALL)
+    evidence = ImageWriter(ImageFiles(tmp_path), ALL)
     thread = threading.Thread(target=evidence.run)
     thread.start()
     for _ in range(MAX_STAGED + MAX_PICTURES + 5):
         verdict = judged("fail")
         evidence.offer(a_frame(verdict), verdict)
         wait_until(lambda: len(evidence._offers) == 0 or len(evidence._written) == MAX_STAGED)
-    staged = len(EvidenceFiles(tmp_path).staged())
+    staged = len(ImageFiles(tmp_path).staged())
     evidence.end()
     evidence.take()
     thread.join(20)
@@ -155,7 +155,7 @@ def test_no_more_is_written_than_the_publisher_records(tmp_path: Path) -> None:
 def test_below_the_floor_no_picture_is_written(tmp_path: Path) -> None:
     """And somebody is told why; when there is room again pictures are kept again."""
     floor = 10**18
-    evidence = Evidence(EvidenceFiles(tmp_path), ALL, lambda: floor)
+    evidence = ImageWriter(ImageFiles(tmp_path), ALL, lambda: floor)
     parts = [judged("fail"), judged("fail")]
     thread = threading.Thread(target=evidence.run)
     thread.start()
@@ -164,7 +164,7 @@ def test_below_the_floor_no_picture_is_written(tmp_path: Path) -> None:
     assert "min_free_mb" in str(evidence.problem)
     floor = 0
     evidence.offer(a_frame(parts[1]), parts[1])
-    wait_until(lambda: len(EvidenceFiles(tmp_path).staged()) == 1)
+    wait_until(lambda: len(ImageFiles(tmp_path).staged()) == 1)
     wait_until(lambda: evidence.problem is None)
     evidence.end()
     thread.join(20)
@@ -192,7 +192,7 @@ def test_a_picture_waits_for_its_result_and_goes_without_it(tmp_path: Path) -> N
 def test_a_picture_whose_result_was_lost_is_counted(tmp_path: Path) -> None:
     """It was to be kept and is not, like one that the disk or the queue gave up."""
     store = a_store(tmp_path)
-    evidence = Evidence(store.files, ALL)
+    evidence = ImageWriter(store.files, ALL)
     publisher = publisher_with(store, evidence)
     lost, kept = judged("fail"), judged("fail")
     publisher.put([kept])
@@ -213,7 +213,7 @@ def test_a_picture_whose_result_was_lost_is_counted(tmp_path: Path) -> None:
 def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
     """Through both threads: every result that was to have a picture has one."""
     store = a_store(tmp_path)
-    evidence = Evidence(store.files, ALL)
+    evidence = ImageWriter(store.files, ALL)
     publisher = publisher_with(store, evidence)
     threads = [threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)]
     for thread in threads:

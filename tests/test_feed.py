@@ -25,10 +25,10 @@ from camera.feed.mailbox import Mailbox
 from camera.feed.stats import Past
 from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.sources.factory import open_source
 
-SPEC = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SPEC = InputSpec(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 NOBODY = Past()
 
 

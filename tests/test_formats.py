@@ -36,30 +36,30 @@ from agent.app.run_record import RunRecord
 from agent.audit.hash_chain import Audit, verify
 from agent.base.errors import ConfigError, StoreError
 from agent.clock.time_book import TimeBook
-from agent.clock.trusted_time import Reading
+from agent.clock.trusted_time import ClockReading
 from agent.config import overrides
 from agent.config.loader import load
 from agent.config.recipes import shipped
-from agent.homeassistant.announcer import Discovery
+from agent.homeassistant.announcer import Announcer
 from agent.inspection.frame_count import FrameCount
-from agent.mqtt.retained_topics import Board
-from agent.sparkplug.bd_seq import BirthNumbers
+from agent.mqtt.retained_topics import RetainedTopics
+from agent.sparkplug.bd_seq import BdSeq
 from agent.store.database import NAME, open_database, open_to_read
 from agent.store.integrity import check
-from agent.store.schema import STEPS, Step, lift, require_usable
+from agent.store.schema import STEPS, MigrationStep, lift, require_usable
 from agent.versions.commissioned import Uncommissioned, open_station
 from agent.versions.learner_memory import Memory, record
 from camera.core.frame import CameraError
 from camera.core.source import stamp
 from camera.recording.reader import Recording, RecordingError
 from camera.watched_folder.arrivals import Sight
-from camera.watched_folder.done_ledger import SCHEMA, Done, Ledger
+from camera.watched_folder.done_ledger import SCHEMA, Done, VersionManager
 
-ADDS = Step("CREATE TABLE shift (began_at TEXT); ALTER TABLE verdict ADD COLUMN shift TEXT;")
-BREAKS = Step("ALTER TABLE label RENAME COLUMN label TO name;", breaking=True)
+ADDS = MigrationStep("CREATE TABLE shift (began_at TEXT); ALTER TABLE verdict ADD COLUMN shift TEXT;")
+BREAKS = MigrationStep("ALTER TABLE label RENAME COLUMN label TO name;", breaking=True)
 
 
-def lifted(path: Path, *steps: Step) -> None:
+def lifted(path: Path, *steps: MigrationStep) -> None:
     """Let a newer release open a database."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         lift(db, (*STEPS, *steps))
@@ -125,7 +125,9 @@ def test_a_step_that_fails_is_not_taken_by_half(tmp_path: Path) -> None:
     a_store(tmp_path).close()
 
     with pytest.raises(sqlite3.OperationalError):
-        lifted(path, Step("CREATE TABLE shift (began_at TEXT); ALTER TABLE nothing ADD COLUMN x TEXT;"))
+        lifted(
+            path, MigrationStep("CREATE TABLE shift (began_at TEXT); ALTER TABLE nothing ADD COLUMN x TEXT;")
+        )
 
     assert numbers(path) == (2, {})
     lifted(path, ADDS)
@@ -387,9 +389,9 @@ def test_small_memories_take_what_a_newer_release_has_added(
     assert last is not None
     assert last.orderly
 
-    first = BirthNumbers(tmp_path, "group/node").next()
+    first = BdSeq(tmp_path, "group/node").next()
     add_to(tmp_path / "sparkplug.json", host="scada")
-    assert BirthNumbers(tmp_path, "group/node").next() == first + 1
+    assert BdSeq(tmp_path, "group/node").next() == first + 1
     assert json.loads((tmp_path / "sparkplug.json").read_text())["host"] == "scada"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -398,11 +400,11 @@ def test_what_home_assistant_was_told_stays_with_what_a_newer_release_remembers(
     path = a_config(tmp_path)
     path.write_text(f"{path.read_text()}homeassistant: {{enabled: true}}\n")
     loaded = load(path)
-    Discovery(tmp_path, Board(lambda station: station), "model").show(loaded.config)
+    Announcer(tmp_path, RetainedTopics(lambda station: station), "model").show(loaded.config)
     told = json.loads((tmp_path / "homeassistant.json").read_text())
     (tmp_path / "homeassistant.json").write_text(json.dumps({**told, "components": {}, "icons": ["lamp"]}))
 
-    Discovery(tmp_path, Board(lambda station: station), "model").show(loaded.config)
+    Announcer(tmp_path, RetainedTopics(lambda station: station), "model").show(loaded.config)
 
     assert json.loads((tmp_path / "homeassistant.json").read_text()) == {**told, "icons": ["lamp"]}
 
@@ -411,7 +413,7 @@ def test_a_clock_is_known_whatever_a_newer_release_has_added(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
-    clocks = Reading(now, 100.0, synchronised=True)
+    clocks = ClockReading(now, 100.0, synchronised=True)
     TimeBook(tmp_path, {"top": 5}, now, lambda: clocks).write()
     add_to(tmp_path / "clock.json", by="ptp", doubts=[["top", 1, 3, "2026-10-01T00:00:00.000Z", "lamp"]])
 
@@ -468,11 +470,11 @@ def test_who_wrote_a_file_is_shown_only_where_it_is_the_name_of_a_release(releas
 def test_marks_of_a_watched_folder(tmp_path: Path) -> None:
     """Additions are passed over; a higher number is refused, and the file is as it was."""
     file = tmp_path / "marks.jsonl"
-    Ledger(file, tmp_path).add({"a.png": Done(Sight(1, 2))})
+    VersionManager(file, tmp_path).add({"a.png": Done(Sight(1, 2))})
     file.write_text(file.read_text().replace("false]", 'false, "more"]') + '{"more": 1}\n')
-    assert Ledger(file, tmp_path).get("a.png") == Done(Sight(1, 2))
+    assert VersionManager(file, tmp_path).get("a.png") == Done(Sight(1, 2))
     newer = file.read_text().replace(SCHEMA, "mekiki.folder.v2")
     file.write_text(newer)
     with pytest.raises(CameraError, match=r"marks\.jsonl: written by a newer version"):
-        Ledger(file, tmp_path)
+        VersionManager(file, tmp_path)
     assert file.read_text() == newer

@@ -13,7 +13,7 @@ from mqtt_peers import wait_until
 from small_line import Site, SmallEngine, hand_over, stream
 from support.answering_site import a_version
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.gate.state_machine import Phase, State
 from agent.inspection.frame_count import FrameCount
 from agent.learning.worker import Learning
@@ -21,7 +21,7 @@ from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.station_state import SAVE_FRAMES
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 BACK_STOP = 86_400
 PATIENCE_S = 150.0
@@ -38,7 +38,7 @@ class Plant:
     clock: float = 0.0
     lost: int = 0
     anew: bool = False
-    ledger: Ledger = field(init=False)
+    ledger: VersionManager = field(init=False)
 
     def __post_init__(self) -> None:
         site = Site(self.folder)
@@ -139,10 +139,10 @@ def test_what_an_older_release_kept_is_understood(tmp_path: Path) -> None:
     assert Memory.read(newer) == Memory.read(blob)
 
 
-def numbered(numbers: list[int]) -> list[Seen]:
+def numbered(numbers: list[int]) -> list[Observation]:
     """Parts whose camera has given them these numbers."""
     return [
-        Seen(number, float(number), one.picture, one.feature, one.score, one.label, one.entropy)
+        Observation(number, float(number), one.picture, one.feature, one.score, one.label, one.entropy)
         for number, one in zip(numbers, stream(len(numbers), defects=0), strict=True)
     ]
 

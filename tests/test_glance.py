@@ -16,9 +16,17 @@ from line_site import FEW
 from numpy.typing import NDArray
 from support.drift_lines import COMMISSIONING, line
 
-from adapters.core.observation import Bytes, Seen
+from adapters.core.observation import Bytes, Observation
 from adapters.monitoring.block_statistics import SCALARS, Doubles, looks, measure
-from adapters.monitoring.change_point import APART, LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance, Place
+from adapters.monitoring.change_point import (
+    APART,
+    LEAST_LEVEL,
+    LEVEL,
+    NEWEST,
+    WINDOW,
+    ChangePointDetector,
+    DomainMark,
+)
 from adapters.monitoring.drift_baseline import DriftReference
 
 KINDS = ["dim", "defocus", "noise"]
@@ -27,11 +35,11 @@ OF_THE_PICTURE = range(SCALARS.index("luma"), len(SCALARS))
 """Of a row; before them stands what the model says of the part, behind them its features."""
 
 
-def worse(kind: str, count: int, first: int) -> list[Seen]:
+def worse(kind: str, count: int, first: int) -> list[Observation]:
     return stream(count, kind, first, severity=3.0)
 
 
-def bursts(count: int, first: int) -> list[Seen]:
+def bursts(count: int, first: int) -> list[Observation]:
     """A clean line on which half of the parts are defective in every third stretch of 25."""
     shares = [0.5 if stretch % 3 == 2 else 0.05 for stretch in range(count // 25)]
     return [s for row, share in enumerate(shares) for s in stream(25, first=first + 25 * row, defects=share)]
@@ -42,15 +50,15 @@ def features() -> NDArray[np.float32]:
     return eye().look(clean().good, eye().source).features
 
 
-def at(frames: Iterable[Seen]) -> Glance:
+def at(frames: Iterable[Observation]) -> ChangePointDetector:
     """A glance at the flanges after these frames."""
-    glance = Glance(clean().drift, looks(clean().good), features())
+    glance = ChangePointDetector(clean().drift, looks(clean().good), features())
     for seen in frames:
         glance.add(measure(seen))
     return glance
 
 
-def turned_after(glance: Glance, frames: Iterable[Seen]) -> int | None:
+def turned_after(glance: ChangePointDetector, frames: Iterable[Observation]) -> int | None:
     """How many more frames it takes until they are seen to be others."""
     for count, seen in enumerate(frames, 1):
         glance.add(measure(seen))
@@ -116,14 +124,18 @@ def rows(lamp: float) -> Doubles:
 
 
 @cache
-def unused() -> Glance:
+def unused() -> ChangePointDetector:
     pictures, seen = good()
-    return Glance(reference(), looks(pictures), seen)
+    return ChangePointDetector(reference(), looks(pictures), seen)
 
 
-def glanced(shown: Iterable[NDArray[np.float64]], pictures: Bytes | None = None) -> Glance:
+def glanced(shown: Iterable[NDArray[np.float64]], pictures: Bytes | None = None) -> ChangePointDetector:
     """A glance after these rows; where pictures are given, on a line of which these are good parts."""
-    glance = deepcopy(unused()) if pictures is None else Glance(reference(), looks(pictures), good()[1])
+    glance = (
+        deepcopy(unused())
+        if pictures is None
+        else ChangePointDetector(reference(), looks(pictures), good()[1])
+    )
     for row in shown:
         glance.add(row)
     return glance
@@ -224,7 +236,7 @@ def test_what_looks_alike_and_shows_other_things_is_not_near(lengths: float, ali
     Whether it moved is asked of more pictures, whose median is less rough.
     """
     few, many = rows(0.0)[:WINDOW].copy(), rows(0.0)[:LEVEL].copy()
-    there, here = Place.of(few), Place.of(many)
+    there, here = DomainMark.of(few), DomainMark.of(many)
     assert glanced(few).near(there)
     assert not glanced(many).moved(here)
     few[:, len(SCALARS) + 3] += lengths * there.rough
@@ -236,7 +248,7 @@ def test_what_looks_alike_and_shows_other_things_is_not_near(lengths: float, ali
 @pytest.mark.parametrize(("count", "moved"), [(LEVEL - 1, False), (LEVEL, True)])
 def test_small_steps_show_when_there_are_many_pictures(count: int, moved: bool) -> None:
     """A lamp that loses a little goes unnoticed by the newest few, and is not what it was all the same."""
-    place = Place.of(rows(0.0)[:LEVEL])
+    place = DomainMark.of(rows(0.0)[:LEVEL])
     glance = glanced([*rows(0.0)[:LEVEL], *rows(1.8)[:NEWEST]])
     assert not glance.turned
     assert glanced(rows(0.0)[100 : 100 + LEVEL]).moved(place) is False
@@ -251,7 +263,7 @@ def test_rough_is_how_far_the_medians_of_one_condition_lie_apart() -> None:
     def some(count: int) -> Doubles:
         return np.hstack([np.zeros((count, len(SCALARS))), spreads * rng.standard_normal((count, 32))])
 
-    places = [Place.of(some(LEVEL)) for _ in range(400)]
+    places = [DomainMark.of(some(LEVEL)) for _ in range(400)]
     apart = [np.linalg.norm(np.median(some(WINDOW), axis=0) - place.row) for place in places]
     usual = math.sqrt(np.mean(np.square(apart)))
     assert np.mean([place.rough for place in places]) == pytest.approx(usual, rel=0.1)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import UNHURRIED
 
-from adapters.gate.promotion_gate import HARMFUL, Evidence, Limits, Rule, judge
+from adapters.gate.promotion_gate import HARMFUL, Evidence, GateLimits, Rule, judge
 
-LIMITS = Limits()
+LIMITS = GateLimits()
 GOOD = Evidence(
     gain=0.1, gain_error=0.01, source_error=0.2, error=0.1, missed=0.05, missed_before=0.1, dead=0,
     agreement=0.95, share=0.04, share_frozen=0.2, distance=0.1, explained=0.9,

@@ -14,9 +14,9 @@ from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from support.running_agent import at, running, write_config
 
 from agent.config.loader import Loaded, load
-from agent.homeassistant.announcer import Discovery
+from agent.homeassistant.announcer import Announcer
 from agent.homeassistant.description import discovery, discovery_topic
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 
 ON = {"enabled": True, "discovery_prefix": "ha"}
 LINE = {"camera": {"kind": "simulated", "fps": 30}, "images": {"last_fail": True}}
@@ -171,9 +171,9 @@ def test_nothing_is_said_where_nothing_ever_was(tiny_bundle: Path, tmp_path: Pat
     config = site(
         tmp_path, tiny_bundle, {"line": LINE}, {"host": "x"}, homeassistant={"enabled": False}
     ).config
-    board = Board(lambda station: station)
-    Discovery(tmp_path, board, "m").show(config)
+    board = RetainedTopics(lambda station: station)
+    Announcer(tmp_path, board, "m").show(config)
     assert board.take() == []
     (tmp_path / "homeassistant.json").write_text("{broken")
-    Discovery(tmp_path, board, "m").show(config)
+    Announcer(tmp_path, board, "m").show(config)
     assert board.take() == []

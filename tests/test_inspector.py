@@ -21,7 +21,7 @@ from agent.config.models import Recipe
 from agent.domain.verdict import Provenance
 from agent.inspection.inspector import Inspector, StationPlan
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.inspection.sample_queue import InspectedSample, SampleQueue
 from agent.inspection.shadow import is_shadowed
 from camera.core.frame import Frame, Quality
 from camera.core.settings import QualityLimits
@@ -221,7 +221,7 @@ def test_the_frozen_model_sees_a_share_where_something_else_answers(
 
 def test_the_learner_sees_what_the_frozen_model_saw(engine: Counting) -> None:
     """Score, feature and label are of the model as it was trained, also while another adapter answers."""
-    seen: list[Witnessed] = []
+    seen: list[InspectedSample] = []
     frozen, other = predictor(engine, offset=0.3), predictor(engine, 2)
     picture = pictures(1)[0]
     verdict = inspector(engine, {"a": plan(frozen, lambda: other, seen.append)}).judge(
@@ -244,7 +244,7 @@ def test_the_learner_sees_what_the_frozen_model_saw(engine: Counting) -> None:
 
 def test_pictures_that_are_not_judged_are_not_learned_from(engine: Counting) -> None:
     """A stale picture is a result and nothing else."""
-    seen: list[Witnessed] = []
+    seen: list[InspectedSample] = []
     frozen = predictor(engine)
     strict = StationPlan(
         "tiny", RECIPE, Provenance("tiny", SHA, 0, SHA, SHA, SHA, "0"), QualityLimits(stale_s=1e-9),
@@ -256,7 +256,7 @@ def test_pictures_that_are_not_judged_are_not_learned_from(engine: Counting) -> 
 
 def test_a_full_handover_loses_the_oldest_and_counts_it() -> None:
     """The inspector never waits for a learner that is busy."""
-    handover = HandOver(capacity=3)
+    handover = SampleQueue(capacity=3)
     for number in range(5):
         handover.put(number)  # type: ignore[arg-type]
     assert (handover.take(2, 0.0), handover.take(9, 0.0), handover.lost) == ([2, 3], [4], 2)

@@ -16,7 +16,17 @@ from verdicts import a_store, close_stores
 
 from agent.base.event_id import moment_of, ulid_of
 from agent.clock.time_book import TimeBook
-from agent.clock.trusted_time import FIRST, SLACK, Doubt, Known, Reading, _marked, counted, read_clocks, step
+from agent.clock.trusted_time import (
+    FIRST,
+    SLACK,
+    ClockReading,
+    Doubt,
+    TrustedTime,
+    _marked,
+    counted,
+    read_clocks,
+    step,
+)
 from agent.domain.verdict import Verdict
 from agent.store.garbage_collector import no_doubts
 from agent.store.purge import Purge, purge, would_go
@@ -42,8 +52,8 @@ class Machine:
         newest = next((at for at in reversed(self.said[self.gone :]) if at >= FIRST), None)
         return TimeBook(self.folder, {"top": len(self.said)}, newest, self.clocks)
 
-    def clocks(self) -> Reading:
-        return Reading(self.truth + self.wrong, self.up_s, self.synchronised)
+    def clocks(self) -> ClockReading:
+        return ClockReading(self.truth + self.wrong, self.up_s, self.synchronised)
 
     def runs(self, hours: float, results: int = 1) -> None:
         """Decide results and look at the clock, as an agent does while it runs."""
@@ -228,7 +238,7 @@ def test_a_lost_book_believes_the_newest_result(content: bytes | None, tmp_path:
     """What time it was at least is in the store."""
     if content is not None:
         (tmp_path / "clock.json").write_bytes(content)
-    clock = Reading(TRUTH + timedelta(days=4000), 10.0, False)
+    clock = ClockReading(TRUTH + timedelta(days=4000), 10.0, False)
     book = TimeBook(tmp_path, {"top": 7}, TRUTH, lambda: clock)
     assert book.look({"top": 7}) == TRUTH
     assert json.loads((tmp_path / "clock.json").read_text())["trusted"] is False
@@ -236,14 +246,14 @@ def test_a_lost_book_believes_the_newest_result(content: bytes | None, tmp_path:
 
 def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
     """Doubts too, open and settled."""
-    clock = [Reading(TRUTH, 10.0, False)]
+    clock = [ClockReading(TRUTH, 10.0, False)]
     book = TimeBook(tmp_path, {"top": 7}, None, lambda: clock[0])
     book.look({"top": 7})
-    clock[0] = Reading(TRUTH - timedelta(days=99), 20.0, False)
+    clock[0] = ClockReading(TRUTH - timedelta(days=99), 20.0, False)
     book.look({"top": 8})
-    clock[0] = Reading(TRUTH, 30.0, False)
+    clock[0] = ClockReading(TRUTH, 30.0, False)
     book.look({"top": 9})
-    clock[0] = Reading(FIRST, 40.0, False)
+    clock[0] = ClockReading(FIRST, 40.0, False)
     book.look({"top": 9, "side": 2})
     again = TimeBook(tmp_path, {"top": 9, "side": 2}, None, lambda: clock[0])
     for station in ("top", "side"):
@@ -265,7 +275,7 @@ def test_a_time_that_cannot_be_is_that_of_the_next_one() -> None:
 def test_the_clocks_of_this_machine_are_read() -> None:
     first, second = read_clocks(), read_clocks()
     assert second.up_s >= first.up_s > 0
-    known, believed = step(Known(), first)
+    known, believed = step(TrustedTime(), first)
     assert (known.trusted, believed) == (first.wall >= FIRST, first.wall >= FIRST)
 
 
@@ -372,7 +382,7 @@ def test_purging_by_hand_leaves_what_is_in_doubt(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     store.commit([judged(age_days=90), *boot_in_1970(1), judged(age_days=90), judged(age_days=1)])
     store.close()
-    book = TimeBook(tmp_path, {"top": 1}, None, lambda: Reading(TRUTH, 10.0, False))
+    book = TimeBook(tmp_path, {"top": 1}, None, lambda: ClockReading(TRUTH, 10.0, False))
     book.look({"top": 2})
     book._open = {"top": 2}
     book.write()

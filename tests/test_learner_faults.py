@@ -17,20 +17,20 @@ from mqtt_peers import wait_until
 from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
 from support.answering_site import a_version, moved
 
-from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.core.adapter import Adapter
-from adapters.encoders.cancellation import Halted
-from adapters.gate.evaluation import Trial
+from adapters.encoders.cancellation import Cancelled
+from adapters.gate.evaluation import Evaluation
 from adapters.gate.label_test import LabelTest
-from adapters.gate.promotion_gate import Limits, Ruling, judge
+from adapters.gate.promotion_gate import GateLimits, Ruling, judge
 from adapters.gate.state_machine import Phase, State
 from adapters.learner.sample_buffer import BufferPolicy, duplicate_cosine
 from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 from adapters.monitoring.nearest_domain import most_alike
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.publisher_stats import PublisherStats
-from agent.learning.episode import Look, Workshop
-from agent.learning.failure import fault
+from agent.learning.episode import AdaptationContext, Look
+from agent.learning.failure import failure_of
 from agent.learning.ipc import Answers, Doing
 from agent.learning.process import _Changes
 from agent.learning.station_learner import StationLearner
@@ -58,7 +58,9 @@ def test_one_known_part_says_nothing_of_how_alike_parts_are() -> None:
 
 
 def one_known_defect() -> Commissioning:
-    return commissioned(stream(1000, defects=0), Known(pictures(["scratch"], 7), np.ones(1, np.int64)))
+    return commissioned(
+        stream(1000, defects=0), ReferenceSamples(pictures(["scratch"], 7), np.ones(1, np.int64))
+    )
 
 
 def all_alike() -> Commissioning:
@@ -104,7 +106,7 @@ def test_a_learner_prints_no_warning_whatever_is_known(station: str, tmp_path: P
             assert learner is not None
             trial = learner._shop.hold(learner._buffer.recent(60))
             now = trial.assess(moved(0.01))
-            judge(trial.evidence(trial.frozen, now, 0.1), Limits())
+            judge(trial.evidence(trial.frozen, now, 0.1), GateLimits())
             assert one.stats() == LearnerStats("line")
 
 
@@ -120,7 +122,7 @@ def test_pictures_that_do_not_vary_have_a_condition() -> None:
 
 def test_what_is_not_a_number_is_refused_and_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal that answers with nothing is not finite, and not an error of the learner."""
-    trial = Trial.hold(eye(), clean(), stream(80), 8.0, 0)
+    trial = Evaluation.hold(eye(), clean(), stream(80), 8.0, 0)
     real = SmallEngine.encode_image
 
     def broken(self: SmallEngine, images: np.ndarray, adapters: list[Adapter]) -> np.ndarray:
@@ -132,7 +134,7 @@ def test_what_is_not_a_number_is_refused_and_is_no_reason_to_stop(monkeypatch: p
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         now = trial.assess(moved(0.5, 9))
-        assert judge(trial.evidence(trial.frozen, now, 0.1), Limits()).rule == "not_finite"
+        assert judge(trial.evidence(trial.frozen, now, 0.1), GateLimits()).rule == "not_finite"
 
 
 def test_wealth_stays_a_number_however_many_labels_there_are() -> None:
@@ -201,7 +203,7 @@ def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
 ) -> None:
     """One holds it at a time: it is given back, and taken again once there is a thread to be had."""
     monkeypatch.setattr("agent.learning.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
-    monkeypatch.setattr(Workshop, "is_sound", lambda self, now: False)
+    monkeypatch.setattr(AdaptationContext, "is_sound", lambda self, now: False)
     site, failed = Site(tmp_path), threading.Event()
     site.store(reading=False).write(a_version(0.001))
     site.ledger().go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
@@ -244,7 +246,7 @@ def test_an_end_in_the_middle_of_a_decision_is_no_fault(
 
         def ends(self: StationLearner) -> bool:
             one.stop()
-            raise Halted
+            raise Cancelled
 
         monkeypatch.setattr(StationLearner, "decide", ends)
         wait_until(lambda: "ends in the middle of its work" in caplog.text, PATIENCE_S)
@@ -276,13 +278,13 @@ def test_health_names_the_error_its_place_and_what_goes_on() -> None:
     try:
         BufferPolicy(duplicate=1.5)
     except ValueError as error:
-        first = fault(error, None)
-        again = fault(error, first)
+        first = failure_of(error, None)
+        again = failure_of(error, first)
     assert first.place.startswith("adapters/learner/sample_buffer.py:")
     assert (first.times, again.times) == (1, 2)
     assert again.pause_s == 2 * first.pause_s
     for _ in range(40):
-        again = fault(ValueError("elsewhere"), again)
+        again = failure_of(ValueError("elsewhere"), again)
     assert again.pause_s == 900
     (condition,) = conditions(
         PublisherStats(0, 0, 0, 0, 0, None, None), (), [LearnerStats("line", failed=first.why)]

@@ -27,8 +27,8 @@ from agent.base.thread_priority import LEARNING
 from agent.config.loader import Loaded
 from agent.config.recipes import shipped
 from agent.domain.learner_stats import LearnerStats
-from agent.inspection.sample_queue import Witnessed
-from agent.learning.supervisor import Learners, Pupil
+from agent.inspection.sample_queue import InspectedSample
+from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors
@@ -88,12 +88,14 @@ def test_a_learner_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 @contextmanager
-def learning(loaded: Loaded, told: list[tuple[str, JSON]]) -> Iterator[tuple[Learners, Pupil]]:
+def learning(
+    loaded: Loaded, told: list[tuple[str, JSON]]
+) -> Iterator[tuple[LearnerSupervisor, LearnerHandle]]:
     """Run the process of the station `line`; the test is the inspector."""
     recipe = shipped("line")
     found = open_station(loaded, "line", recipe, engine())
-    learners = Learners(loaded, lambda station, topic, payload: told.append((topic, payload)))
-    pupil = Pupil("line", *predictors(engine(), recipe, found))
+    learners = LearnerSupervisor(loaded, lambda station, topic, payload: told.append((topic, payload)))
+    pupil = LearnerHandle("line", *predictors(engine(), recipe, found))
     learners.use(loaded, {"line": pupil})
     thread = threading.Thread(target=learners.run)
     thread.start()
@@ -110,9 +112,9 @@ def blocks(told: list[tuple[str, JSON]]) -> list[int]:
     return [payload["block"] for topic, payload in told if topic == "drift"]
 
 
-def feed(pupil: Pupil, count: int, first: int = 1) -> None:
+def feed(pupil: LearnerHandle, count: int, first: int = 1) -> None:
     for seen in stream(count, first=first):
-        pupil.put(Witnessed(seen, rejected=False, rejected_frozen=False))
+        pupil.put(InspectedSample(seen, rejected=False, rejected_frozen=False))
 
 
 def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> None:
@@ -189,15 +191,15 @@ def test_what_is_asked_of_learners_that_died_ends_their_pause(
     def asks() -> None:
         ask(line_folder(loaded) / "requests", Request(kind="freeze", actor="ada", at="now"))
 
-    def lives_briefly(self: Learners, *arguments: object) -> str:
+    def lives_briefly(self: LearnerSupervisor, *arguments: object) -> str:
         lives.append(1)
         if when == "while it lives" and len(lives) < 3:
             asks()
         return "ended"
 
-    monkeypatch.setattr(Learners, "_live", lives_briefly)
-    learners = Learners(loaded, lambda *told: None)
-    learners.use(loaded, {"line": Pupil("line", None, None)})  # type: ignore[arg-type]
+    monkeypatch.setattr(LearnerSupervisor, "_live", lives_briefly)
+    learners = LearnerSupervisor(loaded, lambda *told: None)
+    learners.use(loaded, {"line": LearnerHandle("line", None, None)})  # type: ignore[arg-type]
     asks()
     thread = threading.Thread(target=learners.run)
     thread.start()

@@ -25,12 +25,12 @@ from agent.base.errors import ConfigError
 from agent.cli.main import main
 from agent.config.loader import Loaded
 from agent.config.recipes import shipped
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 from agent.learning.episode import Look
 from agent.learning.station_learner import StationLearner
 from agent.learning.worker import Learning
 from agent.mqtt.messages import Message
-from agent.mqtt.retained_topics import MAX_EVENTS, Board
+from agent.mqtt.retained_topics import MAX_EVENTS, RetainedTopics
 from agent.versions.commissioned import Commissioned, open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors, prompts
@@ -259,7 +259,7 @@ def test_what_was_promoted_answers_from_the_first_frame(mode: str, answers: int,
 
 def feed(one: Learning, count: int, worse: str | None = None, first: int = 1) -> None:
     for seen in stream(count, worse, first):
-        one.handover.put(Witnessed(seen, seen.score > 1, seen.score > 1))
+        one.handover.put(InspectedSample(seen, seen.score > 1, seen.score > 1))
 
 
 def gained(told: list[tuple[str, dict]]) -> bool:
@@ -461,7 +461,7 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
 
 def test_every_event_is_sent_in_order_and_the_oldest_is_lost_first() -> None:
     """Unlike a retained topic, of which the newest content is enough."""
-    board = Board(lambda station: f"{station}/state")
+    board = RetainedTopics(lambda station: f"{station}/state")
     for number in range(MAX_EVENTS + 2):
         board.tell(Message("S/adapter/event", str(number).encode(), 1, False))
     board.set(Message("S/adapter", b"old", 1, True))

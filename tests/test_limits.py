@@ -20,7 +20,7 @@ from support.running_publisher import running as publishing
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.config.loader import load
-from agent.mqtt.client_id_conflict import HOLD_S, SHORT_ONES, SHORT_S, SameId
+from agent.mqtt.client_id_conflict import HOLD_S, SHORT_ONES, SHORT_S, ClientIdConflict
 from camera.core.frame import Frame, Quality
 
 
@@ -79,12 +79,12 @@ def test_a_picture_is_shrunk_until_the_broker_takes_it(tiny_bundle: Path, tmp_pa
 
 def test_a_picture_that_cannot_be_small_enough_is_left_out(tiny_bundle: Path, tmp_path: Path) -> None:
     from adapters.engines.factory import ModelSettings, open_engine
-    from agent.telemetry.counters import Tally
-    from agent.telemetry.status_topics import Status
+    from agent.telemetry.counters import Counters
+    from agent.telemetry.status_topics import StatusTopics
 
     stations = {"line": {"camera": {"kind": "simulated"}, "images": {"last_fail": True}}}
     config = load(write_config(tmp_path, tiny_bundle, stations)).config
-    status = Status(config, open_engine(ModelSettings(bundle=str(tiny_bundle))).info, list, Tally())
+    status = StatusTopics(config, open_engine(ModelSettings(bundle=str(tiny_bundle))).info, list, Counters())
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     from datetime import UTC, datetime
 
@@ -155,7 +155,7 @@ def test_somebody_else_under_our_topics_is_noticed_and_our_own_past_is_not(
 def test_a_namesake_is_believed_in_for_a_while_and_only_with_reason(
     losses: list[tuple[float, float, bool, bool]],
 ) -> None:
-    same, now, signs, short = SameId(), 0.0, [], 0
+    same, now, signs, short = ClientIdConflict(), 0.0, [], 0
     for later_s, up_s, taken_over, explained in losses:
         now += later_s
         same.lost(now, up_s=up_s, taken_over=taken_over, explained=explained)

@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 from adapters.core.adapter import Adapter  # noqa: E402
 from adapters.core.observation import Labelled  # noqa: E402
 from adapters.core.prompts import Prompts, class_features  # noqa: E402
-from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
+from adapters.encoders.torch_encoders import TorchEncoders  # noqa: E402
 from adapters.engines.torch_engine import TorchEngine  # noqa: E402
 from adapters.learner.losses import Words  # noqa: E402
-from adapters.learner.rehearsal_update import LineUpdate, Proposer  # noqa: E402
+from adapters.learner.rehearsal_update import Proposer, RehearsalUpdate  # noqa: E402
 from adapters.torch_model.clip import Clip  # noqa: E402
 
 PROMPTS = Prompts(
@@ -23,7 +23,7 @@ PROMPTS = Prompts(
     ("a photo of {}", "a close-up of {}"),
 )
 EACH, PICTURES = 4, 6
-ONCE = LineUpdate(
+ONCE = RehearsalUpdate(
     steps=1, anchors=3 * EACH, pictures=PICTURES, smoothing=0.3, matching=0.7, separation=1.3, entropy=0.4
 )
 """Everything that there is in one step, so that what is drawn does not matter."""
@@ -50,13 +50,13 @@ def texts(tiny_clip: Clip) -> Words:
 def proposed(
     clip: Clip,
     texts: Words,
-    update: LineUpdate,
+    update: RehearsalUpdate,
     *,
     known: Labelled = KNOWN,
     stream: Labelled = STREAM,
     seed=0,
 ) -> tuple[Adapter, dict[str, float]]:
-    return update.propose(TorchTowers(clip), texts, clip.source, known, stream, seed)
+    return update.propose(TorchEncoders(clip), texts, clip.source, known, stream, seed)
 
 
 def by_hand(clip: Clip) -> dict[str, float]:
@@ -126,7 +126,7 @@ def test_a_proposal_leaves_its_arguments_as_they_were(tiny_clip: Clip, texts: Wo
     weights = {name: tensor.clone() for name, tensor in tiny_clip.model.state_dict().items()}
     known, stream = tuple(a.copy() for a in KNOWN), tuple(a.copy() for a in STREAM)
     tokens = texts.tokens.copy()
-    ONCE.propose(TorchTowers(tiny_clip), texts, start, KNOWN, STREAM, 0)
+    ONCE.propose(TorchEncoders(tiny_clip), texts, start, KNOWN, STREAM, 0)
     assert all(np.array_equal(start.tensors[name], tensor) for name, tensor in numbers.items())
     assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_clip.model.state_dict().items())
     assert all(np.array_equal(a, b) for a, b in zip(KNOWN + STREAM, known + stream, strict=True))
@@ -194,7 +194,7 @@ def test_every_class_that_is_known_is_rehearsed_alike(tiny_clip: Clip, texts: Wo
 
 def test_the_learners_update_is_the_same_from_an_adapter_to_an_adapter(tiny_clip: Clip, texts: Words) -> None:
     """`Proposer` starts from whatever adapter it is given, with no memory of its own."""
-    update = Proposer(TorchTowers(tiny_clip), texts, ONCE)
+    update = Proposer(TorchEncoders(tiny_clip), texts, ONCE)
     adapter, numbers = update(tiny_clip.source, KNOWN, STREAM, 0)
     learned, same = proposed(tiny_clip, texts, ONCE)
     assert (adapter.digest, numbers) == (learned.digest, same)

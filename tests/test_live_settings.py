@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from support.running_agent import running
 
 from adapters.engines.open_bundle import open_bundle
-from agent.app.composition import Parts
+from agent.app.composition import Components
 from agent.config.diff import changes, effect_of
 from agent.config.loader import Loaded, load
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import Link, largest_inbound
-from agent.mqtt.reconnect import Dialing
+from agent.mqtt.connection import BrokerConnection, largest_inbound
+from agent.mqtt.reconnect import Reconnector
 from agent.store.retention import Retention
 from agent.store.store import Store
 from camera.core.settings import QualityLimits, Reconnect, Settings
@@ -208,7 +208,7 @@ def test_nothing_of_the_agent_holds_a_live_setting_of_before(tiny_bundle: Path, 
     engine = open_bundle(tiny_bundle, device="cpu", threads=1)
     (tmp_path / "data").mkdir()
     store = Store(tmp_path / "data", Retention.of(before.config.storage))
-    parts = Parts(
+    parts = Components(
         before, before, (), engine, store,
         refused=(), unusable=None, last=None, proven=False, frames=None,
         on_crash=lambda error: None, wake=lambda: None,
@@ -241,7 +241,7 @@ def test_nothing_of_the_agent_holds_a_live_setting_of_before(tiny_bundle: Path, 
         store.close()
 
 
-def looked(parts: Parts) -> list[bool]:
+def looked(parts: Components) -> list[bool]:
     """Return which cameras look at their pictures by the present settings."""
     return [feed._view.settings is feed._settings for feed in parts.stations.feeds]
 
@@ -292,8 +292,8 @@ def test_larger_commands_are_taken_as_soon_as_they_are_allowed(tiny_bundle: Path
 def test_a_shorter_wait_for_the_broker_does_not_wait_for_the_longer_one_first() -> None:
     """An hour between two tries was a mistake: with it mended the next try is now."""
     patient = MqttSettings(reconnect=Reconnect(initial_s=3600.0, max_s=3600.0))
-    dialing = Dialing(patient)
-    link = Link(patient, "me", 5, None, lambda: None, None)  # never opened
+    dialing = Reconnector(patient)
+    link = BrokerConnection(patient, "me", 5, None, lambda: None, None)  # never opened
     assert dialing.lost(link, 0.0) > 1000
     dialing.use(patient.model_copy(update={"drain_per_s": 1.0}))
     assert not dialing.due(100.0)

@@ -12,8 +12,8 @@ from configs import MINIMAL, load_text
 
 from agent.cli.main import main
 from agent.domain.publisher_stats import NOT_YET, PublisherStats
-from agent.telemetry.counters import Tally
-from agent.telemetry.status_topics import Status
+from agent.telemetry.counters import Counters
+from agent.telemetry.status_topics import StatusTopics
 from camera.core.frame import Fault
 from camera.feed.stats import FeedStats
 
@@ -56,7 +56,7 @@ class _Site:
     def __init__(self, config: Any) -> None:
         self.feed = OPENING
         feed = SimpleNamespace(snapshot=lambda: self.feed)
-        self._status = Status(config, None, lambda: [feed], Tally())  # type: ignore[arg-type, list-item]
+        self._status = StatusTopics(config, None, lambda: [feed], Counters())  # type: ignore[arg-type, list-item]
 
     def health(self, now: float, publisher: PublisherStats = WELL) -> tuple[str, list[str]] | None:
         """Return level and codes where health is published, None where it has not changed."""

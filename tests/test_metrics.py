@@ -38,9 +38,9 @@ from agent.config.loader import load
 from agent.config.models import MetricsSettings
 from agent.config.models_mqtt import MqttSettings
 from agent.domain.publisher_stats import PublisherStats
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads.agent_payload import stats
-from agent.telemetry.counters import BOUNDS_MS, Tally
+from agent.telemetry.counters import BOUNDS_MS, Counters
 from agent.telemetry.http_server import MAX_CLIENTS
 from agent.telemetry.prometheus import metrics_server
 from camera.feed.stats import FeedStats
@@ -59,7 +59,7 @@ NOW: JSON = {
 
 STATION: JSON = {
     "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0, "fault": None,
-    "luma": 1.0, "sharpness": None, **Tally().shown("line"),
+    "luma": 1.0, "sharpness": None, **Counters().shown("line"),
 }  # fmt: skip
 LARGE = NOW | {"stations": {"line": STATION | {"verdicts": {"long" * 750_000: {"pass": 1}}}}}
 """More than the buffers of a connection take."""
@@ -172,11 +172,11 @@ def marked(value: Any, next_number: Iterator[int]) -> Any:
 def test_every_number_of_the_stats_is_a_metric() -> None:
     """The stats of an agent with everything in them: none of their numbers is on one surface only."""
     feed = FeedStats("line", True, False, 1.0, 1, 1, 1, 1, None, 1.0, 1.0)
-    tally = Tally()
+    tally = Counters()
     tally.add([a_verdict("line")])
     told = PublisherStats(1, 1, 1, 1, 1, None, None, too_large=1)
     now = stats("agent", datetime.now(UTC), "ok", told, [feed], tally.shown)
-    commands = Dispatcher(MqttSettings(), "agent", {}, Board(str)).shown() | {"triggers_lost": 1}
+    commands = Dispatcher(MqttSettings(), "agent", {}, RetainedTopics(str)).shown() | {"triggers_lost": 1}
     full = marked({**now, "commands": commands}, counting(1001))
     SCHEMAS[full["schema"]].validate(full)
     with metrics_server(MetricsSettings(port=0), lambda: full) as port:
@@ -309,7 +309,7 @@ def test_inspection_goes_on_where_the_port_is_taken(tiny_bundle: Path, tmp_path:
 
 @given(st.lists(st.floats(0, 1e5), max_size=50))
 def test_the_steps_of_latency_add_up(latencies_ms: list[float]) -> None:
-    tally = Tally()
+    tally = Counters()
     for ms in latencies_ms:
         tally.add([replace(a_verdict("line"), infer_ms=ms)])
     shown = tally.shown("line")["latency"]["infer"]

@@ -12,8 +12,8 @@ import pytest
 from mqtt_peers import free_port, mosquitto, wait_until
 
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import Link, LinkState
-from agent.mqtt.messages import Inlet, Message
+from agent.mqtt.connection import BrokerConnection, LinkState
+from agent.mqtt.messages import Message, Subscriptions
 
 PATIENCE_S = 120.0
 """A busy machine takes its time for a handshake."""
@@ -23,10 +23,10 @@ def _settings(port: int) -> MqttSettings:
     return MqttSettings.model_validate({"host": "127.0.0.1", "port": port, "connect_timeout_s": 60.0})
 
 
-def _link(port: int, number: int) -> Link:
-    inlet = Inlet(("a/#",), lambda inbound: None)
+def _link(port: int, number: int) -> BrokerConnection:
+    inlet = Subscriptions(("a/#",), lambda inbound: None)
     will = Message("a/will", b"gone", 1, True)
-    return Link(_settings(port), f"link-{number}", 5, will, lambda: None, None, inlet)
+    return BrokerConnection(_settings(port), f"link-{number}", 5, will, lambda: None, None, inlet)
 
 
 def _held() -> set[object]:

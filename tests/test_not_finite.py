@@ -27,17 +27,17 @@ from adapters.core.prompts import Prompts, class_features, probabilities
 from adapters.core.protocol import MOST_LOGIT_SCALE, Engine, Floats, ModelError, directions
 from adapters.core.version import Version, Window
 from adapters.engines.factory import ModelSettings, open_engine
-from adapters.gate.evaluation import Trial
+from adapters.gate.evaluation import Evaluation
 from agent.cli.file_plan import of_recipe
 from agent.cli.inspect import _json, judge
 from agent.cli.main import main
 from agent.config.models import PartClass, Recipe
 from agent.config.recipes import shipped
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.domain.verdict import NOT_FINITE, Decision, Outcome, decide
 from agent.inspection.inspector import Inspector, StationPlan
-from agent.inspection.sample_queue import Witnessed
-from agent.telemetry.counters import Tally
+from agent.inspection.sample_queue import InspectedSample
+from agent.telemetry.counters import Counters
 from agent.telemetry.health import level, not_finite
 from agent.versions.commissioned import Commissioned, Uncommissioned, open_station, require_finite
 from agent.versions.station_plans import predictors, provenance
@@ -162,10 +162,10 @@ def frame(number: int) -> Frame:
 def test_one_picture_that_gives_no_numbers_is_not_inspected_alone(value: float, tmp_path: Path) -> None:
     """Its neighbours in the batch are judged as ever, nobody learns from it, and health tells."""
     loaded, recipe = site(tmp_path, commissioned=False), shipped("line")
-    seen: list[Witnessed] = []
+    seen: list[InspectedSample] = []
     broken = Odd(engine(), with_row(value, 1))
     found = Uncommissioned("line", loaded.config.stations["line"].adaptation, "full",
-                           Answering(0, engine().source, 0.0), "")  # fmt: skip
+                           ActiveVersion(0, engine().source, 0.0), "")  # fmt: skip
     frozen, _ = predictors(engine(), recipe, found)
     plan = StationPlan(
         "line", recipe, provenance(loaded, engine(), recipe, found), QualityLimits(stale_s=None), frozen,
@@ -176,7 +176,7 @@ def test_one_picture_that_gives_no_numbers_is_not_inspected_alone(value: float, 
     assert [one.decision.reason for one in verdicts] == ["class", NOT_FINITE, "class"]
     assert verdicts[1].decision.verdict is Outcome.NOT_INSPECTED
     assert [one.seen.number for one in seen] == [1, 3]
-    tally = Tally()
+    tally = Counters()
     tally.add(verdicts[:2])
     assert tally.not_finite("line")
     (told,) = not_finite(["line"])
@@ -342,7 +342,7 @@ def test_a_version_that_overflows_does_not_answer_after_a_restart(
 
 def test_a_proposal_that_overflows_is_refused_by_the_guard(overflowing: Version) -> None:
     """A trial of it ends with what the guard calls not finite, not with an exception."""
-    trial = Trial.hold(eye(), clean(), stream(60, "dim"), 8.0, 0)
+    trial = Evaluation.hold(eye(), clean(), stream(60, "dim"), 8.0, 0)
     hopeless = trial.assess(overflowing.adapter)
     assert not hopeless.finite
     assert not trial.evidence(trial.frozen, hopeless, 0.1).finite

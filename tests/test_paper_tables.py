@@ -15,14 +15,14 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image as Pillow  # noqa: E402
 
-from adapters.methods.method import Answer, Texts  # noqa: E402
+from adapters.methods.method import StepResult, Texts  # noqa: E402
 from adapters.torch_model.clip import Clip  # noqa: E402
 from benchmarks import machine, paper_tables  # noqa: E402
 from benchmarks.corruptions import KINDS  # noqa: E402
 from benchmarks.paper_tables import Answers, report, run, summary  # noqa: E402
 from benchmarks.published_sets import SETS, DataError, Pictures, open_pictures  # noqa: E402
 from benchmarks.rivals.frozen import Frozen  # noqa: E402
-from camera.pictures.preprocess import Preprocess, prepare  # noqa: E402
+from camera.pictures.preprocess import InputSpec, prepare  # noqa: E402
 
 FEW = ("fog", "contrast")
 
@@ -70,15 +70,15 @@ class Counting:
     def start(self, clip: Clip, texts: Texts) -> int:
         return 0
 
-    def step(self, clip: Clip, state: int, images: torch.Tensor, texts: Texts) -> tuple[int, Answer]:
+    def step(self, clip: Clip, state: int, images: torch.Tensor, texts: Texts) -> tuple[int, StepResult]:
         classes = torch.arange(state, state + len(images))
-        return state + len(images), Answer(torch.nn.functional.one_hot(classes, 10).float(), {})
+        return state + len(images), StepResult(torch.nn.functional.one_hot(classes, 10).float(), {})
 
 
 def predicted(clip: Clip, name: str, pictures: Pictures, kind: str) -> list[int]:
     """What the model, as it was trained, says of each picture, one by one."""
     texts = Texts.of(clip, SETS[name].prompts)
-    spec = Preprocess(**asdict(clip.info.preprocess))
+    spec = InputSpec(**asdict(clip.info.preprocess))
     said = []
     for row in range(len(pictures.labels)):
         image = torch.from_numpy(prepare(pictures.read(kind, row), spec))[np.newaxis]

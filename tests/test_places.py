@@ -13,22 +13,22 @@ from learning_site import clean, engine, failing, prompts, shipped, stream
 from numpy.typing import NDArray
 from support.drift_lines import COMMISSIONING, DIM, line
 
-from adapters.baseline.baseline import Commissioning, Known
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.core.adapter import Adapter
 from adapters.core.observation import Bytes
-from adapters.core.scorer import Eye, View
+from adapters.core.scorer import Scorer, Scores
 from adapters.core.version_store import AdapterStore
 from adapters.gate.state_machine import Patience, Phase, State, Turn
 from adapters.monitoring.block_statistics import SCALARS, looks, measure
-from adapters.monitoring.change_point import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, Glance
+from adapters.monitoring.change_point import LEAST_LEVEL, LEVEL, NEWEST, WINDOW, ChangePointDetector
 from adapters.monitoring.drift_baseline import DriftReference
 from agent.audit.hash_chain import Audit
 from agent.learning.episode import Episode
-from agent.learning.known_domains import Places
+from agent.learning.known_domains import KnownDomains
 from agent.learning.station_learner import StationLearner
 from agent.versions.learner_settings import LearnerSettings
 from agent.versions.operator_requests import Request
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 FEW_LOOKS = LearnerSettings(
     level="operating_point", recheck=10**6, patience=Patience(idle=1, cool_down=2 * WINDOW)
@@ -51,12 +51,12 @@ Said = tuple[Turn, int, int]
 """A turn, the version for it, and after how many pictures."""
 
 
-class Counting(Eye):
+class Counting(Scorer):
     """Counts the pictures that it is shown."""
 
     shown = 0
 
-    def look(self, pictures: Bytes, adapter: Adapter) -> View:
+    def look(self, pictures: Bytes, adapter: Adapter) -> Scores:
         self.shown += len(pictures)
         return super().look(pictures, adapter)
 
@@ -64,7 +64,9 @@ class Counting(Eye):
 def small() -> Commissioning:
     """The line's commissioning with a third of its parts: a look takes a third of the time."""
     known = clean().known
-    return replace(clean(), known=Known(known.pictures[::3], known.classes[::3]), good=clean().good[::2])
+    return replace(
+        clean(), known=ReferenceSamples(known.pictures[::3], known.classes[::3]), good=clean().good[::2]
+    )
 
 
 class Line:
@@ -76,7 +78,9 @@ class Line:
         self.eye = Counting(engine(), prompts(recipe), failing(recipe))
         self.store = AdapterStore(folder, self.eye.source, engine().info.weights)
         audit, now = Audit("line"), "2026-01-01T00:00:00Z"
-        self.ledger = Ledger(small(), self.eye.source, self.store, audit, lambda: now, self.events.append)
+        self.ledger = VersionManager(
+            small(), self.eye.source, self.store, audit, lambda: now, self.events.append
+        )
         self.learner = StationLearner(small(), self.eye, None, self.ledger, FEW_LOOKS)
         self.frames = 0
 
@@ -219,17 +223,19 @@ def test_a_version_whose_file_is_gone_is_not_recalled_and_the_source_answers(
 
 
 @pytest.fixture(scope="module")
-def glance() -> Glance:
+def glance() -> ChangePointDetector:
     good = list(line(60, seed=3, defects=0.0, bursts=0.0))
     pictures, features = (np.stack([getattr(one, name) for one in good]) for name in ("picture", "feature"))
-    return Glance(DriftReference.calibrate(list(line(COMMISSIONING, seed=1))), looks(pictures), features)
+    return ChangePointDetector(
+        DriftReference.calibrate(list(line(COMMISSIONING, seed=1))), looks(pictures), features
+    )
 
 
 class Walk:
     """A line that nobody rendered, and a learner that goes where it is told to."""
 
-    def __init__(self, glance: Glance) -> None:
-        self.places = Places(deepcopy(glance))
+    def __init__(self, glance: ChangePointDetector) -> None:
+        self.places = KnownDomains(deepcopy(glance))
         self.here = 0
         self.seed = 100
 
@@ -272,7 +278,7 @@ class Walk:
 
 
 @pytest.fixture
-def walk(glance: Glance) -> Walk:
+def walk(glance: ChangePointDetector) -> Walk:
     return Walk(glance)
 
 

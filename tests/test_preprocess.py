@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.part import render_part
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -28,7 +28,7 @@ def test_input_is_open_clips_to_the_last_bit(interpolation, mode, mean, std):
     """For every mode and size the pixels equal those of open_clip's own transform exactly."""
     transform = pytest.importorskip("open_clip.transform")
     for size in (32, 33):
-        spec = Preprocess(size, mean, std, interpolation, mode, fill=114)
+        spec = InputSpec(size, mean, std, interpolation, mode, fill=114)
         cfg = transform.PreprocessCfg(
             size=size, mean=mean, std=std, interpolation=interpolation, resize_mode=mode, fill_color=114
         )
@@ -50,7 +50,7 @@ def test_input_is_open_clips_at_the_size_of_a_real_model():
     image = picture(1080, 1920)
     reference = transform.image_transform_v2(transform.PreprocessCfg(size=224), is_train=False)
     assert np.array_equal(
-        prepare(image, Preprocess(224, MEAN, STD)), reference(Pillow.fromarray(image)).numpy()
+        prepare(image, InputSpec(224, MEAN, STD)), reference(Pillow.fromarray(image)).numpy()
     )
 
 
@@ -65,7 +65,7 @@ def test_a_large_picture_is_open_clips_within_a_grey_level(mode, height, width, 
     image = np.asarray(Pillow.fromarray(part).resize((width, height), Pillow.Resampling.BICUBIC))
     cfg = transform.PreprocessCfg(size=size, mean=(0.0,) * 3, std=(1 / 255,) * 3, resize_mode=mode)
     theirs = transform.image_transform_v2(cfg, is_train=False)(Pillow.fromarray(image)).numpy()
-    ours = prepare(image, Preprocess(size, (0.0,) * 3, (1 / 255,) * 3, resize_mode=mode))
+    ours = prepare(image, InputSpec(size, (0.0,) * 3, (1 / 255,) * 3, resize_mode=mode))
     off = np.abs(ours - theirs)
     assert off.max() < 2.01
     assert (off > 1.01).mean() < 2e-3
@@ -76,7 +76,7 @@ def test_a_large_picture_is_open_clips_within_a_grey_level(mode, height, width, 
 def test_a_hair_of_a_picture_costs_no_memory(mode, shape):
     """A picture of 1 x 100 000 pixels is prepared at once, not blown up to 224 x 22 400 000 first."""
     began_s = time.monotonic()
-    pixels = prepare(picture(*shape), Preprocess(224, MEAN, STD, resize_mode=mode))
+    pixels = prepare(picture(*shape), InputSpec(224, MEAN, STD, resize_mode=mode))
     assert pixels.shape == (3, 224, 224)
     assert time.monotonic() - began_s < 5
 
@@ -85,7 +85,7 @@ def test_the_long_shape_keeps_its_middle():
     """Cutting the ends off an extremely long picture keeps what is in its middle."""
     image = np.zeros((2, 2000, 3), dtype=np.uint8)
     image[:, 990:1010] = 255
-    pixels = prepare(image, Preprocess(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    pixels = prepare(image, InputSpec(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     assert pixels.min() == 1.0
 
 
@@ -94,5 +94,5 @@ def test_the_picture_is_left_alone():
     image = picture(32, 32)
     image.setflags(write=False)
     before = image.copy()
-    prepare(image, Preprocess(32, MEAN, STD))
+    prepare(image, InputSpec(32, MEAN, STD))
     assert np.array_equal(image, before)

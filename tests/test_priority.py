@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.base.thread_priority import SERVING, step_back
+from agent.base.thread_priority import SERVING, lower_priority
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
 
@@ -32,6 +32,6 @@ def urgency_after(*calls: Callable[[], None]) -> int:
 def test_a_thread_steps_back_from_where_it_is() -> None:
     """A process that is less urgent as a whole stays so, and the end of the scale is the end."""
     here = os.getpriority(os.PRIO_PROCESS, 0)
-    assert urgency_after(lambda: step_back(SERVING)) == min(19, here + SERVING)
-    assert urgency_after(lambda: step_back(12), lambda: step_back(12)) == 19
+    assert urgency_after(lambda: lower_priority(SERVING)) == min(19, here + SERVING)
+    assert urgency_after(lambda: lower_priority(12), lambda: lower_priority(12)) == 19
     assert os.getpriority(os.PRIO_PROCESS, 0) == here

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.monitoring.reject_rate import BLOCK, RateAlarm
+from adapters.monitoring.reject_rate import BLOCK, RejectRateMonitor
 
 USUAL = 0.03
 
@@ -20,7 +20,7 @@ def line(rng: np.random.Generator, parts: int, share: float, bursts: bool = True
     return rejected
 
 
-def raised_at(rejected: NDArray[np.bool_], alarm: RateAlarm) -> int | None:
+def raised_at(rejected: NDArray[np.bool_], alarm: RejectRateMonitor) -> int | None:
     """Return after how many parts the alarm was raised."""
     for number, one in enumerate(rejected):
         alarm = alarm.judged(rejected=bool(one))
@@ -32,14 +32,14 @@ def raised_at(rejected: NDArray[np.bool_], alarm: RateAlarm) -> int | None:
 def test_it_stays_quiet_for_a_hundred_hours_of_bursts_at_the_usual_rate() -> None:
     rejected = line(np.random.default_rng(0), 360_000, USUAL)
     assert 0.02 < rejected.mean() < 0.04
-    assert raised_at(rejected, RateAlarm(USUAL)) is None
+    assert raised_at(rejected, RejectRateMonitor(USUAL)) is None
 
 
 def test_a_rate_just_tolerated_raises_it_no_more_often_than_promised() -> None:
     alarms = 0
     for seed in range(20):  # ten hours each
         rejected = np.random.default_rng(seed).random(36_000) < 2 * USUAL
-        alarms += raised_at(rejected, RateAlarm(USUAL)) is not None
+        alarms += raised_at(rejected, RejectRateMonitor(USUAL)) is not None
     assert alarms <= 5, f"{alarms} in 200 hours; one in 100 hours is promised on average"
 
 
@@ -47,7 +47,7 @@ def test_ten_times_the_defects_raise_it_within_500_parts_in_every_one_of_50_line
     for seed in range(50):
         rng = np.random.default_rng(seed)
         before = line(rng, 5000, USUAL)
-        alarm = RateAlarm(USUAL)
+        alarm = RejectRateMonitor(USUAL)
         for one in before:
             alarm = alarm.judged(rejected=bool(one))
         assert not alarm.raised
@@ -57,7 +57,7 @@ def test_ten_times_the_defects_raise_it_within_500_parts_in_every_one_of_50_line
 
 
 def test_it_comes_down_again_when_the_rate_does() -> None:
-    alarm = RateAlarm(USUAL)
+    alarm = RejectRateMonitor(USUAL)
     for one in np.random.default_rng(1).random(3000) < 0.5:
         alarm = alarm.judged(rejected=bool(one))
     assert alarm.raised
@@ -67,13 +67,13 @@ def test_it_comes_down_again_when_the_rate_does() -> None:
 
 
 def test_a_line_that_never_rejects_tolerates_one_in_a_hundred() -> None:
-    assert RateAlarm(0.0).limit == 0.01
-    assert RateAlarm(0.9).limit == 0.5
+    assert RejectRateMonitor(0.0).limit == 0.01
+    assert RejectRateMonitor(0.9).limit == 0.5
 
 
 def test_one_burst_after_an_alarm_has_ended_is_not_one_alarm_more() -> None:
     """Half of a block rejected, right after the end: enough if the evidence of before still counted."""
-    alarm = RateAlarm(USUAL)
+    alarm = RejectRateMonitor(USUAL)
     while not alarm.raised:
         alarm = alarm.judged(rejected=True)
     while alarm.raised:

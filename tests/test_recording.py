@@ -33,7 +33,7 @@ from camera.core.settings import (
 )
 from camera.core.source import paced
 from camera.recording.reader import PlayedRecording, Recording, RecordingError
-from camera.recording.writer import Limits, Recorder
+from camera.recording.writer import Recorder, RecordingLimits
 from camera.simulation.source import SimulatedLine
 from camera.sources.factory import open_source
 
@@ -222,7 +222,7 @@ def test_a_line_follows_its_picture_to_the_disk(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("max_bytes", [0, 1500, *range(8000, 10_500, 400)])
 def test_a_recording_never_exceeds_its_limit(tmp_path: Path, max_bytes: int) -> None:
     """The whole folder, manifest included; it ends before the capture that would not fit."""
-    writer = recorder(tmp_path / "out", limits=Limits(max_bytes))
+    writer = recorder(tmp_path / "out", limits=RecordingLimits(max_bytes))
     limit = None
     for n in range(100):
         limit = writer.add(Capture(noise(n), BEGAN, n))
@@ -243,7 +243,7 @@ def test_a_recording_never_exceeds_its_limit(tmp_path: Path, max_bytes: int) -> 
 def test_the_disk_is_left_to_others(tmp_path: Path) -> None:
     """Below the floor nothing is begun; reached later, it ends the recording in order."""
     with pytest.raises(RecordingError, match=r"less than 1000000000 MB free .*storage\.min_free_mb"):
-        recorder(tmp_path / "out", limits=Limits(10**9, min_free_bytes=10**15))
+        recorder(tmp_path / "out", limits=RecordingLimits(10**9, min_free_bytes=10**15))
     writer = recorder(tmp_path / "out")
     assert writer.add(Capture(noise(0), BEGAN, 0)) is None
     writer._free = lambda: 1000  # type: ignore[method-assign]

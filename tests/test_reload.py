@@ -32,7 +32,7 @@ from agent.base.errors import EXIT_CONFIG, ConfigError
 from agent.config.loader import load
 from agent.config.overrides import Overrides, read
 from agent.reload import last_known_good
-from agent.reload.reloader import Outcome
+from agent.reload.reloader import ReloadOutcome
 from agent.reload.restart_check import require_startable
 
 PATIENCE_S = 60.0
@@ -559,11 +559,11 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
     assert events.count(("set_refused", "mqtt:ada")) == 5
 
 
-def put(daemon: Daemon, station: str, name: Any, value: Any) -> Outcome:
+def put(daemon: Daemon, station: str, name: Any, value: Any) -> ReloadOutcome:
     """Set something, in the thread that owns the config."""
     reloader = daemon._reloader
     assert reloader is not None
-    done: queue.Queue[Outcome] = queue.Queue()
+    done: queue.Queue[ReloadOutcome] = queue.Queue()
     serve = reloader.serve
 
     def served() -> None:
@@ -602,10 +602,10 @@ def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
     from camera.core.settings import SimulatedCamera
     from camera.feed.mailbox import Mailbox
     from camera.feed.thread import Feed
-    from camera.pictures.preprocess import Preprocess
+    from camera.pictures.preprocess import InputSpec
     from camera.sources.factory import open_source
 
-    mailbox, spec = Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3)
+    mailbox, spec = Mailbox(), InputSpec(32, (0.5,) * 3, (0.5,) * 3)
     crashes: list[BaseException] = []
     first = Feed("top", open_source(SimulatedCamera(parts=5)), mailbox, spec, on_crash=crashes.append)
     first.start()
@@ -627,8 +627,8 @@ def test_numbers_of_frames_go_on_behind_a_camera_that_was_opened_anew() -> None:
 def test_a_picture_that_waits_for_a_connection_outlives_no_station(tmp_path: Path) -> None:
     """It is composed when there is one; by then a reload may have taken the station, or its pictures."""
     from adapters.engines.factory import ModelSettings, open_engine
-    from agent.telemetry.counters import Tally
-    from agent.telemetry.status_topics import Status
+    from agent.telemetry.counters import Counters
+    from agent.telemetry.status_topics import StatusTopics
     from camera.core.frame import Frame, Quality
 
     def config(**line: Any) -> Any:
@@ -639,7 +639,7 @@ def test_a_picture_that_waits_for_a_connection_outlives_no_station(tmp_path: Pat
     wanted, unwanted = config(images={"last_fail": True}), config()
     image = np.zeros((20, 30, 3), np.uint8)
     frame = Frame("line", 1, datetime.now(UTC), 0, image, None, Quality(), None)
-    status = Status(wanted, open_engine(ModelSettings()).info, list, Tally())
+    status = StatusTopics(wanted, open_engine(ModelSettings()).info, list, Counters())
     assert status.picture(frame, 10**6) is not None
     status.use(unwanted)
     assert status.picture(frame, 10**6) is None

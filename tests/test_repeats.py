@@ -16,8 +16,8 @@ from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_un
 from support.running_publisher import running
 from verdicts import a_publisher, a_store, a_verdict
 
-from agent.base.call_queue import CAPACITY, Errands
-from agent.mqtt.result_replay import MAX_RANGES, Repeats
+from agent.base.call_queue import CAPACITY, CallQueue
+from agent.mqtt.result_replay import MAX_RANGES, ResultReplay
 from agent.store.store import Store
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_longer_stored_is_named(tmp_path: Path) -> None:
 
 def test_errands_are_bounded_and_none_is_left_behind() -> None:
     """Who asks always hears: also when too many wait, and when the other thread has ended."""
-    errands: Errands[str] = Errands("no", lambda: None)
+    errands: CallQueue[str] = CallQueue("no", lambda: None)
     futures = [errands.leave(lambda: "yes") for _ in range(CAPACITY + 1)]
     assert futures[-1].result(0) == "no"
     errands.close()
@@ -145,7 +145,7 @@ def test_every_result_of_every_range_is_acknowledged_once_at_least(
     data: st.DataObject, twenty: Store
 ) -> None:
     """Whatever the order of windows, answers and lost connections."""
-    repeats, now = Repeats(twenty, 1e6), 0.0
+    repeats, now = ResultReplay(twenty, 1e6), 0.0
     ranges = data.draw(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), max_size=4))
     for first, last in ranges:
         if first <= last:

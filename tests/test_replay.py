@@ -27,7 +27,7 @@ from agent.config.loader import Loaded
 from agent.replay.plot import rolling
 from camera.core.frame import Capture
 from camera.core.settings import QualityLimits, RegionOfInterest, SimulatedCamera
-from camera.recording.writer import Limits, Recorder
+from camera.recording.writer import Recorder, RecordingLimits
 from camera.simulation.source import SimulatedLine
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/mekiki.result.v1.schema.json").read_text())
@@ -50,7 +50,7 @@ def record(folder: Path, frames: int) -> Path:
     """Record the simulated line, ten parts a second."""
     recorder = Recorder(
         folder, station="line", camera=CAMERA, roi=RegionOfInterest(), quality=QualityLimits(),
-        limits=Limits(10**9), started_at=BEGAN,
+        limits=RecordingLimits(10**9), started_at=BEGAN,
     )  # fmt: skip
     for number in range(1, frames + 1):
         after = timedelta(seconds=(number - 1) / 10)

@@ -14,7 +14,7 @@ from line_site import MEAN, STD, UNHURRIED, spec
 from adapters.core import protocol as engine
 from adapters.core.observation import as_bytes, as_pixels, log_odds
 from adapters.core.prompts import Prompts
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 
 HALVES = engine.Preprocess(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "longest", fill=114)
 OURS = engine.Preprocess(16, MEAN, STD, "bicubic", "shortest")
@@ -22,8 +22,8 @@ FAILS = np.array([False, True, False, True, True])
 LOGITS = arrays.arrays(np.float32, (4, 5), elements=st.floats(-30, 30, width=32))
 
 
-def camera(ours: engine.Preprocess) -> Preprocess:
-    return Preprocess(**asdict(ours))
+def camera(ours: engine.Preprocess) -> InputSpec:
+    return InputSpec(**asdict(ours))
 
 
 @pytest.mark.parametrize("ours", [OURS, HALVES], ids=["openai", "halves"])
@@ -94,13 +94,13 @@ def test_what_an_adapter_sees_does_not_depend_on_how_many_look_at_once(
 ) -> None:
     """More pictures than fit a call: rows in order, features of length one, scores from their logits."""
     pytest.importorskip("torch")
-    from adapters.core.scorer import CHUNK, Eye
+    from adapters.core.scorer import CHUNK, Scorer
     from adapters.engines.torch_engine import TorchEngine
 
     encoder = TorchEngine(request.getfixturevalue("tiny_clip"))
     words = Prompts((("ok", ("a clean part",)), ("dent", ("a dent",)), ("hole", ("a hole",))), ("{}",))
     fails = np.array([False, True, True])
-    eye = Eye(encoder, words, fails)
+    eye = Scorer(encoder, words, fails)
     kept = np.random.default_rng(0).integers(0, 256, (CHUNK + 3, 32, 32, 3), dtype=np.uint8)
     view = eye.look(kept, eye.source)
     alone = [eye.look(kept[row : row + 1], eye.source) for row in (0, CHUNK, CHUNK + 2)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from camera.core.frame import CameraError
-from camera.core.settings import Condition, SimulatedCamera
+from camera.core.settings import SimulatedCamera, SimulatedCondition
 from camera.simulation.degradations import KINDS, degrade
 from camera.simulation.part import LABELS, SIZE_PX, render_part
 from camera.simulation.source import BURST_PARTS, SimulatedLine, SimulatedSource
@@ -67,7 +67,10 @@ def test_an_unknown_label_is_refused():
 def test_parts_can_be_asked_for_in_any_order():
     """A second line, asked backwards, shows the same parts as the first, and the source the same again."""
     settings = SimulatedCamera(
-        seed=5, defect_rate=0.5, parts=8, conditions=(Condition(kind="noise"), Condition(kind="dirt"))
+        seed=5,
+        defect_rate=0.5,
+        parts=8,
+        conditions=(SimulatedCondition(kind="noise"), SimulatedCondition(kind="dirt")),
     )
     line, other = SimulatedLine(settings), SimulatedLine(settings)
     backwards = {number: (other.label(number), other.picture(number)) for number in range(8, 0, -1)}
@@ -141,7 +144,7 @@ def test_part_ids_round_trip():
 
 def test_a_ramp_grows_part_by_part_and_stays():
     """Nothing before `from_part`, a straight line over `ramp_parts`, then the severity until `to_part`."""
-    dim = Condition(kind="dim", from_part=100, to_part=300, severity=4.0, ramp_parts=50)
+    dim = SimulatedCondition(kind="dim", from_part=100, to_part=300, severity=4.0, ramp_parts=50)
     line = SimulatedLine(SimulatedCamera(conditions=(dim,)))
     assert line.conditions(99) == line.conditions(100) == ()
     assert line.conditions(125) == (("dim", 2.0),)
@@ -152,9 +155,9 @@ def test_a_ramp_grows_part_by_part_and_stays():
 def test_conditions_apply_in_the_order_of_the_light():
     """A sudden condition is there at once; lamp comes before sensor; the stronger of one kind counts."""
     conditions = (
-        Condition(kind="noise", severity=1.0),
-        Condition(kind="dim", from_part=5, severity=2.0),
-        Condition(kind="dim", from_part=7, severity=3.0),
+        SimulatedCondition(kind="noise", severity=1.0),
+        SimulatedCondition(kind="dim", from_part=5, severity=2.0),
+        SimulatedCondition(kind="dim", from_part=7, severity=3.0),
     )
     line = SimulatedLine(SimulatedCamera(conditions=conditions))
     assert line.conditions(4) == (("noise", 1.0),)
@@ -168,7 +171,7 @@ def test_noise_is_new_in_each_picture_and_dirt_stays():
     assert np.array_equal(degrade(blank, "dirt", 3, seed=1), degrade(blank, "dirt", 3, seed=1))
     assert not np.array_equal(degrade(blank, "dirt", 3, seed=1), degrade(blank, "dirt", 3, seed=2))
     clean = SimulatedLine(QUIET)
-    noisy = SimulatedLine(QUIET.model_copy(update={"conditions": (Condition(kind="noise"),)}))
+    noisy = SimulatedLine(QUIET.model_copy(update={"conditions": (SimulatedCondition(kind="noise"),)}))
     first, second = (noisy.picture(n).astype(int) - clean.picture(n) for n in (1, 2))
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
 

@@ -23,7 +23,7 @@ from mqtt_peers import free_port, wait_until
 from support.running_agent import running, write_config, write_pictures
 
 from agent.app.daemon import Daemon
-from agent.app.optional_services import Spared
+from agent.app.optional_services import OptionalService
 from agent.audit.agent_log import Trail
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from agent.cli.main import main
@@ -115,7 +115,7 @@ def test_what_is_spared_is_tried_again_after_a_bug_too(
             raise RuntimeError("can't start new thread")
         yield
 
-    with Spared("metrics", enter) as spared:
+    with OptionalService("metrics", enter) as spared:
         wait_until(lambda: spared.problem is not None, PATIENCE_S)
         assert [one.message for one in spared.conditions()] == [
             "metrics: RuntimeError: see the journal; it is tried again"
@@ -154,7 +154,7 @@ def test_an_embedded_broker_whose_port_is_taken_is_tried_again(monkeypatch: pyte
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        with Spared("embedded_broker", lambda: embedded_broker(port)) as broker:
+        with OptionalService("embedded_broker", lambda: embedded_broker(port)) as broker:
             assert [one.code for one in broker.conditions()] == ["embedded_broker"]
             other.close()
             wait_until(lambda: broker.conditions() == [], PATIENCE_S)

@@ -22,7 +22,7 @@ from support.sparkplug_site import HOST_ID, SPARKPLUG, a_config, by_name, rebirt
 from verdicts import a_verdict
 
 from agent.config.loader import load
-from agent.sparkplug.bd_seq import BirthNumbers
+from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.buffer import CAPACITY, Book
 from agent.sparkplug.payload import DataType, Metric, Payload, encode
 
@@ -65,10 +65,10 @@ def test_bdseq_goes_on_over_restarts_and_past_255(tmp_path: Path) -> None:
     """One more with each connection, 0 after 255; another edge node starts at 0."""
     numbers = []
     for _ in range(100):
-        run = BirthNumbers(tmp_path, "g/n")
+        run = BdSeq(tmp_path, "g/n")
         numbers += [run.next(), run.next(), run.next()]
     assert numbers == [number % 256 for number in range(300)]
-    assert BirthNumbers(tmp_path, "g/other").next() == 0
+    assert BdSeq(tmp_path, "g/other").next() == 0
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_bdseq_goes_on_over_restarts_and_past_255(tmp_path: Path) -> None:
 def test_a_damaged_file_is_no_reason_not_to_tell(content: bytes, tmp_path: Path) -> None:
     """Numbers start at 0, and the file is good again."""
     (tmp_path / "sparkplug.json").write_bytes(content)
-    assert BirthNumbers(tmp_path, "g/n").next() == 0
-    assert BirthNumbers(tmp_path, "g/n").next() == 1
+    assert BdSeq(tmp_path, "g/n").next() == 0
+    assert BdSeq(tmp_path, "g/n").next() == 1
 
 
 def test_a_restarted_agent_is_another_birth(

@@ -11,7 +11,7 @@ from configs import MINIMAL, load_text, problems_in
 from pydantic import ValidationError
 
 from agent.base.text import looks, on_one_line, visible, visible_as_given, visible_key
-from agent.commands.schema import Label, Reasoned, Setting, read
+from agent.commands.schema import LabelBody, Reasoned, Setting, read
 from agent.domain.trigger_body import TriggerBody
 from agent.mqtt.messages import Inbound
 from agent.versions.operator_requests import Request
@@ -152,7 +152,9 @@ def test_a_config_says_which_character(tmp_path):
 def test_commands_take_what_people_write(text):
     """Labels, users, reasons and part ids alike, over MQTT and from the command line."""
     event = "0" * 26
-    label = Label.model_validate_json(json.dumps({"event_id": event, "label": text, "user": f" {text}\n"}))
+    label = LabelBody.model_validate_json(
+        json.dumps({"event_id": event, "label": text, "user": f" {text}\n"})
+    )
     assert (label.label, label.user) == (text, text)
     assert Reasoned.model_validate_json(json.dumps({"why": text})).why == text
     trigger = TriggerBody.model_validate_json(json.dumps({"trigger_id": text, "part_id": f"{text}\r\n"}))

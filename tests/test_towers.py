@@ -21,15 +21,15 @@ from adapters.bundle.reader import bundle_path  # noqa: E402
 from adapters.core.adapter import Adapter  # noqa: E402
 from adapters.core.norm_vector import NormVector  # noqa: E402
 from adapters.core.prompts import Prompts  # noqa: E402
-from adapters.encoders.cancellation import Halted, HaltingTowers  # noqa: E402
-from adapters.encoders.onnx_encoders import GRADIENT, OnnxTowers  # noqa: E402
-from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
+from adapters.encoders.cancellation import CancellableEncoders, Cancelled  # noqa: E402
+from adapters.encoders.onnx_encoders import GRADIENT, OnnxEncoders  # noqa: E402
+from adapters.encoders.torch_encoders import TorchEncoders  # noqa: E402
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE  # noqa: E402
 from adapters.engines.open_bundle import open_bundle, open_towers  # noqa: E402
 from adapters.engines.torch_engine import TorchEngine  # noqa: E402
 from adapters.learner import losses as objectives  # noqa: E402
 from adapters.learner.losses import Objective, Words  # noqa: E402
-from adapters.learner.rehearsal_update import LineUpdate  # noqa: E402
+from adapters.learner.rehearsal_update import RehearsalUpdate  # noqa: E402
 from adapters.methods.batclip import Batclip  # noqa: E402
 from adapters.methods.method import Outputs, Texts, entropy, forward  # noqa: E402
 from adapters.torch_model.clip import load_clip  # noqa: E402
@@ -60,7 +60,7 @@ class Model:
 
     clip: Clip
     folder: Path
-    towers: OnnxTowers
+    towers: OnnxEncoders
 
     @property
     def norms(self) -> NormVector:
@@ -192,7 +192,7 @@ def test_any_number_of_pictures_and_texts_will_do(
     tokens = np.zeros((count, length or model.clip.info.context_length), np.int64)
     tokens[:, :3] = [49406, 320, 49407]
     tokens[:, 1] += np.arange(count)
-    encoded = [towers.encode(vector, images, tokens) for towers in (model.towers, TorchTowers(model.clip))]
+    encoded = [towers.encode(vector, images, tokens) for towers in (model.towers, TorchEncoders(model.clip))]
     ours, theirs = encoded
     assert (ours.images.shape, ours.texts.shape) == (theirs.images.shape, theirs.texts.shape)
     assert difference(ours.images, theirs.images) < TOLERANCE
@@ -238,15 +238,15 @@ def test_passes_that_overlap_keep_to_themselves(model: Model) -> None:
         assert all(np.array_equal(*pair) for pair in zip(arrays, kept, strict=True))
 
 
-@pytest.mark.parametrize("steps", [4, pytest.param(LineUpdate().steps, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [4, pytest.param(RehearsalUpdate().steps, marks=pytest.mark.slow)])
 def test_a_proposal_is_the_one_that_torch_makes(model: Model, steps: int) -> None:
     """From one seed both end at the same adapter, up to roundings that grow from step to step."""
     clip, words = model.clip, Words.of(TorchEngine(model.clip), PROMPTS)
     known = model.pictures(), LABELS
     stream = model.pictures(np.zeros(6, np.int64), seed=3), np.zeros(6, np.int64)
     (ours, numbers), (theirs, expected) = (
-        LineUpdate(steps=steps).propose(towers, words, clip.source, known, stream, 0)
-        for towers in (model.towers, TorchTowers(clip))
+        RehearsalUpdate(steps=steps).propose(towers, words, clip.source, known, stream, 0)
+        for towers in (model.towers, TorchEncoders(clip))
     )
     start, here, there = (model.norms.read(adapter) for adapter in (clip.source, ours, theirs))
     assert np.linalg.norm(here - there) < ASTRAY * np.linalg.norm(there - start)
@@ -262,7 +262,7 @@ def test_a_proposal_in_bf16_ends_near_that_in_fp32(model: Model) -> None:
     known = model.pictures(), LABELS
     stream = model.pictures(np.zeros(6, np.int64), seed=3), np.zeros(6, np.int64)
     fine, coarse = (
-        LineUpdate().propose(TorchTowers(clip, precision), words, clip.source, known, stream, 0)[0]
+        RehearsalUpdate().propose(TorchEncoders(clip, precision), words, clip.source, known, stream, 0)[0]
         for precision in PRECISIONS
     )
     start, here, there = (model.norms.read(adapter) for adapter in (clip.source, coarse, fine))
@@ -272,21 +272,21 @@ def test_a_proposal_in_bf16_ends_near_that_in_fp32(model: Model) -> None:
 def test_a_thread_that_is_to_end_ends_at_its_next_pass(tiny_clip: Clip, tiny_bundle: Path) -> None:
     """Until then the towers answer as they are; the proposal that is half done is left."""
     towers, asked = open_towers(tiny_bundle, device="cpu", threads=1), []
-    halting = HaltingTowers(towers, lambda: asked.append(1) or len(asked) > 3)
+    halting = CancellableEncoders(towers, lambda: asked.append(1) or len(asked) > 3)
     words = Words.of(TorchEngine(tiny_clip), PROMPTS)
     images, vector = np.zeros((1, 3, 32, 32), np.float32), NormVector(towers.source).read(towers.source)
     assert (halting.info, halting.source) == (towers.info, towers.source)
     expected = towers.encode(vector, images, words.tokens)
     assert np.array_equal(halting.encode(vector, images, words.tokens).images, expected.images)
     known = images, np.zeros(1, np.int64)
-    with pytest.raises(Halted):
-        LineUpdate(steps=16).propose(halting, words, towers.source, known, known, 0)
+    with pytest.raises(Cancelled):
+        RehearsalUpdate(steps=16).propose(halting, words, towers.source, known, known, 0)
     assert len(asked) == 4
 
 
 def test_torchs_towers_wait_for_their_turn(tiny_clip: Clip) -> None:
     """A pass lends the module other LayerNorms: an engine of the same model must not see them."""
-    towers, done = TorchTowers(tiny_clip), threading.Event()
+    towers, done = TorchEncoders(tiny_clip), threading.Event()
     vector = NormVector(towers.source).read(towers.source)
     images, tokens = np.zeros((1, 3, 32, 32), np.float32), np.full((1, 3), 49407)
 
@@ -322,7 +322,7 @@ def test_products_in_bf16_point_the_same_way(model: Model) -> None:
     images, words = model.pictures(), Words.of(TorchEngine(model.clip), PROMPTS)
     vector, found = model.norms.read(model.moved()), []
     for precision in PRECISIONS:
-        encoded = TorchTowers(model.clip, precision).encode(vector, images, words.tokens)
+        encoded = TorchEncoders(model.clip, precision).encode(vector, images, words.tokens)
         scale = model.clip.info.logit_scale
         _, *pulled = objectives.gradients(our_loss("exact", words, scale), encoded.images, encoded.texts)
         found.append(model.norms.named(encoded.pull(*pulled)))

@@ -12,13 +12,13 @@ from line_site import flanges, line_commissioning, line_eye, seen_by  # noqa: E4
 from adapters.baseline.baseline import Commissioning  # noqa: E402
 from adapters.baseline.threshold import soft_error  # noqa: E402
 from adapters.core.adapter import Adapter  # noqa: E402
-from adapters.core.observation import Bytes, Seen, as_pixels  # noqa: E402
-from adapters.core.scorer import Eye  # noqa: E402
-from adapters.encoders.torch_encoders import TorchTowers  # noqa: E402
-from adapters.gate.evaluation import Trial, distance  # noqa: E402
-from adapters.gate.promotion_gate import Limits, judge  # noqa: E402
+from adapters.core.observation import Bytes, Observation, as_pixels  # noqa: E402
+from adapters.core.scorer import Scorer  # noqa: E402
+from adapters.encoders.torch_encoders import TorchEncoders  # noqa: E402
+from adapters.gate.evaluation import Evaluation, distance  # noqa: E402
+from adapters.gate.promotion_gate import GateLimits, judge  # noqa: E402
 from adapters.learner.losses import Words  # noqa: E402
-from adapters.learner.rehearsal_update import LineUpdate, Proposer  # noqa: E402
+from adapters.learner.rehearsal_update import Proposer, RehearsalUpdate  # noqa: E402
 from camera.simulation.part import LABELS  # noqa: E402
 
 FADED = ("contrast", 4.0)
@@ -28,24 +28,24 @@ HELD_OUT = [label for label in LABELS[1:] for _ in range(6)] + ["ok"] * 30
 
 
 @pytest.fixture(scope="module")
-def eye() -> Eye:
+def eye() -> Scorer:
     return line_eye()
 
 
 @pytest.fixture(scope="module")
-def clean(eye: Eye) -> Commissioning:
+def clean(eye: Scorer) -> Commissioning:
     return line_commissioning(eye)
 
 
 @pytest.fixture(scope="module")
-def recent(eye: Eye) -> list[Seen]:
+def recent(eye: Scorer) -> list[Observation]:
     """96 parts of the stream after the contrast was lost, one in 16 defective."""
     return seen_by(eye, flanges(RECENT, 30_000, worse=FADED))
 
 
 @pytest.fixture(scope="module")
-def trial(eye: Eye, clean: Commissioning, recent: list[Seen]) -> Trial:
-    return Trial.hold(eye, clean, recent, BOUND, seed=3)
+def trial(eye: Scorer, clean: Commissioning, recent: list[Observation]) -> Evaluation:
+    return Evaluation.hold(eye, clean, recent, BOUND, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +55,25 @@ def held_out() -> Bytes:
 
 
 @pytest.fixture(scope="module")
-def learned(eye: Eye, clean: Commissioning, recent: list[Seen], trial: Trial) -> Adapter:
+def learned(eye: Scorer, clean: Commissioning, recent: list[Observation], trial: Evaluation) -> Adapter:
     """One proposal from the half of the known parts that is for learning, shown as pictures are now."""
     spec, half = eye.engine.info.preprocess, clean.known.half(0)
     shown = as_pixels(trial.condition.render(half.pictures, seed=4), spec)
     lower = sorted(recent, key=lambda one: one.score)[: len(recent) // 2]
     good = as_pixels(np.stack([one.picture for one in lower]), spec)
     words = Words.of(eye.engine, eye.prompts)
-    update = Proposer(TorchTowers(eye.engine.clip), words, LineUpdate(steps=8))
+    update = Proposer(TorchEncoders(eye.engine.clip), words, RehearsalUpdate(steps=8))
     return update(eye.source, (shown, half.classes), (good, np.zeros(len(good), np.int64)), 1)[0]
 
 
-def true_error(eye: Eye, adapter: Adapter, pictures: Bytes, offset: float) -> float:
+def true_error(eye: Scorer, adapter: Adapter, pictures: Bytes, offset: float) -> float:
     """Soft error on truly degraded parts, good and defective ones weighing the same."""
     fails = np.array([label != "ok" for label in HELD_OUT])
     errors = soft_error(eye.look(pictures, adapter).scores, fails, offset)
     return float(errors[fails].mean() + errors[~fails].mean()) / 2
 
 
-def spoilt(eye: Eye) -> Adapter:
+def spoilt(eye: Scorer) -> Adapter:
     """The model with its gains drawn at random: it finds nothing any more."""
     rng = np.random.default_rng(0)
     tensors = eye.source.tensors
@@ -83,7 +83,7 @@ def spoilt(eye: Eye) -> Adapter:
 
 
 def test_what_is_learned_from_rendered_parts_helps_on_the_degraded_line(
-    eye: Eye, trial: Trial, learned: Adapter, held_out: Bytes
+    eye: Scorer, trial: Evaluation, learned: Adapter, held_out: Bytes
 ) -> None:
     """A few steps on known parts under the estimated condition lower the error on parts nobody rendered.
 
@@ -94,41 +94,41 @@ def test_what_is_learned_from_rendered_parts_helps_on_the_degraded_line(
     assert after < 0.9 * before
 
 
-def test_the_guard_keeps_that_proposal_for_its_gain(eye: Eye, trial: Trial, learned: Adapter) -> None:
+def test_the_guard_keeps_that_proposal_for_its_gain(eye: Scorer, trial: Evaluation, learned: Adapter) -> None:
     """What the trial says agrees with what is true: a gain on known parts, explained, near the source."""
     far = distance(learned, eye.source)
     evidence = trial.evidence(trial.frozen, trial.assess(learned), far)
-    assert judge(evidence, Limits()).keep
+    assert judge(evidence, GateLimits()).keep
     assert evidence.gain == pytest.approx(trial.frozen.error - trial.assess(learned).error, abs=1e-6)
     assert evidence.gain > evidence.gain_error > 0
 
 
 def test_following_the_pictures_with_the_operating_point_alone_helps(
-    eye: Eye, clean: Commissioning, trial: Trial, held_out: Bytes
+    eye: Scorer, clean: Commissioning, trial: Evaluation, held_out: Bytes
 ) -> None:
     """The training-free level: the frozen model makes fewer errors where the trial puts its threshold."""
     tracked = true_error(eye, eye.source, held_out, trial.frozen.point.offset)
     assert tracked < 0.9 * true_error(eye, eye.source, held_out, clean.offset)
 
 
-def test_the_source_is_no_gain_over_itself(eye: Eye, trial: Trial) -> None:
+def test_the_source_is_no_gain_over_itself(eye: Scorer, trial: Evaluation) -> None:
     """No proposal is kept for nothing."""
     assert trial.assess(eye.source) is trial.frozen
     evidence = trial.evidence(trial.frozen, trial.frozen, distance(eye.source, eye.source))
     assert (evidence.gain, evidence.distance, evidence.dead, evidence.agreement) == (0, 0, 0, 1)
-    assert judge(evidence, Limits()).rule == "no_gain"
+    assert judge(evidence, GateLimits()).rule == "no_gain"
 
 
-def test_a_spoilt_model_is_refused_and_shows_as_harm(eye: Eye, trial: Trial) -> None:
+def test_a_spoilt_model_is_refused_and_shows_as_harm(eye: Scorer, trial: Evaluation) -> None:
     """It is worse on known parts, and further away than any gain was found."""
     adapter = spoilt(eye)
     evidence = trial.evidence(trial.frozen, trial.assess(adapter), distance(adapter, eye.source))
-    assert not judge(evidence, Limits()).keep
+    assert not judge(evidence, GateLimits()).keep
     assert evidence.gain < -2 * evidence.gain_error
-    assert evidence.distance > Limits().distance
+    assert evidence.distance > GateLimits().distance
 
 
-def test_no_part_is_both_learned_from_and_judged_by(clean: Commissioning, trial: Trial) -> None:
+def test_no_part_is_both_learned_from_and_judged_by(clean: Commissioning, trial: Evaluation) -> None:
     """The trial's parts are the other half of the known ones, and good parts of the stream."""
     learned_from = {picture.tobytes() for picture in clean.known.half(0).pictures}
     judged = np.concatenate([clean.known.half(1).pictures, clean.good])
@@ -139,45 +139,47 @@ def test_no_part_is_both_learned_from_and_judged_by(clean: Commissioning, trial:
     )
 
 
-def test_the_condition_explains_the_change(eye: Eye, clean: Commissioning, trial: Trial) -> None:
+def test_the_condition_explains_the_change(eye: Scorer, clean: Commissioning, trial: Evaluation) -> None:
     """Lost contrast it does, pictures of something else it does not: known parts say nothing of those."""
     rng = np.random.default_rng(0)
     blocks = np.clip(rng.normal(90, 40, (64, 8, 8, 3)), 0, 255).astype(np.uint8)
-    strangers = Trial.hold(eye, clean, seen_by(eye, blocks.repeat(16, 1).repeat(16, 2)), BOUND, seed=3)
-    assert trial.explained > Limits().explained > strangers.explained
+    strangers = Evaluation.hold(eye, clean, seen_by(eye, blocks.repeat(16, 1).repeat(16, 2)), BOUND, seed=3)
+    assert trial.explained > GateLimits().explained > strangers.explained
 
 
 def test_the_same_trial_again_says_the_same(
-    eye: Eye, clean: Commissioning, recent: list[Seen], trial: Trial
+    eye: Scorer, clean: Commissioning, recent: list[Observation], trial: Evaluation
 ) -> None:
     """Equal pictures and seed: equal to the last bit, so that a replay decides as the line did."""
-    again = Trial.hold(eye, clean, recent, BOUND, seed=3)
+    again = Evaluation.hold(eye, clean, recent, BOUND, seed=3)
     assert again.explained == trial.explained
     assert np.array_equal(again.frozen.errors, trial.frozen.errors)
     assert again.frozen.point == trial.frozen.point
 
 
 def test_the_operating_point_stays_within_its_bound(
-    eye: Eye, clean: Commissioning, recent: list[Seen], trial: Trial
+    eye: Scorer, clean: Commissioning, recent: list[Observation], trial: Evaluation
 ) -> None:
     """A bound of nothing keeps the commissioned one and says that it wanted to go further."""
     wanted = abs(trial.frozen.point.offset - clean.offset)
     assert 0.5 < wanted < BOUND
-    near = Trial.hold(eye, clean, recent, wanted / 2, seed=3).frozen.point
+    near = Evaluation.hold(eye, clean, recent, wanted / 2, seed=3).frozen.point
     assert near.at_bound
     assert abs(near.offset - clean.offset) == pytest.approx(wanted / 2)
 
 
-def test_on_the_clean_line_known_parts_are_told_apart(eye: Eye, clean: Commissioning, trial: Trial) -> None:
+def test_on_the_clean_line_known_parts_are_told_apart(
+    eye: Scorer, clean: Commissioning, trial: Evaluation
+) -> None:
     """At the commissioned operating point, better than after the contrast was lost."""
-    sound = Trial.clean(eye, clean)
+    sound = Evaluation.clean(eye, clean)
     assert sound.point.offset == clean.offset
     assert sound.error < trial.frozen.error
     assert sound.missed <= trial.frozen.missed
     assert sound.rejected < 0.05
 
 
-def test_distance_is_in_lengths_of_the_source(eye: Eye) -> None:
+def test_distance_is_in_lengths_of_the_source(eye: Scorer) -> None:
     """Twice the source is one length away."""
     doubled = Adapter({name: 2 * tensor for name, tensor in eye.source.tensors.items()}, 1)
     assert distance(doubled, eye.source) == pytest.approx(1)

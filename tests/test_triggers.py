@@ -19,7 +19,7 @@ from support.running_agent import at, running, write_config, write_pictures
 
 from agent.base.errors import ConfigError
 from agent.config.loader import load
-from agent.inspection.trigger_queue import MAX_WAITING, REMEMBERED, Ended, Trigger, TriggerBook
+from agent.inspection.trigger_queue import MAX_WAITING, REMEMBERED, Ended, Trigger, TriggerQueue
 
 
 def trigger(name: str, at_ns: int = 0, deadline_ns: int = 100) -> Trigger:
@@ -42,7 +42,7 @@ def test_every_trigger_ends_exactly_once(  # noqa: C901 - one branch a step
     steps: list[tuple[str, Any]], how: Any
 ) -> None:
     """Any order of triggers, repeated ones, pictures, verdicts, stalls, dead cameras, and an end."""
-    book, now = TriggerBook(), 0
+    book, now = TriggerQueue(), 0
     asked: dict[str, int] = {}
     claimed: list[str] = []
     ends: Counter[str] = Counter()
@@ -80,7 +80,7 @@ def test_every_trigger_ends_exactly_once(  # noqa: C901 - one branch a step
 
 
 def test_the_reason_says_what_was_wrong() -> None:
-    book = TriggerBook()
+    book = TriggerQueue()
     book.ask(trigger("black"))
     book.unusable("black")
     assert [e.reason for e in book.expire(100)] == ["black"]
@@ -94,7 +94,7 @@ def test_the_reason_says_what_was_wrong() -> None:
 
 
 def test_too_many_are_busy_and_the_memory_of_ids_is_bounded() -> None:
-    book = TriggerBook()
+    book = TriggerQueue()
     ends = [end for number in range(MAX_WAITING + 3) for end in book.ask(trigger(str(number)))]
     assert [end.reason for end in ends] == ["busy"] * 3
     book.close("shutdown")
@@ -104,7 +104,7 @@ def test_too_many_are_busy_and_the_memory_of_ids_is_bounded() -> None:
 
 
 def test_each_trigger_has_a_picture_of_its_own() -> None:
-    book = TriggerBook()
+    book = TriggerQueue()
     book.ask(trigger("a", 0))
     book.ask(trigger("b", 1))
     assert book.claim(-1) is None

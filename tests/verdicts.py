@@ -12,7 +12,7 @@ from agent.config.models_mqtt import MqttSettings
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.mqtt.messages import Message
 from agent.mqtt.publisher import Publisher
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.store.retention import Retention
 from agent.store.store import Store
 from camera.core.frame import Quality
@@ -66,7 +66,7 @@ def a_publisher(store: Store, port: int | None, **settings: object) -> Publisher
         None if port is None else MqttSettings(host="127.0.0.1", port=port, **{**quick, **settings}),
         "agent",
         lambda station: f"{PREFIX}/{station}/result",
-        Board(lambda station: f"{PREFIX}/{station}/state"),
+        RetainedTopics(lambda station: f"{PREFIX}/{station}/state"),
         availability("offline"),
     )
 

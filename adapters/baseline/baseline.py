@@ -47,7 +47,7 @@ class CommissioningError(AdapterError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class ReferenceSamples:
     """Parts of which it is known what they are.
 
     Attributes:
@@ -58,14 +58,14 @@ class Known:
     pictures: Bytes
     classes: NDArray[np.int64]
 
-    def half(self, number: Literal[0, 1]) -> Known:
+    def half(self, number: Literal[0, 1]) -> ReferenceSamples:
         """Return every other part of each class: 0 to learn from, 1 to judge by."""
         place = np.zeros(len(self.classes), np.int64)
         for c in np.unique(self.classes):
             rows = np.flatnonzero(self.classes == c)
             place[rows] = np.arange(len(rows))
         rows = place % 2 == number
-        return Known(self.pictures[rows], self.classes[rows])
+        return ReferenceSamples(self.pictures[rows], self.classes[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class Commissioning:
     fails: NDArray[np.bool_]
     made_at: str
     labelled_by: Literal["golden", "model"]
-    known: Known
+    known: ReferenceSamples
     good: Bytes
     statistics: PictureStatistics
     drift: DriftReference
@@ -243,7 +243,7 @@ class Commissioning:
             fails=arrays["fails"],
             made_at=facts["made_at"],
             labelled_by=facts["labelled_by"],
-            known=Known(arrays["known.pictures"], arrays["known.classes"]),
+            known=ReferenceSamples(arrays["known.pictures"], arrays["known.classes"]),
             good=arrays["good"],
             statistics=PictureStatistics(
                 facts["count"],

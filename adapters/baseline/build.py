@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Commissioning, CommissioningError, Known, clean_half
+from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples, clean_half
 from adapters.baseline.threshold import separate
 from adapters.core.measured_with import MeasuredWith
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.core.protocol import Floats
 from adapters.monitoring.degradation_fit import PictureStatistics
 from adapters.monitoring.drift_baseline import DriftReference
@@ -29,8 +29,8 @@ SURE = 0.4
 
 
 def commission(
-    seen: Sequence[Seen],
-    golden: Known | None,
+    seen: Sequence[Observation],
+    golden: ReferenceSamples | None,
     golden_scores: Floats | None,
     *,
     station: str,
@@ -60,10 +60,10 @@ def commission(
     sure = np.array([one.entropy for one in seen]) < SURE * np.log(len(labels))
     by: Literal["golden", "model"] = "model" if golden is None else "golden"
     rows = _own(named, sure, len(labels), KNOWN_PER_CLASS if golden is None else BESIDE_GOLDEN)
-    known, known_scores = Known(pictures[rows], named[rows]), scores[rows]
+    known, known_scores = ReferenceSamples(pictures[rows], named[rows]), scores[rows]
     if golden is not None and golden_scores is not None:
         both = np.concatenate([golden.pictures, known.pictures])
-        known = Known(both, np.concatenate([golden.classes, known.classes]))
+        known = ReferenceSamples(both, np.concatenate([golden.classes, known.classes]))
         known_scores = np.concatenate([golden_scores, known_scores])
     good = np.flatnonzero(sure & ~fails[named])
     if len(good) < GOOD:

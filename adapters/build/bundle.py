@@ -23,12 +23,12 @@ from adapters.build.forward_graph import (
     export_text,
 )
 from adapters.build.weights import Weights
-from adapters.bundle.manifest import MANIFEST, BundledFile, Manifest, file_digest
+from adapters.bundle.manifest import MANIFEST, BundledFile, BundleManifest, file_digest
 from adapters.bundle.reader import IMAGE, NORMS, TEXT, TOKENIZER, VECTORS, graph, weights
 from adapters.core.adapter import Adapter
 from adapters.core.norm_vector import NormVector
 from adapters.core.protocol import Floats, ModelError
-from adapters.encoders.torch_encoders import TorchTowers
+from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
 from adapters.engines.open_bundle import open_bundle, open_towers
 from adapters.engines.self_check import check_bundle
@@ -169,9 +169,9 @@ def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
             export_step(tower, norms, example, argument, free, forward, backward, numbers)
 
 
-def _manifest(clip: Clip, files: dict[str, BundledFile]) -> Manifest:
+def _manifest(clip: Clip, files: dict[str, BundledFile]) -> BundleManifest:
     shapes = clip.source.shapes
-    return Manifest(
+    return BundleManifest(
         format="mekiki.bundle.v2",
         name=clip.info.name,
         weights=clip.info.weights,
@@ -203,7 +203,7 @@ def _write_vectors(clip: Clip, file: Path) -> None:
     for which in ("images", "texts"):
         shape = arrays[f"{which}/other"].shape
         arrays[f"pulled/{which}"] = random.standard_normal(shape, dtype=np.float32)
-    encoded = TorchTowers(clip).encode(NormVector(clip.source).read(other), images, tokens)
+    encoded = TorchEncoders(clip).encode(NormVector(clip.source).read(other), images, tokens)
     arrays["tokens"] = tokens
     arrays["gradient"] = encoded.pull(arrays["pulled/images"], arrays["pulled/texts"])
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a keyword could be meant for allow_pickle

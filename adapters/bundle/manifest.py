@@ -32,7 +32,7 @@ class BundledFile(BaseModel):
     size: int = Field(ge=0)
 
 
-class Manifest(BaseModel):
+class BundleManifest(BaseModel):
     """What stands in manifest.json."""
 
     # Not strict: JSON has no tuples.
@@ -53,7 +53,7 @@ class Manifest(BaseModel):
     files: dict[str, BundledFile]
 
 
-def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, str]:
+def read_manifest(folder: Path, sha256: str | None = None) -> tuple[BundleManifest, str]:
     """Return a bundle's manifest and the digest that stands for the whole bundle.
 
     Raises:
@@ -73,7 +73,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
         if found != FORMAT:
             release = fields.get("release") if isinstance(fields, dict) else None
             raise ModelError(f"{file}: {mismatch(found, FORMAT, release, 'build the bundle again')}")
-        return Manifest.model_validate_json(content, strict=True), f"sha256:{digest}"
+        return BundleManifest.model_validate_json(content, strict=True), f"sha256:{digest}"
     except (ValueError, RecursionError) as error:
         problem = error.errors()[0] if isinstance(error, ValidationError) else None
         where = "" if problem is None else ".".join(map(str, problem["loc"]))
@@ -81,7 +81,7 @@ def read_manifest(folder: Path, sha256: str | None = None) -> tuple[Manifest, st
         raise ModelError(f"{file}: damaged: {reason}; {REMEDY}") from error
 
 
-def verify(folder: Path, manifest: Manifest, needed: Collection[str]) -> None:
+def verify(folder: Path, manifest: BundleManifest, needed: Collection[str]) -> None:
     """Make sure that a folder holds exactly the files of its manifest, unaltered.
 
     Args:

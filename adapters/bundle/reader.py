@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.bundle.manifest import MANIFEST, REMEDY, Manifest, read_manifest, verify
+from adapters.bundle.manifest import MANIFEST, REMEDY, BundleManifest, read_manifest, verify
 from adapters.core.adapter import Adapter, NotFinite
 from adapters.core.protocol import ModelError, ModelInfo
 from adapters.core.tokenizer import ClipTokenizer
@@ -66,7 +66,7 @@ class Bundle:
         source: the LayerNorms as they were trained.
     """
 
-    manifest: Manifest
+    manifest: BundleManifest
     digest: str
     source: Adapter
     tokenizer: ClipTokenizer

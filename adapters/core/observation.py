@@ -16,7 +16,7 @@ Labelled = tuple[Floats, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class Observation:
     """One picture, and what the model as it was trained says about it.
 
     Attributes:

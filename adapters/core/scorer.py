@@ -17,7 +17,7 @@ CHUNK = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class Scores:
     """What was seen.
 
     Attributes:
@@ -31,7 +31,7 @@ class View:
     scores: Floats
 
 
-class Eye:
+class Scorer:
     """For one thread.
 
     Args:
@@ -54,7 +54,7 @@ class Eye:
         """The model as it was trained."""
         return self.engine.source
 
-    def look(self, pictures: Bytes, adapter: Adapter) -> View:
+    def look(self, pictures: Bytes, adapter: Adapter) -> Scores:
         """Return what an adapter sees in ``(N, S, S, 3)`` uint8 pictures.
 
         Raises:
@@ -70,7 +70,7 @@ class Eye:
         ]
         return self.view(np.concatenate(parts), adapter)
 
-    def view(self, features: Floats, adapter: Adapter) -> View:
+    def view(self, features: Floats, adapter: Adapter) -> Scores:
         """Return the same for ``(N, D)`` features that were encoded already.
 
         Raises:
@@ -84,4 +84,4 @@ class Eye:
             )
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
         logits = self.engine.info.logit_scale * unit @ self._texts.features(self.prompts, adapter).T
-        return View(unit, logits, log_odds(logits, self.fails))
+        return Scores(unit, logits, log_odds(logits, self.fails))

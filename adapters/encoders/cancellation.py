@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from adapters.core.adapter import Adapter
 from adapters.core.protocol import Engine, Floats, ModelInfo, Tokens
-from adapters.encoders.protocol import Encoded, Towers
+from adapters.encoders.protocol import Encoded, Encoders
 
 
-class Halted(Exception):
+class Cancelled(Exception):
     """What is being computed here is not wanted any more: it is worth nothing and can be left."""
 
 
-class HaltingEngine:
-    """An `Engine` that raises `Halted` instead of answering once it is asked to.
+class CancellableEngine:
+    """An `Engine` that raises `Cancelled` instead of answering once it is asked to.
 
     Args:
         engine: answers.
@@ -51,18 +51,18 @@ class HaltingEngine:
 
     def _go_on(self) -> None:
         if self._halt():
-            raise Halted
+            raise Cancelled
 
 
-class HaltingTowers:
-    """`Towers` that raise `Halted` instead of encoding once they are asked to.
+class CancellableEncoders:
+    """`Encoders` that raise `Cancelled` instead of encoding once they are asked to.
 
     Args:
         towers: encode.
         halt: whether to end; asked before each call, in the thread that calls.
     """
 
-    def __init__(self, towers: Towers, halt: Callable[[], bool]) -> None:
+    def __init__(self, towers: Encoders, halt: Callable[[], bool]) -> None:
         self._towers = towers
         self._halt = halt
 
@@ -77,7 +77,7 @@ class HaltingTowers:
         return self._towers.source
 
     def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
-        """See `Towers.encode`; the way back ends here too."""
+        """See `Encoders.encode`; the way back ends here too."""
         self._go_on()
         encoded = self._towers.encode(vector, images, tokens)
 
@@ -89,4 +89,4 @@ class HaltingTowers:
 
     def _go_on(self) -> None:
         if self._halt():
-            raise Halted
+            raise Cancelled

@@ -28,7 +28,7 @@ CHUNK = 64
 Back = Callable[[Floats], dict[str, Floats]]
 
 
-class OnnxTower:
+class OnnxEncoder:
     """One tower.
 
     Args:
@@ -64,8 +64,8 @@ class OnnxTower:
         return known[FEATURES].numpy(), back
 
 
-class OnnxTowers:
-    """`Towers` on ONNX Runtime.
+class OnnxEncoders:
+    """`Encoders` on ONNX Runtime.
 
     Args:
         info: what the model is.
@@ -73,14 +73,14 @@ class OnnxTowers:
         image, text: its towers.
     """
 
-    def __init__(self, info: ModelInfo, source: Adapter, image: OnnxTower, text: OnnxTower) -> None:
+    def __init__(self, info: ModelInfo, source: Adapter, image: OnnxEncoder, text: OnnxEncoder) -> None:
         self.info = info
         self.source = source
         self._norms = NormVector(source)
         self._image, self._text = image, text
 
     def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
-        """See `Towers.encode`."""
+        """See `Encoders.encode`."""
         norms = self._norms.named(vector)
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
         passes = [self._image.run(np.ascontiguousarray(chunk), norms) for chunk in chunks]

@@ -30,7 +30,7 @@ class Encoded:
     pull: Callable[[Floats, Floats], Floats]
 
 
-class Towers(Protocol):
+class Encoders(Protocol):
     """For one thread at a time."""
 
     @property

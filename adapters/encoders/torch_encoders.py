@@ -1,4 +1,4 @@
-"""`Towers` on torch: what ONNX Runtime's are checked against; for CUDA and research."""
+"""`Encoders` on torch: what ONNX Runtime's are checked against; for CUDA and research."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision, encode, named
 
 
-class TorchTowers:
+class TorchEncoders:
     """Differentiates a `Clip`.
 
     Args:
@@ -37,7 +37,7 @@ class TorchTowers:
         return self._clip.source
 
     def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
-        """See `Towers.encode`."""
+        """See `Encoders.encode`."""
         device = self._clip.device
         leaf = torch.tensor(vector, device=device).requires_grad_()
         norms = named(self._norms, leaf)

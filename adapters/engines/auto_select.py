@@ -21,7 +21,7 @@ from adapters.bundle.manifest import read_manifest
 from adapters.core.protocol import Engine, ModelError, Precision
 from adapters.encoders.installed_runtimes import installed_runtimes, openvino_version
 from adapters.engines.bundle_model import KINDS, BundleModel, Kind, open_kind
-from adapters.engines.timing import BATCHES, Trial, fastest, fastest_of, run_trials
+from adapters.engines.timing import BATCHES, EngineTiming, fastest, fastest_of, run_trials
 from adapters.files.atomic_file import write_durably
 from adapters.files.strict_json import loads
 
@@ -83,7 +83,7 @@ class Measured:
         kept: where the choice stands from now on; None if it could not be kept.
     """
 
-    trials: list[Trial]
+    trials: list[EngineTiming]
     choice: Choice
     engine: Engine
     kept: Path | None

@@ -12,7 +12,7 @@ import numpy as np
 from adapters.core.adapter import Adapter
 from adapters.core.norm_vector import NormVector
 from adapters.core.protocol import Engine, Floats
-from adapters.encoders.protocol import Towers
+from adapters.encoders.protocol import Encoders
 
 TOLERANCE = 2e-5
 """Largest difference to torch, relative to the largest feature: some hundred roundings of float32."""
@@ -26,7 +26,7 @@ def vectors_error(engine: Engine, file: Path) -> float:
     return max(_difference(answer.found, answer.expected) for answer in vector_answers(engine, file))
 
 
-class Answer(NamedTuple):
+class KnownAnswer(NamedTuple):
     """Features ``(N, D)`` of an engine, those that torch gave for the same, and for another adapter."""
 
     found: Floats
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     otherwise: Floats
 
 
-def vector_answers(engine: Engine, file: Path, *, few: bool = False) -> Iterator[Answer]:
+def vector_answers(engine: Engine, file: Path, *, few: bool = False) -> Iterator[KnownAnswer]:
     """Ask an engine what a bundle's vectors.npz knows the answers to.
 
     Both towers, with the source adapter and with another one, and both adapters mixed in one batch.
@@ -57,15 +57,15 @@ def vector_answers(engine: Engine, file: Path, *, few: bool = False) -> Iterator
     for number, adapter in enumerate(adapters):
         part = slice(number, number + 1) if few else slice(None)
         features = engine.encode_image(images[part], [adapter] * len(images[part]))
-        yield Answer(features, of_images[number][part], of_images[1 - number][part])
-        yield Answer(engine.encode_text(tokens, adapter), of_texts[number], of_texts[1 - number])
+        yield KnownAnswer(features, of_images[number][part], of_images[1 - number][part])
+        yield KnownAnswer(engine.encode_text(tokens, adapter), of_texts[number], of_texts[1 - number])
     mixed = [adapters[number % 2] for number in range(len(images))]
     own, crossed = (np.array(of_images[first]) for first in (0, 1))
     own[1::2], crossed[1::2] = of_images[1][1::2], of_images[0][1::2]
-    yield Answer(engine.encode_image(images, mixed), own, crossed)
+    yield KnownAnswer(engine.encode_image(images, mixed), own, crossed)
 
 
-def gradient_error(towers: Towers, file: Path) -> float:
+def gradient_error(towers: Encoders, file: Path) -> float:
     """Return how far towers are from torch's gradient in a bundle's vectors.npz; see `GRADIENT_TOLERANCE`."""
     with np.load(file, allow_pickle=False) as vectors:
         norms = NormVector(towers.source)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from adapters.bundle.reader import IMAGE, TEXT, graph, read_bundle
 from adapters.core.protocol import NO_INT8, ModelError, place
-from adapters.encoders.onnx_encoders import OnnxTower, OnnxTowers
+from adapters.encoders.onnx_encoders import OnnxEncoder, OnnxEncoders
 from adapters.encoders.onnx_session import open_session
 from adapters.engines.onnx_engine import OnnxEngine
 
@@ -46,14 +46,14 @@ def open_bundle(
 
 def open_towers(
     folder: Path, *, sha256: str | None = None, device: str = "auto", threads: int | None = None
-) -> OnnxTowers:
+) -> OnnxEncoders:
     """Verify every file of a bundle and open what learns; arguments and errors are those of `open_bundle`."""
     bundle = read_bundle(folder, sha256)
     image, text = (
-        OnnxTower(
+        OnnxEncoder(
             open_session(folder / graph(tower, "forward"), device, threads, takes_turns=True),
             open_session(folder / graph(tower, "backward"), device, threads, takes_turns=True),
         )
         for tower in (IMAGE, TEXT)
     )
-    return OnnxTowers(bundle.info(image.provider), bundle.source, image, text)
+    return OnnxEncoders(bundle.info(image.provider), bundle.source, image, text)

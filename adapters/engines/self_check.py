@@ -12,7 +12,7 @@ import numpy as np
 from adapters.bundle.reader import VECTORS
 from adapters.core.adapter import Adapter, NotFinite
 from adapters.core.protocol import GET_AGAIN, Engine, ModelError, Precision, directions
-from adapters.engines.known_answers import TOLERANCE, Answer, vector_answers
+from adapters.engines.known_answers import TOLERANCE, KnownAnswer, vector_answers
 
 CUDA_TOLERANCE = 1e-3
 """As `TOLERANCE`, on a card: its libraries choose among algorithms that round otherwise. A guess: the project
@@ -41,7 +41,7 @@ class Agreement:
     finite: bool = True
 
     @classmethod
-    def of(cls, answers: Iterable[Answer]) -> Agreement:
+    def of(cls, answers: Iterable[KnownAnswer]) -> Agreement:
         """Compare features with those expected."""
         difference, cosine, adapted = 0.0, 1.0, True
         for answer in answers:
@@ -128,7 +128,7 @@ def check_lowered(engine: Engine, reference: Engine, precision: Precision) -> Ag
     other = Adapter({name: 1.1 * tensor for name, tensor in source.tensors.items()})
     features = engine.encode_image(pictures, [source, other])
     expected = (reference.encode_image(pictures, of) for of in ([source, other], [other, source]))
-    found = Agreement.of([Answer(features, *expected)])
+    found = Agreement.of([KnownAnswer(features, *expected)])
     good, words = found.says(precision)
     if not good:
         raise ModelError(f"engine torch, precision {precision}: not what fp32 gives ({words}): set fp32")

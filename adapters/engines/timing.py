@@ -26,7 +26,7 @@ NEARLY = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class EngineTiming:
     """What was found out about one engine.
 
     Attributes:
@@ -41,7 +41,7 @@ class Trial:
     ms: tuple[float, ...] = ()
 
 
-def run_trials(model: BundleModel) -> tuple[list[Trial], dict[Kind, Engine]]:
+def run_trials(model: BundleModel) -> tuple[list[EngineTiming], dict[Kind, Engine]]:
     """Open, check and time every kind of engine; all that work are in memory together.
 
     Rounds are taken in turn, so that what else the machine does hits all alike. It takes about a minute at
@@ -65,7 +65,7 @@ def run_trials(model: BundleModel) -> tuple[list[Trial], dict[Kind, Engine]]:
             problems[kind] = str(error)
     times = {batch: _timed(engines, batch) for batch in BATCHES}
     trials = [
-        Trial(
+        EngineTiming(
             kind,
             problems.get(kind),
             words.get(kind),
@@ -76,7 +76,7 @@ def run_trials(model: BundleModel) -> tuple[list[Trial], dict[Kind, Engine]]:
     return trials, engines
 
 
-def fastest(trials: Sequence[Trial]) -> Kind:
+def fastest(trials: Sequence[EngineTiming]) -> Kind:
     """Return the engine to use: the fastest for one picture, or a more exact one that is nearly as fast.
 
     Raises:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from adapters.baseline.baseline import Commissioning, clean_half, clean_rows
 from adapters.baseline.threshold import OperatingPoint, separate, soft_error, tracked
 from adapters.core.adapter import Adapter, NotFinite
-from adapters.core.observation import Bytes, Seen
+from adapters.core.observation import Bytes, Observation
 from adapters.core.protocol import Floats
-from adapters.core.scorer import Eye, View
+from adapters.core.scorer import Scorer, Scores
 from adapters.gate.promotion_gate import Evidence
-from adapters.monitoring.degradation import Condition
+from adapters.monitoring.degradation import Degradation
 from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 
 SURE = 2.0
@@ -57,7 +57,7 @@ class Assessment:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Evaluation:
     """The known parts of a commissioning under the condition of now.
 
     Attributes:
@@ -69,10 +69,10 @@ class Trial:
         explained: share of the change in its features that the condition explains; 1 where there is none.
     """
 
-    eye: Eye
+    eye: Scorer
     offset: float
     bound: float
-    condition: Condition
+    condition: Degradation
     pictures: Bytes
     fails: NDArray[np.bool_]
     stream: Bytes
@@ -80,7 +80,9 @@ class Trial:
     explained: float
 
     @classmethod
-    def hold(cls, eye: Eye, clean: Commissioning, recent: Sequence[Seen], bound: float, seed: int) -> Trial:
+    def hold(
+        cls, eye: Scorer, clean: Commissioning, recent: Sequence[Observation], bound: float, seed: int
+    ) -> Evaluation:
         """Estimate the condition of the recent pictures and show the known parts under it.
 
         Args:
@@ -107,7 +109,7 @@ class Trial:
         )  # fmt: skip
 
     @classmethod
-    def clean(cls, eye: Eye, clean: Commissioning) -> Assessment:
+    def clean(cls, eye: Scorer, clean: Commissioning) -> Assessment:
         """Return what the frozen model makes of the known parts on the clean line."""
         judged, fails = _judged(clean)
         view = eye.look(judged, eye.source)
@@ -172,7 +174,9 @@ def _judged(clean: Commissioning) -> tuple[Bytes, NDArray[np.bool_]]:
     return pictures, np.concatenate([clean.fails[known.classes], np.zeros(len(clean.good), bool)])
 
 
-def _assess(view: View, fails: NDArray[np.bool_], stream: Floats, offset: float, bound: float) -> Assessment:
+def _assess(
+    view: Scores, fails: NDArray[np.bool_], stream: Floats, offset: float, bound: float
+) -> Assessment:
     # Rendered parts are not quite the stream's: the stream says where good parts lie, the known parts how far
     # from there the defects are.
     usual = float(np.median(_lowest(stream)))

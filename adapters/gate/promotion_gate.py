@@ -71,7 +71,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GateLimits:
     """What a proposal must hold to.
 
     Attributes:
@@ -108,7 +108,7 @@ class Ruling:
     rule: Rule
 
 
-def judge(evidence: Evidence, limits: Limits) -> Ruling:
+def judge(evidence: Evidence, limits: GateLimits) -> Ruling:
     """Return whether a proposal may answer, and why not. What is not a number refuses."""
     if not evidence.finite or not all(math.isfinite(value) for value in evidence.numbers().values()):
         return Ruling(False, "not_finite")

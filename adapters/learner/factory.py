@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from adapters.core.prompts import Prompts
 from adapters.core.protocol import Engine
-from adapters.encoders.cancellation import HaltingEngine, HaltingTowers
-from adapters.encoders.protocol import Towers
+from adapters.encoders.cancellation import CancellableEncoders, CancellableEngine
+from adapters.encoders.protocol import Encoders
 from adapters.engines.factory import ModelSettings, open_plain
 from adapters.learner.losses import Words
 from adapters.learner.rehearsal_update import Proposer
@@ -35,7 +35,7 @@ class LearnerModel:
         self._settings = settings
         self._opening, self._opening_towers = threading.Lock(), threading.Lock()
         self._engine: Engine | None = None
-        self._towers: Towers | None = None
+        self._towers: Encoders | None = None
 
     def open(
         self, prompts: Prompts, *, full: bool, halt: Callable[[], bool]
@@ -45,7 +45,7 @@ class LearnerModel:
         Args:
             prompts: the recipe's words.
             full: LayerNorms are to move.
-            halt: whether the thread is to end; both raise `Halted` then.
+            halt: whether the thread is to end; both raise `Cancelled` then.
 
         Raises:
             AdapterError: the model's file is missing or altered by now.
@@ -53,10 +53,10 @@ class LearnerModel:
         engine, opened = self.load(full=full)
         proposer = None
         if full and opened is not None:
-            proposer = Proposer(HaltingTowers(opened, halt), Words.of(engine, prompts))
-        return HaltingEngine(engine, halt), proposer
+            proposer = Proposer(CancellableEncoders(opened, halt), Words.of(engine, prompts))
+        return CancellableEngine(engine, halt), proposer
 
-    def load(self, *, full: bool) -> tuple[Engine, Towers | None]:
+    def load(self, *, full: bool) -> tuple[Engine, Encoders | None]:
         """Open what is not open yet.
 
         Args:
@@ -76,7 +76,7 @@ class LearnerModel:
                 self._towers = self._open_towers()
             return self._engine, self._towers
 
-    def _open_towers(self) -> Towers:
+    def _open_towers(self) -> Encoders:
         settings = self._settings
         if settings.engine != "torch":
             from adapters.bundle.reader import bundle_path
@@ -84,8 +84,8 @@ class LearnerModel:
 
             folder = bundle_path(settings.bundle)
             return open_towers(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)
-        from adapters.encoders.torch_encoders import TorchTowers
+        from adapters.encoders.torch_encoders import TorchEncoders
         from adapters.engines.torch_engine import TorchEngine
 
         assert isinstance(self._engine, TorchEngine)
-        return TorchTowers(self._engine.clip, "bf16" if settings.precision == "bf16" else "fp32")
+        return TorchEncoders(self._engine.clip, "bf16" if settings.precision == "bf16" else "fp32")

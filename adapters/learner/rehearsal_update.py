@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from adapters.core.adapter import Adapter
 from adapters.core.norm_vector import NormVector
 from adapters.core.observation import Labelled
-from adapters.encoders.protocol import Towers
+from adapters.encoders.protocol import Encoders
 from adapters.learner.losses import (
     Array,
     Objective,
@@ -47,7 +47,7 @@ Terms = Callable[[Array, Array], dict[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)
-class LineUpdate:
+class RehearsalUpdate:
     """What a proposal is made with; weights of 0 leave a term out.
 
     Attributes:
@@ -71,7 +71,7 @@ class LineUpdate:
     optimizer: Optimizer = ADAMW
 
     def propose(
-        self, towers: Towers, words: Words, start: Adapter, known: Labelled, stream: Labelled, seed: int
+        self, towers: Encoders, words: Words, start: Adapter, known: Labelled, stream: Labelled, seed: int
     ) -> tuple[Adapter, dict[str, float]]:
         """Return the adapter after `steps` steps and the last step's numbers; no argument changes.
 
@@ -146,17 +146,17 @@ class LineUpdate:
 
 
 class Proposer:
-    """The learner's update: `LineUpdate` with towers that nobody else uses at the same time."""
+    """The learner's update: `RehearsalUpdate` with towers that nobody else uses at the same time."""
 
-    def __init__(self, towers: Towers, words: Words, update: LineUpdate | None = None) -> None:
+    def __init__(self, towers: Encoders, words: Words, update: RehearsalUpdate | None = None) -> None:
         self._towers = towers
         self._words = words
-        self._update = update or LineUpdate()
+        self._update = update or RehearsalUpdate()
 
     def __call__(
         self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int
     ) -> tuple[Adapter, dict[str, float]]:
-        """Return the adapter some steps further; see `LineUpdate.propose`."""
+        """Return the adapter some steps further; see `RehearsalUpdate.propose`."""
         return self._update.propose(self._towers, self._words, adapter, known, stream, seed)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.core.observation import Bytes, Seen
+from adapters.core.observation import Bytes, Observation
 from adapters.core.protocol import Floats
 
 _PAIRS = 20_000
@@ -91,11 +91,11 @@ class _Content:
     """Everything that `Buffer.clear` forgets."""
 
     rng: np.random.Generator
-    evidence: list[list[Seen]]
+    evidence: list[list[Observation]]
     """Per class, oldest first."""
     met: list[deque[tuple[int, float]]]
     """Per class, number and time of every frame that could have been evidence and is not too old."""
-    recent: deque[Seen] = field(default_factory=deque)
+    recent: deque[Observation] = field(default_factory=deque)
 
 
 class Buffer:
@@ -119,11 +119,11 @@ class Buffer:
 
     def clear(self) -> None:
         """Forget everything, for another recipe or after a reset: as good as new, its random numbers too."""
-        evidence: list[list[Seen]] = [[] for _ in range(self._classes)]
+        evidence: list[list[Observation]] = [[] for _ in range(self._classes)]
         met: list[deque[tuple[int, float]]] = [deque() for _ in range(self._classes)]
         self._content = _Content(np.random.default_rng(self._seed), evidence, met)
 
-    def offer(self, seen: Seen) -> bool:
+    def offer(self, seen: Observation) -> bool:
         """Take a frame into the ring, and keep it as evidence if it is some.
 
         Where pictures are so large that both do not fit into `max_bytes`, the ring loses its oldest frames
@@ -148,7 +148,7 @@ class Buffer:
         self._shrink()
         return kept and any(seen is other for other in content.evidence[seen.label])
 
-    def recent(self, n: int) -> list[Seen]:
+    def recent(self, n: int) -> list[Observation]:
         """Return the last `n` frames in their order; fewer where there are no more."""
         return list(self._content.recent)[-n:] if n > 0 else []
 
@@ -164,16 +164,16 @@ class Buffer:
         frames = {id(s): s for part in (content.recent, *content.evidence) for s in part}
         return sum(_nbytes(s) for s in frames.values())
 
-    def _expire(self, now: Seen) -> None:
+    def _expire(self, now: Observation) -> None:
         for frames, met in zip(self._content.evidence, self._content.met, strict=True):
             frames[:] = [s for s in frames if not self._too_old(s.number, s.at_s, now)]
             while met and self._too_old(*met[0], now):
                 met.popleft()
 
-    def _too_old(self, number: int, at_s: float, now: Seen) -> bool:
+    def _too_old(self, number: int, at_s: float, now: Observation) -> bool:
         return now.number - number > self.policy.max_age_frames or now.at_s - at_s > self.policy.max_age_s
 
-    def _keep(self, seen: Seen) -> bool:
+    def _keep(self, seen: Observation) -> bool:
         policy, content = self.policy, self._content
         frames, met = content.evidence[seen.label], content.met[seen.label]
         if not seen.entropy < policy.unsure * math.log(self._classes):
@@ -208,7 +208,7 @@ class Buffer:
             excess = self.nbytes - limit
 
 
-def good_parts(recent: Sequence[Seen], fails: NDArray[np.bool_]) -> tuple[Bytes, NDArray[np.int64]]:
+def good_parts(recent: Sequence[Observation], fails: NDArray[np.bool_]) -> tuple[Bytes, NDArray[np.int64]]:
     """Return the half that looks least like a defect, ``(P, S, S, 3)``, and the passing class of each.
 
     A line makes more good parts than bad ones, and the ranking survives a worse picture; what the frozen
@@ -248,5 +248,5 @@ def duplicate_cosine(features: Floats, share: float = 0.01, seed: int = 0) -> fl
     return float(np.clip(np.quantile(cosines, 1 - share), 1 - _SAME, _SAME))
 
 
-def _nbytes(seen: Seen) -> int:
+def _nbytes(seen: Observation) -> int:
     return seen.picture.nbytes + seen.feature.nbytes

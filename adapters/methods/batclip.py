@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from adapters.core.norm_vector import NormVector
 from adapters.learner.optimizer import Optimizer
-from adapters.methods.method import Answer, Learned, Outputs, Texts, entropy, forward, parameter
+from adapters.methods.method import Learned, Outputs, StepResult, Texts, entropy, forward, parameter
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision, named
 
@@ -52,7 +52,7 @@ class Batclip:
         """Return the model as it was trained."""
         return Learned.start(clip, self.precision)
 
-    def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, Answer]:
+    def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, StepResult]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once."""
         norms = NormVector(clip.source, tuple(clip.source.tensors))
         vector = parameter(norms, state.adapter, clip.device)
@@ -61,7 +61,9 @@ class Batclip:
         learned, numbers = state.descend(norms, vector, terms.loss, self.optimizer)
         values = torch.stack([terms.entropy, terms.matching, terms.separation, terms.classes]).tolist()
         names = ("entropy", "matching", "separation", "classes")
-        return learned, Answer(outputs.logits.detach(), {**numbers, **dict(zip(names, values, strict=True))})
+        return learned, StepResult(
+            outputs.logits.detach(), {**numbers, **dict(zip(names, values, strict=True))}
+        )
 
     def terms(self, outputs: Outputs) -> Terms:
         """Return the loss and what it consists of."""

@@ -73,7 +73,7 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StepResult:
     """What a step says besides its new state.
 
     Attributes:
@@ -95,7 +95,7 @@ class Method(Protocol[State]):
         """Return the state before the first step; the same again is a reset."""
         ...
 
-    def step(self, clip: Clip, state: State, images: Tensor, texts: Texts) -> tuple[State, Answer]:
+    def step(self, clip: Clip, state: State, images: Tensor, texts: Texts) -> tuple[State, StepResult]:
         """Answer for ``(B, 3, S, S)`` preprocessed pictures and learn from them."""
         ...
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.core.observation import Bytes, Seen
+from adapters.core.observation import Bytes, Observation
 
 Doubles = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ Of fifty frames of a normal distribution it is 2 away, and once in a hundred and
 """
 
 
-def measure(seen: Seen) -> Doubles:
+def measure(seen: Observation) -> Doubles:
     """Return a frame as one row ``(9 + D,)``: `SCALARS`, then the feature."""
     # Entropy has a long tail upwards: as it is, a few unsure frames would make a block's mean.
     entropy = np.log(seen.entropy + LEAST_ENTROPY)

@@ -41,7 +41,7 @@ _FEATURE = slice(len(SCALARS), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class DomainMark:
     """What pictures of one condition are like.
 
     Attributes:
@@ -53,12 +53,12 @@ class Place:
     rough: float
 
     @classmethod
-    def of(cls, rows: Doubles) -> Place:
+    def of(cls, rows: Doubles) -> DomainMark:
         """Measure ``(N, R)`` rows of one condition."""
         return cls(np.median(rows, axis=0), _rough(rows[:, _FEATURE]))
 
 
-class Glance:
+class ChangePointDetector:
     """Owns the rows of the newest pictures; for one thread.
 
     Args:
@@ -73,7 +73,7 @@ class Glance:
     def __init__(self, reference: DriftReference, looks: Doubles, features: Floats) -> None:
         self._variance = _deviations(looks) ** 2
         self._between, self._tolerance = reference.scale[_LOOK], reference.tolerance[_LOOK]
-        self.home = Place(reference.centre, _rough(features))
+        self.home = DomainMark(reference.centre, _rough(features))
         self._rows: deque[Doubles] = deque(maxlen=LEVEL + NEWEST)
         self._limit = max(APART, _RATHER * self._most(looks))
 
@@ -99,23 +99,23 @@ class Glance:
         return self._apart(rows[-NEWEST:], rows[:-NEWEST]) > self._limit
 
     @property
-    def place(self) -> Place:
+    def place(self) -> DomainMark:
         """What the newest pictures are like; there is one at least."""
-        return Place.of(np.stack(self._rows))
+        return DomainMark.of(np.stack(self._rows))
 
-    def near(self, place: Place) -> bool:
+    def near(self, place: DomainMark) -> bool:
         """Whether the newest pictures, and what the model makes of them, are as those of a place."""
         return self._alike(np.stack(self._rows)[-WINDOW:], place)
 
-    def looks_like(self, place: Place) -> bool:
+    def looks_like(self, place: DomainMark) -> bool:
         """Whether light, contrast, sharpness and noise are as those of a place, whatever the parts are."""
         return self._apart(np.stack(self._rows)[-WINDOW:, _LOOK], place.row[None, _LOOK]) <= APART
 
-    def moved(self, place: Place) -> bool:
+    def moved(self, place: DomainMark) -> bool:
         """Whether the pictures crept away from a place; seen on more of them than a turn, and so finer."""
         return len(self._rows) >= LEVEL and not self._alike(np.stack(self._rows), place)
 
-    def _alike(self, rows: Doubles, place: Place) -> bool:
+    def _alike(self, rows: Doubles, place: DomainMark) -> bool:
         away = float(np.linalg.norm((np.median(rows, axis=0) - place.row)[_FEATURE]))
         rough = place.rough * np.sqrt((1 / len(rows) + 1 / LEVEL) / (1 / WINDOW + 1 / LEVEL))
         return bool(away <= APART * rough) and self._apart(rows[:, _LOOK], place.row[None, _LOOK]) <= APART

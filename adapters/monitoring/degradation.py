@@ -92,7 +92,7 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Condition:
+class Degradation:
     """What is done to a clean picture.
 
     Attributes:

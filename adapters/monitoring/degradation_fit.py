@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from adapters.core.observation import Bytes
 from adapters.core.protocol import Floats
-from adapters.monitoring.degradation import KINDS, Blur, Condition, Kind, Noise
+from adapters.monitoring.degradation import KINDS, Blur, Degradation, Kind, Noise
 
 LEAST = 32
 """Pictures below which there is nothing to estimate."""
@@ -95,7 +95,7 @@ class PictureStatistics:
         return np.maximum(_pool(self.power), _LEAST_POWER)
 
 
-def estimate(then: PictureStatistics, now: PictureStatistics) -> Condition:
+def estimate(then: PictureStatistics, now: PictureStatistics) -> Degradation:
     """Return what turns pictures like those of `then` into pictures like those of `now`.
 
     Args:
@@ -107,7 +107,7 @@ def estimate(then: PictureStatistics, now: PictureStatistics) -> Condition:
     noise = Noise(float(np.exp(fit[3])), float(fit[4]))
     gain, light = _maps(then, now, blur, noise, float(np.exp(fit[0])))
     masked = (then.mean == 0).all(axis=-1) & (now.mean == 0).all(axis=-1)
-    return Condition(blur, gain, light, noise, masked, misfit)
+    return Degradation(blur, gain, light, noise, masked, misfit)
 
 
 def _maps(

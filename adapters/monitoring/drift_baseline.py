@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.core.adapter import AdapterError
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import SCALARS, Doubles, measure, middle, summarise
 
 DIRECTIONS = 8
@@ -78,7 +78,7 @@ class DriftReference:
             array.setflags(write=False)
 
     @classmethod
-    def calibrate(cls, seen: Sequence[Seen], defects: Sequence[Seen] = ()) -> DriftReference:
+    def calibrate(cls, seen: Sequence[Observation], defects: Sequence[Observation] = ()) -> DriftReference:
         """Make the reference from the frames of a clean line, in their order.
 
         Args:

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import Doubles, measure, summarise
 from adapters.monitoring.drift_baseline import DEPARTURES, LEVEL_BLOCKS, DriftReference
 
@@ -182,7 +182,7 @@ class DriftMonitor:
         """What is known after the last full block."""
         return self._drift.report
 
-    def add(self, seen: Seen) -> DriftReport | None:
+    def add(self, seen: Observation) -> DriftReport | None:
         """Take one frame that was fit to be judged; return a report when it fills a block."""
         return self.add_row(measure(seen), seen.number, seen.at_s)
 

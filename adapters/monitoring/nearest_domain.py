@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.core.version import Version
-from adapters.monitoring.degradation import Condition
+from adapters.monitoring.degradation import Degradation
 
 _VISIBLE = {
     "picture_blur_x": 1.0,
@@ -22,7 +22,7 @@ _VISIBLE = {
 """Differences between two conditions that one would see."""
 
 
-def most_alike(condition: Condition, versions: Sequence[Version], count: int) -> list[Version]:
+def most_alike(condition: Degradation, versions: Sequence[Version], count: int) -> list[Version]:
     """Return up to `count` versions of different adapters, those of the most similar conditions first.
 
     Of equally similar ones the newest is first.

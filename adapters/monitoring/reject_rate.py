@@ -16,7 +16,7 @@ _STAKES = (0.25, 0.5, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class RateAlarm:
+class RejectRateMonitor:
     """A gambler bets block by block that the share of rejects is above `tolerated` times the usual one.
 
     The bet is fair while the expected share of a block, whatever came before, is not above that; then alarms
@@ -46,7 +46,7 @@ class RateAlarm:
         """Share of rejects that is tolerated; at least one part in a hundred."""
         return min(0.5, max(0.01, self.tolerated * self.usual))
 
-    def judged(self, *, rejected: bool) -> RateAlarm:
+    def judged(self, *, rejected: bool) -> RejectRateMonitor:
         """Return the alarm after one more part."""
         parts, rejects = self.parts + 1, self.rejects + rejected
         if parts < BLOCK:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from adapters.core.protocol import Engine
 from adapters.engines.factory import ModelSettings
-from agent.app.station_manager import Prepared, Stations
+from agent.app.station_manager import Prepared, StationManager
 from agent.audit.agent_log import Trail
 from agent.base import logs
 from agent.base.codec import JSON
 from agent.base.errors import ConfigError
 from agent.base.wire import OFFLINE
-from agent.commands.gateway import Control
-from agent.config.diff import Change
+from agent.commands.gateway import CommandGateway
+from agent.config.diff import SettingChange
 from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.overrides import Overrides
@@ -27,27 +27,27 @@ from agent.domain.verdict import Verdict
 from agent.inspection.inspector import Inspector
 from agent.inspection.station_plan import uninspected
 from agent.inspection.triggers import Awaited, Triggers, trigger_deadlines_ms
-from agent.learning.supervisor import Learners
+from agent.learning.supervisor import LearnerSupervisor
 from agent.mqtt.access import Access
 from agent.mqtt.connection import tls_context
 from agent.mqtt.publisher import Publisher
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.reload.file_watcher import ConfigWatch
 from agent.reload.reloader import Reloader
 from agent.sparkplug.metrics import NodeNow
 from agent.sparkplug.session import Sparkplug
-from agent.store.image_writer import Evidence
+from agent.store.image_writer import ImageWriter
 from agent.store.retention import Retention
 from agent.store.store import Store
-from agent.telemetry.counters import Tally
-from agent.telemetry.status_topics import Status
+from agent.telemetry.counters import Counters
+from agent.telemetry.status_topics import StatusTopics
 from camera.core.frame import Frame
 from camera.feed.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
 
-class Parts:
+class Components:
     """Owns the parts; each says which thread may use it. Made and used by the main thread.
 
     Args:
@@ -91,12 +91,12 @@ class Parts:
         self._engine, self._last = engine, last
         self.missing: list[Callable[[], list[Condition]]] = []  # what the line does without, now
         self.trail = Trail(Path(config.agent.data_dir))
-        self.mailbox, self._tally = Mailbox(), Tally()
-        self.learners = Learners(now, self._tell)
-        self.control = Control(config)
+        self.mailbox, self._tally = Mailbox(), Counters()
+        self.learners = LearnerSupervisor(now, self._tell)
+        self.control = CommandGateway(config)
         self.triggers = Triggers(self._keep)
-        self.stations = Stations(engine, self.mailbox, self.learners, on_crash, self.triggers.gate)
-        self.status = Status(
+        self.stations = StationManager(engine, self.mailbox, self.learners, on_crash, self.triggers.gate)
+        self.status = StatusTopics(
             config,
             engine.info,
             lambda: self.stations.feeds,
@@ -105,10 +105,12 @@ class Parts:
             self._conditions,
             self.control.shown,
         )
-        self.board = Board(self.status.state_topic)
+        self.board = RetainedTopics(self.status.state_topic)
         self.sparkplug = self._sparkplug(now, proven=proven) if config.sparkplug.enabled else None
         self.prepared = self.stations.prepare(now)
-        self.evidence = Evidence(store.files, config.storage.images, lambda: store.retention.min_free_bytes)
+        self.evidence = ImageWriter(
+            store.files, config.storage.images, lambda: store.retention.min_free_bytes
+        )
         self.publisher = Publisher(
             store,
             config.mqtt if config.mqtt.enabled else None,
@@ -177,7 +179,7 @@ class Parts:
         ):
             self.board.set(message)
 
-    def _apply(self, new: Loaded, found: Sequence[Change]) -> None:
+    def _apply(self, new: Loaded, found: Sequence[SettingChange]) -> None:
         """Bring a config into force; see `agent.reload.reloader.Apply`."""
         anew = {str(change.path[1]) for change in found if change.effect == "station"}
         ready = self.stations.prepare(new, anew)

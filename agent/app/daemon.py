@@ -14,9 +14,9 @@ from adapters.core.adapter import AdapterError
 from adapters.core.protocol import Engine
 from adapters.encoders.installed_runtimes import runtime_problem
 from adapters.engines.factory import ModelSettings
-from agent.app.composition import Parts
+from agent.app.composition import Components
 from agent.app.factories import open_model
-from agent.app.optional_services import Spared
+from agent.app.optional_services import OptionalService
 from agent.app.run_record import RunRecord
 from agent.app.run_summary import Summary, not_kept
 from agent.app.service_notify import READY, STOPPING, notify, watchdog_s
@@ -24,7 +24,7 @@ from agent.app.watchdog import Watchdog
 from agent.base.codec import JSON
 from agent.base.errors import AgentError, ConfigError
 from agent.base.heaps import Heaps
-from agent.base.thread_priority import SERVING, step_back
+from agent.base.thread_priority import SERVING, lower_priority
 from agent.base.wire import OFFLINE, STOPPED
 from agent.config import overrides
 from agent.config.loader import Loaded
@@ -55,7 +55,7 @@ class Daemon:
     """Owns every thread. `run` is called once, from the main thread.
 
     Threads: one ``camera-<station>`` each, ``inspector``, ``publisher``, ``config-watch``, ``sparkplug`` if
-    enabled, paho's own, those of `Learners`, and this one, which watches. Nothing restarts a thread:
+    enabled, paho's own, those of `LearnerSupervisor`, and this one, which watches. Nothing restarts a thread:
     unexpected trouble in any of them ends the process with its traceback, and systemd starts it again. What
     learns is a process of its own, which is restarted.
 
@@ -131,7 +131,7 @@ class Daemon:
         with ExitStack() as stack:
             served = []
             if config.mqtt.embedded_broker:
-                broker = Spared("embedded_broker", lambda: embedded_broker(config.mqtt.port))
+                broker = OptionalService("embedded_broker", lambda: embedded_broker(config.mqtt.port))
                 served.append(stack.enter_context(broker))
             store = Store(
                 data,
@@ -163,10 +163,10 @@ class Daemon:
         store: Store,
         last: LastExit | None,
         stack: ExitStack,
-        served: list[Spared],
+        served: list[OptionalService],
     ) -> Summary:
         config = now.config
-        parts = Parts(
+        parts = Components(
             self._loaded,
             now,
             kept,
@@ -183,11 +183,15 @@ class Daemon:
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
         if config.metrics.enabled:
             served.append(
-                stack.enter_context(Spared("metrics", partial(_metrics, parts.reloader, parts.stats)))
+                stack.enter_context(
+                    OptionalService("metrics", partial(_metrics, parts.reloader, parts.stats))
+                )
             )
         data = Path(config.agent.data_dir)
         served.append(
-            stack.enter_context(Spared("local_status", partial(status_server, data, parts.local_status)))
+            stack.enter_context(
+                OptionalService("local_status", partial(status_server, data, parts.local_status))
+            )
         )
         parts.missing += [one.conditions for one in served]
         parts.inspector.warm_up()
@@ -231,7 +235,7 @@ class Daemon:
             "; ".join(self._unsaved) or None,
         )
 
-    def _watch(self, parts: Parts) -> None:
+    def _watch(self, parts: Components) -> None:
         """Do what is asked and show how the agent is doing, until it is time to end."""
         inspecting, publishing = parts.inspector, parts.publisher
         watchdog = Watchdog(
@@ -245,7 +249,7 @@ class Daemon:
             self._wake.wait(_TICK_S)
             self._wake.clear()
 
-    def _end(self, parts: Parts) -> list[str]:
+    def _end(self, parts: Components) -> list[str]:
         """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent.
 
         Returns:
@@ -299,7 +303,7 @@ class Daemon:
         def run() -> None:
             try:
                 if nice:
-                    step_back(nice)
+                    lower_priority(nice)
                 body()
             except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
                 self._crashed(error)

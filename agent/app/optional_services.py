@@ -18,7 +18,7 @@ _FIRST_S = 15.0
 _END_S = 2.0
 
 
-class Spared:
+class OptionalService:
     """Owns a thread that enters a context, again and again until it can, and leaves it at the end.
 
     Args:

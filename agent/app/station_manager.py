@@ -16,7 +16,7 @@ from agent.domain.learner_stats import LearnerStats
 from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
-from agent.learning.supervisor import Learners, Pupil
+from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
 from camera.core.source import Source
@@ -42,11 +42,11 @@ class Prepared:
     loaded: Loaded
     sources: Mapping[str, Source]
     found: Mapping[str, Commissioned | Uncommissioned]
-    pupils: Mapping[str, Pupil]
+    pupils: Mapping[str, LearnerHandle]
     plans: Mapping[str, StationPlan]
 
 
-class Stations:
+class StationManager:
     """Owns the cameras' feeds and what was found of each station; used by the main thread.
 
     Args:
@@ -61,7 +61,7 @@ class Stations:
         self,
         engine: Engine,
         mailbox: Mailbox,
-        learners: Learners,
+        learners: LearnerSupervisor,
         on_crash: Callable[[BaseException], None],
         gate: Callable[[str], Gate | None] = lambda station: None,
     ) -> None:
@@ -116,7 +116,7 @@ class Stations:
                 frozen = before.plans[name].frozen
             else:
                 frozen, first = predictors(self._engine, recipe, one)
-                pupil = Pupil(name, frozen, first) if isinstance(one, Commissioned) else None
+                pupil = LearnerHandle(name, frozen, first) if isinstance(one, Commissioned) else None
             if pupil is not None:
                 pupils[name] = pupil
             plans[name] = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], pupil)
@@ -197,7 +197,7 @@ def _plan(
     found: Commissioned | Uncommissioned,
     frozen: Predictor,
     source: Source,
-    pupil: Pupil | None,
+    pupil: LearnerHandle | None,
 ) -> StationPlan:
     """Return what a station is judged with.
 

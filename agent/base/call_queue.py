@@ -14,7 +14,7 @@ T = TypeVar("T")
 CAPACITY = 256
 
 
-class Errands(Generic[T]):
+class CallQueue(Generic[T]):
     """When 256 wait, or after `close`, the next one is not taken: its outcome is `refused` at once.
 
     Owns what waits. Any thread may leave an errand; one thread runs them.

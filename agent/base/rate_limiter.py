@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Pace:
+class RateLimiter:
     """Owns what is left of the allowance; one thread uses it.
 
     Args:

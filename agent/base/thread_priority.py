@@ -16,7 +16,7 @@ LEARNING = 10
 log = logging.getLogger(__name__)
 
 
-def step_back(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Make the calling thread less urgent than the process's other ones, for good.
 
     Threads that it starts from then on are as little urgent. On systems where a thread has no priority of

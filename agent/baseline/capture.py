@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.core.protocol import Engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
@@ -13,7 +13,7 @@ from agent.config.models import Recipe
 from agent.domain.verdict import Verdict
 from agent.inspection.feed_factory import open_feed
 from agent.inspection.inspector import Inspector
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.station_plan import StationPlan
 from agent.versions.commissioned import Uncommissioned
 from agent.versions.station_plans import limits_of, predictors, provenance
@@ -27,7 +27,7 @@ Progress = Callable[[int, str | None], None]
 
 def watch(
     loaded: Loaded, found: Uncommissioned, recipe: Recipe, engine: Engine, parts: int, progress: Progress
-) -> list[Seen]:
+) -> list[Observation]:
     """Return what was seen of up to `parts` parts that could be judged; fewer where the source ended.
 
     Their pictures go the whole way that they go when the agent runs.
@@ -40,9 +40,9 @@ def watch(
         source = open_source(station.camera)
     except CameraError as error:
         raise ConfigError([loaded.problem(("stations", name, "camera"), str(error))]) from error
-    stop, seen, crashes = threading.Event(), list[Seen](), list[BaseException]()
+    stop, seen, crashes = threading.Event(), list[Observation](), list[BaseException]()
 
-    def witness(one: Witnessed) -> None:
+    def witness(one: InspectedSample) -> None:
         seen.append(one.seen)
         if len(seen) == parts:
             stop.set()

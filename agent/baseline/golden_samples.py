@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.baseline.baseline import Known
+from adapters.baseline.baseline import ReferenceSamples
 from adapters.core.observation import as_bytes
 from adapters.core.protocol import Preprocess
 from agent.base.errors import UsageError
@@ -27,7 +27,7 @@ from camera.sources.folder import picture_files
 log = logging.getLogger(__name__)
 
 
-def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> Known:
+def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> ReferenceSamples:
     """Return the pictures below ``folder/<label>/`` as the model's input shows them.
 
     They go the way of the camera's pictures: cut to the region of interest, masks burnt in, and refused where
@@ -51,7 +51,7 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess
             raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
-    region, prepared = Region(station.roi), preprocess.Preprocess(**asdict(spec))
+    region, prepared = Region(station.roi), preprocess.InputSpec(**asdict(spec))
     pictures, classes, warned = [], [], list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
@@ -67,7 +67,7 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess
             raise UsageError(str(error)) from error
     if warned:
         log.warning("%s", warned[0])
-    return Known(np.stack(pictures), np.array(classes, np.int64))
+    return ReferenceSamples(np.stack(pictures), np.array(classes, np.int64))
 
 
 def _cut(

@@ -79,7 +79,7 @@ def add_parser(commands: Any, default_config: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Target:
     """The station that a command is about, and its folders."""
 
     config: Config
@@ -122,7 +122,7 @@ class _Place:
             raise ConfigError([str(error)]) from error
 
 
-def _place(arguments: argparse.Namespace) -> _Place:
+def _place(arguments: argparse.Namespace) -> _Target:
     from agent.config.absent import whatever_is_spared
     from agent.config.diagnostics import did_you_mean
     from agent.config.loader import load
@@ -136,7 +136,7 @@ def _place(arguments: argparse.Namespace) -> _Place:
         station = names[0]
     if station not in names:
         raise UsageError(f"no station is called {station!r}: {did_you_mean(station, names)}")
-    return _Place(config, station)
+    return _Target(config, station)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -287,7 +287,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     return EXIT_CHECK_FAILED if problems or report.problems else EXIT_OK
 
 
-def _request(place: _Place, kind: Kind, number: int | None, why: str) -> None:
+def _request(place: _Target, kind: Kind, number: int | None, why: str) -> None:
     """Leave the request and say who will take it."""
     from pydantic import ValidationError
 

@@ -17,9 +17,9 @@ from adapters.baseline.baseline import Commissioning, CommissioningError
 from adapters.baseline.build import SURE, commission
 from adapters.core.adapter import AdapterError
 from adapters.core.measured_with import MeasuredWith
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE, Version
 from adapters.core.version_store import AdapterStore
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
@@ -36,13 +36,13 @@ from agent.cli.output import put, say
 from agent.config.loader import Loaded, load
 from agent.config.models import Recipe
 from agent.config.recipes import find_recipe
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
 from agent.versions.learner_memory import record as trail_line
 from agent.versions.operator_requests import whoever_asks
 from agent.versions.station_plans import check_prompts, failing, prompts
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
 
@@ -53,7 +53,7 @@ LEAST_SURE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class CommissionOptions:
     """What was asked for on the command line.
 
     Attributes:
@@ -70,7 +70,7 @@ class Wish:
     replace: bool
 
 
-def run(config: str, wish: Wish, *, as_json: bool) -> int:
+def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
     """Commission a station and return the exit code; 1 where the line or the pictures do not allow it.
 
     Raises:
@@ -124,16 +124,16 @@ def run(config: str, wish: Wish, *, as_json: bool) -> int:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Made:
     clean: Commissioning
-    seen: Sequence[Seen]
+    seen: Sequence[Observation]
 
 
-def _commission(loaded: Loaded, wish: Wish, recipe: Recipe, engine: Engine) -> _Made:
+def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine: Engine) -> _Made:
     station = loaded.config.stations[wish.station]
     golden, golden_scores, fails = None, None, failing(recipe)
     if wish.golden is not None:
         golden = read_golden(wish.golden, recipe, station, engine.info.preprocess)
-        golden_scores = Eye(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
-    source = Answering(SOURCE, engine.source, 0.0)
+        golden_scores = Scorer(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+    source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")
     with Progress(
         TextColumn("watching the line"),
@@ -204,7 +204,7 @@ def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     known = memory.commissioning or before or UNCOMMISSIONED
     store.remember(replace(memory, commissioning=known, staged=staged).blob())
     clean.save(file)
-    ledger = Ledger(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
+    ledger = VersionManager(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
     ledger.begin()
     if ledger.kept.trouble is not None:
         say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")

@@ -19,7 +19,7 @@ from agent.config.loader import Loaded
 from agent.config.models import Config, Station
 from agent.config.types import at_port
 from agent.domain.learner_stats import LearnerStats
-from agent.mqtt.connection import Link, LinkState, Protocol, tls_context
+from agent.mqtt.connection import BrokerConnection, LinkState, Protocol, tls_context
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.reload.restart_check import nearest, unwritable
 from agent.sparkplug.payload import require_protobuf
@@ -224,7 +224,9 @@ def _broker(config: Config) -> Finding:
     for protocol in protocols:
         changed = threading.Event()
         # An id of our own: with the agent's, the broker would throw out the agent that runs.
-        link = Link(config.mqtt, f"mekiki-{config.agent.id}-doctor", protocol, None, changed.set, tls)
+        link = BrokerConnection(
+            config.mqtt, f"mekiki-{config.agent.id}-doctor", protocol, None, changed.set, tls
+        )
         link.open()
         while link.check() is LinkState.CONNECTING:
             changed.wait(0.1)

@@ -28,7 +28,7 @@ from camera.core.kept_region import kept_region
 from camera.core.settings import OpenCVCamera, RegionOfInterest
 from camera.core.source import file_id, stamp
 from camera.pictures.images import read_image
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion, Region
 from camera.sources.factory import open_source
@@ -111,7 +111,7 @@ class Totals:
 
 def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine) -> Iterator[Judged]:
     """Judge captures in batches; in the order in which they come."""
-    spec, region = Preprocess(**asdict(engine.info.preprocess)), Region(plan.roi or RegionOfInterest())
+    spec, region = InputSpec(**asdict(engine.info.preprocess)), Region(plan.roi or RegionOfInterest())
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
         seen = [_seen(path, capture, region, plan) for path, capture in batch]

@@ -140,19 +140,21 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from agent.cli.replay import Wish, replay
+    from agent.cli.replay import ReplayOptions, replay
 
-    wish = Wish(arguments.recording, arguments.station, arguments.start, arguments.limit, arguments.plot)
-    return replay(arguments.config, wish, as_json=arguments.json)
+    options = ReplayOptions(
+        arguments.recording, arguments.station, arguments.start, arguments.limit, arguments.plot
+    )
+    return replay(arguments.config, options, as_json=arguments.json)
 
 
 def _commission(arguments: argparse.Namespace) -> int:
-    from agent.cli.commission import Wish, run
+    from agent.cli.commission import CommissionOptions, run
 
-    wish = Wish(
+    options = CommissionOptions(
         arguments.station, arguments.golden, arguments.parts, arguments.false_rejects, arguments.replace
     )
-    return run(arguments.config, wish, as_json=arguments.json)
+    return run(arguments.config, options, as_json=arguments.json)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from camera.core.frame import CameraError, Capture
 from camera.core.settings import OpenCVCamera
 from camera.core.source import Source
 from camera.recording.reader import Ended
-from camera.recording.writer import Limits, Recorder
+from camera.recording.writer import Recorder, RecordingLimits
 from camera.sources.factory import open_source
 
 _WHY: dict[Ended, str] = {
@@ -80,7 +80,7 @@ def _recorder(loaded: Loaded, station: str, folder: Path, max_mb: int) -> Record
         camera=_camera(loaded, station),
         roi=settings.roi,
         quality=settings.quality,
-        limits=Limits(max_mb * 1_000_000, loaded.config.storage.min_free_mb * 1_000_000),
+        limits=RecordingLimits(max_mb * 1_000_000, loaded.config.storage.min_free_mb * 1_000_000),
     )
 
 

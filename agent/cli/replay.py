@@ -28,7 +28,7 @@ from camera.recording.reader import Recording
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReplayOptions:
     """What was asked for on the command line.
 
     Attributes:
@@ -46,7 +46,7 @@ class Wish:
     plot: Path | None = None
 
 
-def replay(config: str, wish: Wish, *, as_json: bool) -> int:
+def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
     """Replay a recording and return the exit code.
 
     Raises:
@@ -92,7 +92,7 @@ def replay(config: str, wish: Wish, *, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _station(loaded: Loaded, wish: Wish, recording: Recording) -> str:
+def _station(loaded: Loaded, wish: ReplayOptions, recording: Recording) -> str:
     names = list(loaded.config.stations)
     if wish.station is not None:
         if wish.station not in names:

@@ -120,11 +120,11 @@ def _purge(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from agent.store.export import Wish, export
+    from agent.store.export import ExportOptions, export
 
     if arguments.out.exists() and not arguments.force:
         raise UsageError(f"{arguments.out}: is there already: choose another name, or --force")
-    wish = Wish(arguments.station, arguments.first, arguments.last, arguments.verdict)
+    wish = ExportOptions(arguments.station, arguments.first, arguments.last, arguments.verdict)
     rows = export(_data(arguments), arguments.out, arguments.format, wish)
     say(f"{arguments.out}: {rows} results")
     return EXIT_OK

@@ -11,7 +11,7 @@ from pathlib import Path
 from adapters.files.atomic_file import write_durably
 from adapters.files.strict_json import loads
 from agent.base.codec import timestamp
-from agent.clock.trusted_time import Doubt, Known, Reading, read_clocks, step
+from agent.clock.trusted_time import ClockReading, Doubt, TrustedTime, read_clocks, step
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class TimeBook:
         folder: Path,
         numbers: Mapping[str, int],
         newest: datetime | None,
-        clocks: Callable[[], Reading] = read_clocks,
+        clocks: Callable[[], ClockReading] = read_clocks,
     ) -> None:
         self._file = folder / _FILE
         self._clocks = clocks
@@ -48,7 +48,7 @@ class TimeBook:
         self._began = dict(numbers)  # when the machine was started, or at the first look
         self._open: dict[str, int] | None = None  # all behind these numbers is in doubt
         self._closed: list[Doubt] = []  # the newest first
-        self._known = Known(newest, clocks().up_s)
+        self._known = TrustedTime(newest, clocks().up_s)
         self._written: datetime | None = None
         self._read()
 
@@ -119,7 +119,7 @@ class TimeBook:
             said = loads(self._file.read_bytes())
             at = None if said["at"] is None else _moment(said["at"])
             up_s, off_s = (_seconds(said[name]) for name in ("up_s", "off_s"))
-            known = Known(at, up_s, off_s, said["trusted"] is True)
+            known = TrustedTime(at, up_s, off_s, said["trusted"] is True)
             began, opened = _numbers(said["began"]), said["open"]
             opened = None if opened is None else _numbers(opened)
             closed = [

@@ -34,7 +34,7 @@ _TIME_ERROR = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClockReading:
     """What the machine's clocks say at one moment.
 
     Attributes:
@@ -49,7 +49,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TrustedTime:
     """What is known of the time.
 
     Attributes:
@@ -65,7 +65,7 @@ class Known:
     off_s: float = 0.0
     trusted: bool = False
 
-    def now(self, reading: Reading) -> datetime:
+    def now(self, reading: ClockReading) -> datetime:
         """Return the time to count ages by; never later than a time that is known to be right."""
         return reading.wall if self.at is None else min(reading.wall, self.at)
 
@@ -85,22 +85,22 @@ class Doubt:
     at: datetime | None
 
 
-def step(known: Known, reading: Reading) -> tuple[Known, bool]:
+def step(known: TrustedTime, reading: ClockReading) -> tuple[TrustedTime, bool]:
     """Return what is known now, and whether the wall clock is believed at another time than was known."""
     if known.at is None:
         right = reading.wall >= FIRST
-        return Known(reading.wall if right else None, reading.up_s, 0.0, right), right
+        return TrustedTime(reading.wall if right else None, reading.up_s, 0.0, right), right
     # After a start of the machine at least this much has passed; how long it was off is not known.
     passed_s = reading.up_s - known.up_s if reading.up_s >= known.up_s else reading.up_s
     line = known.at + timedelta(seconds=passed_s)
     off = reading.wall - line
     if abs(off) <= SLACK:
-        return Known(reading.wall, reading.up_s, 0.0, True), False
+        return TrustedTime(reading.wall, reading.up_s, 0.0, True), False
     way = 1.0 if off > timedelta() else -1.0
     since_s = max(0.0, known.off_s * way) + min(passed_s, _MOST_S)
     if reading.synchronised or since_s >= _BELIEVED_S:
-        return Known(reading.wall, reading.up_s, 0.0, True), True
-    return Known(line, reading.up_s, way * since_s, False), False
+        return TrustedTime(reading.wall, reading.up_s, 0.0, True), True
+    return TrustedTime(line, reading.up_s, way * since_s, False), False
 
 
 def counted(
@@ -117,7 +117,7 @@ def counted(
     Args:
         rows: number and own time of a station's results, ascending.
         doubts: of this station.
-        now: `Known.now`.
+        now: `TrustedTime.now`.
         following: of the next result behind them whose time can be; None where there is none.
     """
     times = [_possible(_said(number, own, doubts), now) for number, own in rows]
@@ -140,14 +140,14 @@ def own_time(number: int, own: datetime | None, doubts: Sequence[Doubt], now: da
         number: its number.
         own: the time that it has.
         doubts: of its station.
-        now: `Known.now`.
+        now: `TrustedTime.now`.
     """
     return _possible(_said(number, own, doubts), now)
 
 
-def read_clocks() -> Reading:
+def read_clocks() -> ClockReading:
     """Return what the machine's clocks say now."""
-    return Reading(datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME), _synchronised())
+    return ClockReading(datetime.now(UTC), time.clock_gettime(time.CLOCK_BOOTTIME), _synchronised())
 
 
 def _said(number: int, own: datetime | None, doubts: Sequence[Doubt]) -> datetime | None:

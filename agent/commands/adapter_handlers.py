@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _ASKED: tuple[Kind, ...] = ("rollback", "activate", "pin", "unpin", "freeze", "resume", "reset")
 
 
-class Verbs:
+class AdapterHandlers:
     """Does what `agent.commands.dispatcher` hands on; the main thread uses it.
 
     Args:

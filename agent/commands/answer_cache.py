@@ -11,7 +11,7 @@ MAX_BYTES = 2_000_000
 """Of their texts. Some hold the numbers of all stations: a thousand of these would fill the memory."""
 
 
-class Answered:
+class AnswerCache:
     """When there are 1000, or 2 MB of them, the oldest is forgotten first; the newest stays in any case.
 
     Owns the answers; used by one thread.

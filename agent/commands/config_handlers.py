@@ -6,10 +6,10 @@ from agent.commands.dispatcher import Handler
 from agent.commands.schema import Command, Setting
 from agent.config.overrides import NAMES, Name
 from agent.domain.command_answer import Answer, refused
-from agent.reload.reloader import Outcome, Reloader
+from agent.reload.reloader import Reloader, ReloadOutcome
 
 
-class ConfigVerbs:
+class ConfigHandlers:
     """Does `reload` and what ``S/<name>/set`` asks; the main thread uses it.
 
     Args:
@@ -35,7 +35,7 @@ class ConfigVerbs:
         return put
 
 
-def _told(outcome: Outcome) -> Answer:
+def _told(outcome: ReloadOutcome) -> Answer:
     """Return the answer; what changed from what to what stands in the trail by the reloader."""
     if outcome.state == "refused":
         return refused("; ".join(outcome.problems[:3]))

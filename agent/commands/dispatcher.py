@@ -13,16 +13,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from agent.base.codec import JSON, dumps
-from agent.base.rate_limiter import Pace
+from agent.base.rate_limiter import RateLimiter
 from agent.base.wire import ANSWER_SCHEMA
-from agent.commands.answer_cache import Answered
+from agent.commands.answer_cache import AnswerCache
 from agent.commands.schema import Command, Refusal, Reply, read
 from agent.config.models_mqtt import CommandSettings, MqttSettings
 from agent.config.overrides import NAMES
 from agent.domain.command_answer import Answer, one_line, refused
 from agent.mqtt.bounded_inbox import Inbox
 from agent.mqtt.messages import Inbound, Message
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads import agent_payload
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Dispatcher:
         settings: MqttSettings,
         agent: str,
         handlers: Mapping[str, Handler],
-        board: Board,
+        board: RetainedTopics,
         again: Callable[[str, str], None] = lambda station, name: None,
         record: Record = lambda event, actor, why, before, after: None,
     ) -> None:
@@ -86,8 +86,8 @@ class Dispatcher:
         self._again = again
         self._record = record
         self._inbox = Inbox()
-        self._pace = Pace(self._settings.per_s)
-        self._answers = Answered()
+        self._pace = RateLimiter(self._settings.per_s)
+        self._answers = AnswerCache()
         self._waiting: list[tuple[Future[Answer], Command, float]] = []
         self._told_at = float("-inf")
         self._told_retained = False
@@ -110,7 +110,7 @@ class Dispatcher:
     def use(self, settings: CommandSettings) -> None:
         """Obey by these from now on."""
         if settings.per_s != self._settings.per_s:
-            self._pace = Pace(settings.per_s)
+            self._pace = RateLimiter(settings.per_s)
         self._settings = settings
 
     def shown(self) -> JSON:

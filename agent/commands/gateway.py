@@ -9,26 +9,26 @@ from pathlib import Path
 from adapters.core.protocol import Engine
 from adapters.files.strict_json import loads
 from agent.base.codec import JSON
-from agent.base.rate_limiter import Pace
-from agent.commands.adapter_handlers import Verbs
-from agent.commands.config_handlers import ConfigVerbs
+from agent.base.rate_limiter import RateLimiter
+from agent.commands.adapter_handlers import AdapterHandlers
+from agent.commands.config_handlers import ConfigHandlers
 from agent.commands.dispatcher import Dispatcher, Record
-from agent.commands.result_handlers import RecentParts, ResultVerbs
-from agent.commands.setting_topics import SettingStates
+from agent.commands.result_handlers import RecentParts, ResultHandlers
+from agent.commands.setting_topics import SettingTopics
 from agent.config.models import Config
-from agent.homeassistant.announcer import Discovery
+from agent.homeassistant.announcer import Announcer
 from agent.inspection.triggers import Triggers
 from agent.learning.ipc import Label
-from agent.mqtt.messages import Inbound, Inlet
+from agent.mqtt.messages import Inbound, Subscriptions
 from agent.mqtt.publisher import Publisher
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.reload.reloader import Reloader
 from agent.versions.commissioned import Commissioned, Uncommissioned
 
 _INTRODUCE_S = 60.0
 
 
-class Control:
+class CommandGateway:
     """Owns what listens, what answers and what shows the settings; the main thread uses it.
 
     Built before the publisher, whose connections ask it what to listen to; `begin` gives it the rest. What
@@ -44,13 +44,13 @@ class Control:
         self._own = f"{config.mqtt.topic_prefix}/{config.agent.id}"
         self._triggers: Triggers
         self._publisher: Publisher
-        self._discovery: Discovery
-        self._board: Board
+        self._discovery: Announcer
+        self._board: RetainedTopics
         self._instance = ""
-        self._namesakes = Pace(1 / _INTRODUCE_S, 1)
+        self._namesakes = RateLimiter(1 / _INTRODUCE_S, 1)
         self._dispatcher: Dispatcher | None = None
 
-    def inlet(self) -> Inlet | None:
+    def inlet(self) -> Subscriptions | None:
         """Return what connections listen to; None where nothing is to be heard."""
         settings, homeassistant = self._config.mqtt, self._config.homeassistant
         filters: tuple[str, ...] = ()
@@ -59,11 +59,11 @@ class Control:
             filters = Dispatcher.filters(self._own)
         if homeassistant.enabled:
             watched.append(f"{homeassistant.discovery_prefix}/status")
-        return Inlet(filters, self._receive, tuple(watched)) if settings.enabled else None
+        return Subscriptions(filters, self._receive, tuple(watched)) if settings.enabled else None
 
     def begin(
         self,
-        board: Board,
+        board: RetainedTopics,
         stations: Callable[[], Mapping[str, Commissioned | Uncommissioned]],
         engine: Engine,
         stats: Callable[[], JSON],
@@ -91,14 +91,14 @@ class Control:
         """
         self._triggers = triggers
         self._publisher, self._board, self._instance = publisher, board, instance
-        self.settings = SettingStates(board)
-        self._discovery = Discovery(Path(self._config.agent.data_dir), board, engine.info.name)
+        self.settings = SettingTopics(board)
+        self._discovery = Announcer(Path(self._config.agent.data_dir), board, engine.info.name)
         self.settings.show(self._config)
         self._discovery.show(self._config)
-        handlers = Verbs(stations, engine, stats).handlers()
-        handlers |= ResultVerbs(lambda: self._config, publisher, self.recent, tell).handlers()
+        handlers = AdapterHandlers(stations, engine, stats).handlers()
+        handlers |= ResultHandlers(lambda: self._config, publisher, self.recent, tell).handlers()
         if reloader is not None:
-            handlers |= ConfigVerbs(reloader).handlers()
+            handlers |= ConfigHandlers(reloader).handlers()
         self._dispatcher = Dispatcher(
             self._config.mqtt, self._config.agent.id, handlers, board, self.settings.again, record
         )
@@ -148,6 +148,6 @@ class Control:
         except (ValueError, AttributeError):
             instance = None
         if instance != self._instance:
-            self._publisher.met_namesake()
+            self._publisher.saw_client_id_conflict()
             if self._namesakes.allows(time.monotonic()):
                 self._board.again(inbound.topic)  # so that they learn of us, and what stands there is ours

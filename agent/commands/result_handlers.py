@@ -11,7 +11,7 @@ import numpy as np
 
 from agent.base.codec import timestamp
 from agent.commands.dispatcher import Handler
-from agent.commands.schema import Command, Label, Range
+from agent.commands.schema import Command, LabelBody, Range
 from agent.config.models import Config
 from agent.config.recipes import find_recipe
 from agent.domain.command_answer import Answer, refused
@@ -60,7 +60,7 @@ class RecentParts:
             return int(self._frames[found[0]]) if len(found) else None
 
 
-class ResultVerbs:
+class ResultHandlers:
     """Does `label` and `replay`; the main thread asks, the publisher's answers.
 
     Args:
@@ -96,7 +96,7 @@ class ResultVerbs:
         return self._publisher.repeat(station, command.body.from_seq, command.body.to_seq)
 
     def _label(self, command: Command) -> Answer | Future[Answer]:
-        assert isinstance(command.body, Label)
+        assert isinstance(command.body, LabelBody)
         assert command.station is not None
         said, config = command.body, self._config()
         if command.station not in config.stations:

@@ -69,7 +69,7 @@ class Range(AboutStation):
     to_seq: _Seq | None = None
 
 
-class Label(Body):
+class LabelBody(Body):
     """What a part really was: ``good``, ``defective`` or a class of the recipe."""
 
     event_id: str
@@ -103,7 +103,7 @@ BODIES: dict[str, type[Body]] = {
     "adapter/resume": AboutStation,
     "adapter/reset": AboutStation,
     "replay": Range,
-    "label": Label,
+    "label": LabelBody,
     **{f"set/{name}": Setting for name in NAMES},
 }
 """Every verb, with what it takes."""

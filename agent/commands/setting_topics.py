@@ -9,18 +9,18 @@ from agent.config.models_adaptation import MODES
 from agent.config.overrides import NAMES
 from agent.config.voting import possible_recipes
 from agent.mqtt.messages import Message
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads import agent_payload
 
 
-class SettingStates:
+class SettingTopics:
     """Shows recipe, adaptation and enabled of every station of the config; the main thread uses it.
 
     Args:
         board: shows them, retained.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: RetainedTopics) -> None:
         self._board = board
         self._own = ""
         self._shown: set[str] = set()

@@ -33,7 +33,7 @@ _TOKEN: Path = ("metrics", "token")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SettingChange:
     """One setting that is another one now.
 
     Attributes:
@@ -68,13 +68,13 @@ class Change:
         return f"{self.key}: {_short(self.before)} -> {_short(self.after)} ({self.consequence})"
 
 
-def changes(old: Loaded, new: Loaded) -> tuple[Change, ...]:
+def changes(old: Loaded, new: Loaded) -> tuple[SettingChange, ...]:
     """Return every difference, in the order of the settings."""
     found, token_came = [], _token_came(old, new)
     for path in _differing(_values(old.config), _values(new.config), ()):
         before, after = _at(old.effective, path), _at(new.effective, path)
         live = token_came and path == _TOKEN
-        found.append(Change(path, before, after, "live" if live else effect_of(path)))
+        found.append(SettingChange(path, before, after, "live" if live else effect_of(path)))
     return tuple(found)
 
 

@@ -14,14 +14,14 @@ from adapters.baseline.baseline import Commissioning
 from adapters.baseline.build import commission
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE
 from agent.base.codec import timestamp
 from agent.baseline.capture import watch
 from agent.baseline.golden_samples import read_golden
 from agent.config.loader import Loaded
 from agent.config.recipes import find_recipe
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.station_plans import failing, prompts
 from camera.core.settings import SimulatedCamera
@@ -52,8 +52,8 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
     with tempfile.TemporaryDirectory(prefix="mekiki-golden-") as folder:
         _write_golden(Path(folder), tuple(recipe.classes))
         golden = read_golden(Path(folder), recipe, settings, engine.info.preprocess)
-    scores = Eye(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
-    source = Answering(SOURCE, engine.source, 0.0)
+    scores = Scorer(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+    source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(station, settings.adaptation, "operating_point", source, "")
     seen = watch(_the_day_before(loaded, station), found, recipe, engine, PARTS, lambda count, fault: None)
     clean = commission(

@@ -9,7 +9,7 @@ from adapters.core.version import Version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answering:
+class ActiveVersion:
     """What to inspect with.
 
     Attributes:
@@ -25,7 +25,7 @@ class Answering:
     at_bound: bool = False
 
     @classmethod
-    def by(cls, version: Version) -> Answering:
+    def by(cls, version: Version) -> ActiveVersion:
         """Return what a version answers with."""
         at_bound = bool(version.numbers.get("at_bound"))
         return cls(version.number, version.adapter, version.offset, at_bound)

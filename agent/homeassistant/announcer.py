@@ -13,7 +13,7 @@ from agent.base.codec import dumps
 from agent.config.models import Config
 from agent.homeassistant.description import components, discovery, discovery_topic
 from agent.mqtt.messages import Message
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _FILE = "homeassistant.json"
 _MOST = 1000
 
 
-class Discovery:
+class Announcer:
     """Owns what was described; the main thread uses it.
 
     A component that is gone is described by its platform alone, a device that is gone by nothing at all: that
@@ -34,7 +34,7 @@ class Discovery:
         model: name of the model.
     """
 
-    def __init__(self, data: Path, board: Board, model: str) -> None:
+    def __init__(self, data: Path, board: RetainedTopics, model: str) -> None:
         self._file = data / _FILE
         self._board = board
         self._model = model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapters.core.protocol import Preprocess
 from agent.base.errors import ConfigError
-from agent.base.thread_priority import SERVING, step_back
+from agent.base.thread_priority import SERVING, lower_priority
 from agent.config.loader import Loaded
 from agent.config.models import Station
 from camera.core.frame import CameraError
@@ -111,9 +111,9 @@ def open_feed(
         name,
         source,
         mailbox,
-        preprocess.Preprocess(**asdict(spec)),
+        preprocess.InputSpec(**asdict(spec)),
         feed_settings(station, gate),
         on_crash=on_crash,
         before=before,
-        prelude=partial(step_back, SERVING),
+        prelude=partial(lower_priority, SERVING),
     )

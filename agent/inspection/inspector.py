@@ -16,7 +16,7 @@ from agent.base.event_id import ulid
 from agent.domain.verdict import Decision, Verdict, decide
 from agent.inspection.ballot import Ballot
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import Witnessed, as_seen
+from agent.inspection.sample_queue import InspectedSample, as_inspected
 from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
 from camera.core.frame import Fault, Frame
@@ -221,7 +221,7 @@ class Inspector:
         if not (np.isfinite(judged.scores).all() and directions(judged.feature)):
             return  # nobody can learn from what is no number
         info, fails, limit = self._engine.info, plan.frozen.fails, plan.recipe.threshold
-        seen = as_seen(
+        seen = as_inspected(
             judged.feature,
             plan.frozen.class_features,
             fails,
@@ -231,7 +231,7 @@ class Inspector:
             frame.captured_ns / 1e9,
         )
         rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
-        plan.witness(Witnessed(seen, rejected, before, judged.predictor.adapter.digest))
+        plan.witness(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
 
     def _verdict(
         self, frame: Frame, judged: _Judged | None, taken_ns: int, decided_at: datetime, infer_ms: float

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.core.observation import Bytes, Seen, log_odds
+from adapters.core.observation import Bytes, Observation, log_odds
 from adapters.core.protocol import Floats, ModelInfo
 
 CAPACITY = 256
@@ -17,7 +17,7 @@ CAPACITY = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Witnessed:
+class InspectedSample:
     """One inspected part.
 
     Attributes:
@@ -27,13 +27,13 @@ class Witnessed:
         adapter: digest of what answered; None where whoever asks knows that it still does.
     """
 
-    seen: Seen
+    seen: Observation
     rejected: bool
     rejected_frozen: bool
     adapter: str | None = None
 
 
-class HandOver:
+class SampleQueue:
     """When it is full, the oldest is lost first, and counted.
 
     Owns what waits. Who puts never waits; one thread takes.
@@ -41,7 +41,7 @@ class HandOver:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[Witnessed] = deque()
+        self._waiting: deque[InspectedSample] = deque()
         self._capacity = capacity
         self._lost = 0
 
@@ -55,7 +55,7 @@ class HandOver:
         with self._changed:
             self._lost += count
 
-    def put(self, witnessed: Witnessed) -> None:
+    def put(self, witnessed: InspectedSample) -> None:
         """Leave one part."""
         with self._changed:
             if len(self._waiting) >= self._capacity:
@@ -64,7 +64,7 @@ class HandOver:
             self._waiting.append(witnessed)
             self._changed.notify()
 
-    def take(self, limit: int, timeout_s: float) -> list[Witnessed]:
+    def take(self, limit: int, timeout_s: float) -> list[InspectedSample]:
         """Return up to `limit` parts, oldest first; wait for the first, none after `timeout_s`."""
         with self._changed:
             if not self._waiting:
@@ -72,7 +72,7 @@ class HandOver:
             return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
 
 
-def as_seen(
+def as_inspected(
     feature: Floats,
     class_features: Floats,
     fails: NDArray[np.bool_],
@@ -80,7 +80,7 @@ def as_seen(
     picture: Bytes,
     number: int,
     at_s: float,
-) -> Seen:
+) -> Observation:
     """Return what the model as it was trained says about a picture.
 
     Args:
@@ -96,7 +96,7 @@ def as_seen(
     logits = (info.logit_scale * class_features @ unit).astype(np.float32)  # (C,)
     chances = np.exp(logits.astype(np.float64) - logits.max())
     chances /= chances.sum()
-    return Seen(
+    return Observation(
         number=number,
         at_s=at_s,
         picture=picture,

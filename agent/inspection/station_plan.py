@@ -11,7 +11,7 @@ from agent.base.event_id import ulid
 from agent.config.models import Recipe
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.trigger_queue import Trigger
 from camera.core.frame import Quality
 from camera.core.settings import QualityLimits
@@ -36,7 +36,7 @@ class StationPlan:
     limits: QualityLimits
     frozen: Predictor
     answering: Callable[[], Predictor]
-    witness: Callable[[Witnessed], None] | None = None
+    witness: Callable[[InspectedSample], None] | None = None
     shadow: float = 1.0
 
     def made_by(self, predictor: Predictor | None) -> Provenance:

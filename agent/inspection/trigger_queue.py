@@ -43,7 +43,7 @@ class Ended:
     reason: str
 
 
-class TriggerBook:
+class TriggerQueue:
     """When 64 wait, the next trigger ends at once as ``busy``.
 
     Owns the triggers of a station; whoever calls holds the lock of `agent.inspection.triggers.Triggers`.

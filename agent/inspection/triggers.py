@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from agent.config.models import Config
 from agent.domain.trigger_body import TriggerBody
 from agent.domain.verdict import Verdict
-from agent.inspection.trigger_queue import End, Ended, Trigger, TriggerBook
+from agent.inspection.trigger_queue import End, Ended, Trigger, TriggerQueue
 from camera.feed.gate import Gate
 
 MAX_ENDED = 10_000
@@ -39,7 +39,7 @@ class _Station:
     """What is known of a station; the gate is the one of the camera that is open now."""
 
     awaited: Awaited
-    book: TriggerBook
+    book: TriggerQueue
     gate: Gate
 
 
@@ -82,7 +82,7 @@ class Triggers:
             for name, wanted in awaited.items():
                 station = self._stations.get(name)
                 if station is None:
-                    self._stations[name] = _Station(wanted, TriggerBook(), _Gate(self, name))
+                    self._stations[name] = _Station(wanted, TriggerQueue(), _Gate(self, name))
                     continue
                 if name in anew:
                     self._add(station.awaited, station.book.close("reload"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from adapters.encoders.cancellation import Halted
+from adapters.encoders.cancellation import Cancelled
 
 Result = TypeVar("Result")
 Change = TypeVar("Change")
@@ -21,7 +21,7 @@ class Done(Generic[Result]):
 
     Attributes:
         result: None where it failed.
-        error: what it failed with; `Halted` where it was cancelled.
+        error: what it failed with; `Cancelled` where it was cancelled.
     """
 
     result: Result | None = None
@@ -34,7 +34,7 @@ class Background(Generic[Change, Reply, Result]):
     Args:
         name: of the thread.
         compute: is given a function that asks for a change, waits until the owner has made it, and returns
-            what is so from then on; it raises `Halted` once this is cancelled.
+            what is so from then on; it raises `Cancelled` once this is cancelled.
     """
 
     def __init__(self, name: str, compute: Callable[[Callable[[Change], Reply]], Result]) -> None:
@@ -77,9 +77,9 @@ class Background(Generic[Change, Reply, Result]):
 
     def _ask(self, change: Change) -> Reply:
         if self.cancelled:
-            raise Halted
+            raise Cancelled
         self._asked.put(change)
         reply = self._replies.get()
         if reply is None or self.cancelled:
-            raise Halted
+            raise Cancelled
         return reply

@@ -10,25 +10,25 @@ import numpy as np
 
 from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import Adapter
-from adapters.core.observation import Seen, as_pixels
+from adapters.core.observation import Observation, as_pixels
 from adapters.core.protocol import Floats
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE
-from adapters.gate.evaluation import Assessment, Trial, distance
+from adapters.gate.evaluation import Assessment, Evaluation, distance
 from adapters.gate.label_test import LabelTest
 from adapters.gate.promotion_gate import HARMFUL, Ruling, judge
 from adapters.learner.sample_buffer import good_parts
 from adapters.monitoring.nearest_domain import most_alike
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Update
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
-Change = Callable[[Ledger], None]
-Ask = Callable[[Change], Answering]
+Change = Callable[[VersionManager], None]
+Ask = Callable[[Change], ActiveVersion]
 """Has a change made by the thread that owns the ledger, and returns what answers then."""
 
 
-class Workshop:
+class AdaptationContext:
     """What every episode of a station works with; for the thread that computes.
 
     Args:
@@ -46,9 +46,9 @@ class Workshop:
     def __init__(
         self,
         clean: Commissioning,
-        eye: Eye,
+        eye: Scorer,
         update: Update | None,
-        ledger: Ledger,
+        ledger: VersionManager,
         settings: LearnerSettings,
         seed: int,
     ) -> None:
@@ -57,15 +57,15 @@ class Workshop:
         good = eye.look(clean.good, eye.source)
         self.features: Floats = good.features
         self._usual_margin = clean.offset - float(np.median(good.scores))
-        self._usual_error = Trial.clean(eye, clean).error
+        self._usual_error = Evaluation.clean(eye, clean).error
 
-    def hold(self, recent: Sequence[Seen]) -> Trial:
+    def hold(self, recent: Sequence[Observation]) -> Evaluation:
         """Show the known parts as the recent pictures are."""
         seed = self.seed + recent[-1].number
-        return Trial.hold(self.eye, self.clean, recent, self.settings.bound, seed)
+        return Evaluation.hold(self.eye, self.clean, recent, self.settings.bound, seed)
 
     def propose(
-        self, start: Adapter, trial: Trial, recent: Sequence[Seen]
+        self, start: Adapter, trial: Evaluation, recent: Sequence[Observation]
     ) -> tuple[Adapter, dict[str, float]]:
         """Return a proposal, and the numbers of its last step."""
         assert self.update is not None
@@ -95,7 +95,7 @@ class Episode:
         numbers: of the guard's last ruling.
     """
 
-    shop: Workshop
+    shop: AdaptationContext
     since: int
     looked_at: int
     search: bool = False
@@ -108,7 +108,7 @@ class Episode:
     _held_error: float = math.inf
 
     def look(
-        self, recent: Sequence[Seen], answering: Answering, ask: Ask, *, learning: bool
+        self, recent: Sequence[Observation], answering: ActiveVersion, ask: Ask, *, learning: bool
     ) -> Ruling | None:
         """Hold what answers, and what else could, against the pictures of now.
 
@@ -146,8 +146,13 @@ class Episode:
         return ruling
 
     def _learn(
-        self, trial: Trial, before: Assessment, recent: Sequence[Seen], answering: Answering, ask: Ask
-    ) -> tuple[Ruling, Assessment, Answering]:
+        self,
+        trial: Evaluation,
+        before: Assessment,
+        recent: Sequence[Observation],
+        answering: ActiveVersion,
+        ask: Ask,
+    ) -> tuple[Ruling, Assessment, ActiveVersion]:
         """Make one proposal and keep or refuse it; return what answers then, and what is known of it."""
         shop = self.shop
         if shop.settings.level != "full" or shop.update is None:
@@ -169,7 +174,9 @@ class Episode:
         answering = ask(lambda ledger: ledger.promote(adapter, after, trial, recent, details, why))
         return ruling, after, answering
 
-    def _search(self, trial: Trial, recent: Sequence[Seen], answering: Answering, ask: Ask) -> Answering:
+    def _search(
+        self, trial: Evaluation, recent: Sequence[Observation], answering: ActiveVersion, ask: Ask
+    ) -> ActiveVersion:
         """Begin with what fits best: the source, what answers, or what is stored for a like condition."""
         settings = self.shop.settings
         alike = most_alike(trial.condition, self.shop.ledger.versions(), settings.candidates)
@@ -190,7 +197,12 @@ class Episode:
         return ask(lambda ledger: ledger.promote(adapter, assessed, trial, recent, details, why))
 
     def _follow(
-        self, trial: Trial, now: Assessment, recent: Sequence[Seen], answering: Answering, ask: Ask
+        self,
+        trial: Evaluation,
+        now: Assessment,
+        recent: Sequence[Observation],
+        answering: ActiveVersion,
+        ask: Ask,
     ) -> None:
         """Let the operating point follow the pictures, in steps that are worth it."""
         if abs(now.point.offset - answering.offset) >= self.shop.settings.step or (
@@ -199,7 +211,7 @@ class Episode:
             why = "operating point follows the pictures"
             ask(lambda ledger: ledger.promote(answering.adapter, now, trial, recent, {}, why))
 
-    def _unexplained(self, trial: Trial, answering: Answering, ask: Ask) -> Ruling:
+    def _unexplained(self, trial: Evaluation, answering: ActiveVersion, ask: Ask) -> Ruling:
         """Nothing that is known of the parts says anything about such pictures: the source answers."""
         ruling = Ruling(False, "unexplained")
         details = {"explained": trial.explained} | trial.condition.numbers()
@@ -209,7 +221,7 @@ class Episode:
             ask(lambda ledger: ledger.go_to(SOURCE, "guard", why))
         return ruling
 
-    def _does_harm(self, trial: Trial, now: Assessment, answering: Answering) -> bool:
+    def _does_harm(self, trial: Evaluation, now: Assessment, answering: ActiveVersion) -> bool:
         if answering.adapter.digest == self.shop.eye.source.digest:
             return False
         if not now.finite:
@@ -236,8 +248,8 @@ class Look:
     generation: int
     number: int
     episode: Episode
-    recent: Sequence[Seen]
-    answering: Answering
+    recent: Sequence[Observation]
+    answering: ActiveVersion
     learning: bool
 
     def run(self, ask: Ask) -> Ruling | None:

@@ -13,7 +13,7 @@ _LONGEST_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Failure:
     """What is known of it.
 
     Attributes:
@@ -29,7 +29,7 @@ class Fault:
     pause_s: float
 
 
-def fault(error: BaseException, before: Fault | None) -> Fault:
+def failure_of(error: BaseException, before: Failure | None) -> Failure:
     """Return what to make of an error: at the same place as before the pause is twice as long.
 
     Args:
@@ -41,7 +41,7 @@ def fault(error: BaseException, before: Fault | None) -> Fault:
     pause_s = min(_FIRST_S * 2 ** min(times - 1, 30), _LONGEST_S)
     # Only the first line: the rest, and numbers that change, are in the journal.
     said = str(error).partition("\n")[0][:200]
-    return Fault(f"{type(error).__name__} at {place}: {said}", place, times, pause_s)
+    return Failure(f"{type(error).__name__} at {place}: {said}", place, times, pause_s)
 
 
 def _place(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from agent.config.loader import Loaded
 from agent.config.models import LogSettings
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class Samples:
     """To a station's learner: what the inspector saw, in order.
 
     Attributes:
@@ -41,7 +41,7 @@ class Parts:
     """
 
     station: str
-    seen: tuple[Witnessed, ...]
+    seen: tuple[InspectedSample, ...]
     lost: int
 
 
@@ -98,10 +98,10 @@ class Say:
     log: LogSettings
 
 
-Message = Begin | Parts | Label | Say | Answers | Doing | Told | Ends
+Message = Begin | Samples | Label | Say | Answers | Doing | Told | Ends
 
 
-class Link:
+class Channel:
     """One end. Any thread may send, one thread receives.
 
     Args:
@@ -140,7 +140,7 @@ class Link:
             self._connection.close()
 
 
-def pair() -> tuple[Link, socket.socket]:
+def pair() -> tuple[Channel, socket.socket]:
     """Return this process's end, and the one that a child inherits."""
     ours, theirs = socket.socketpair()
-    return Link(ours.detach()), theirs
+    return Channel(ours.detach()), theirs

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from adapters.core.version import SOURCE
 from adapters.gate.state_machine import State, Turn
 from adapters.monitoring.block_statistics import Doubles
-from adapters.monitoring.change_point import WINDOW, Glance, Place
+from adapters.monitoring.change_point import WINDOW, ChangePointDetector, DomainMark
 from agent.learning.episode import Episode
 
 _SAID = -1
@@ -26,20 +26,20 @@ class Met:
         left_at: frame at which both were so.
     """
 
-    place: Place
+    place: DomainMark
     state: State
     episode: Episode
     left_at: int
 
 
-class Places:
+class KnownDomains:
     """Owns what the newest pictures are held against; for the learner's thread. Not kept over a restart.
 
     Args:
         glance: of the station.
     """
 
-    def __init__(self, glance: Glance) -> None:
+    def __init__(self, glance: ChangePointDetector) -> None:
         self._glance = glance
         self._met: dict[int, Met] = {}
         self._turned = False

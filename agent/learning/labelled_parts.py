@@ -21,7 +21,7 @@ class Said:
     adapter: str
 
 
-class SaidParts:
+class LabelledParts:
     """Beyond 10 000 parts of which the two say different things, the oldest are lost first."""
 
     def __init__(self) -> None:

@@ -23,11 +23,11 @@ from agent.base import logs
 from agent.base.codec import JSON
 from agent.base.errors import EXIT_OK, EXIT_UNEXPECTED, AgentError
 from agent.base.heaps import Heaps
-from agent.base.thread_priority import LEARNING, step_back
+from agent.base.thread_priority import LEARNING, lower_priority
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import HandOver, Witnessed
-from agent.learning.ipc import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told
+from agent.inspection.sample_queue import InspectedSample, SampleQueue
+from agent.learning.ipc import Answers, Begin, Channel, Doing, Ends, Label, Samples, Say, Told
 from agent.learning.worker import Learning
 from agent.versions.commissioned import Commissioned, open_station
 from agent.versions.station_plans import predictors, prompts, used_recipes
@@ -40,9 +40,9 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Learn until the agent has nothing more to say."""
     _belong_to_the_agent(int(sys.argv[2]))
-    step_back(LEARNING)
+    lower_priority(LEARNING)
     heaps = Heaps()
-    link = Link(int(sys.argv[1]))
+    link = Channel(int(sys.argv[1]))
     begin = link.receive()
     if not isinstance(begin, Begin):
         return
@@ -63,7 +63,7 @@ def main() -> None:
                     logs.set_up(log_settings.level, log_settings.format)
                 case Label(station) if station in learners:
                     learners[station].label(message)
-                case Parts(station, seen, lost):
+                case Samples(station, seen, lost):
                     # Of a station that learned until a moment ago, and does not by this process's config.
                     if station in learners:
                         _hand_over(learners[station].handover, seen, lost)
@@ -78,7 +78,7 @@ def main() -> None:
     os._exit(EXIT_OK)
 
 
-def _hand_over(handover: HandOver, seen: Sequence[Witnessed], lost: int) -> None:
+def _hand_over(handover: SampleQueue, seen: Sequence[InspectedSample], lost: int) -> None:
     handover.lose(lost)
     for one in seen:
         handover.put(one)
@@ -98,7 +98,7 @@ def _belong_to_the_agent(agent: int) -> None:
         sys.exit("mekiki: the agent was gone before its learners had begun")
 
 
-def _open(begin: Begin, link: Link) -> dict[str, Learning]:
+def _open(begin: Begin, link: Channel) -> dict[str, Learning]:
     """Return a learner of each station; its model is not yet open for learning."""
     loaded = begin.loaded
     model = LearnerModel(loaded.config.model)
@@ -119,14 +119,14 @@ def _open(begin: Begin, link: Link) -> dict[str, Learning]:
     return learners
 
 
-def _tell(link: Link, station: str, topic: str, payload: JSON) -> None:
+def _tell(link: Channel, station: str, topic: str, payload: JSON) -> None:
     link.send(Told(station, topic, payload))
 
 
 class _Changes:
     """Sends what answers and how a learner is doing, each where it has changed."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Channel) -> None:
         self._link = link
         self._answers: Predictor | None = None
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from adapters.core.adapter import AdapterError
 from adapters.core.prompts import Prompts, TextCache
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE, Version
-from adapters.encoders.cancellation import Halted
+from adapters.encoders.cancellation import Cancelled
 from agent.base.codec import JSON, timestamp
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.predictor import Predictor
 from agent.learning.station_learner import StationLearner
@@ -23,7 +23,7 @@ from agent.versions.commissioned import Commissioned, require_finite
 from agent.versions.execute import execute, needs_disk, overtakes, require_allowed
 from agent.versions.learner_settings import why_off
 from agent.versions.operator_requests import Request, finish, take
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ class StationDesk:
         changed: Callable[[], None],
     ) -> None:
         self.predictor, self.stats = first, LearnerStats(found.station)
-        self.ledger = Ledger(found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run)
+        self.ledger = VersionManager(
+            found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run
+        )
         self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
         self._agent, self._tell, self._changed = agent, tell, changed
         self._prepared = first
@@ -216,19 +218,19 @@ class StationDesk:
     def _try(self, version: Version) -> None:
         """Raise AdapterError where what a version makes of known parts is no answer."""
         texts = self._texts()
-        eye = Eye(texts.engine, self._prompts, self._found.clean.fails, texts)
+        eye = Scorer(texts.engine, self._prompts, self._found.clean.fails, texts)
         try:
             require_finite(eye, self._found.clean, version)
-        except (AdapterError, Halted):
+        except (AdapterError, Cancelled):
             raise
         except Exception as error:  # whatever a model raises: it would end us each time that we begin
             said = f"version {version.number} cannot be tried: {type(error).__name__}: {error}"
             raise AdapterError(said) from error
 
-    def _answering(self) -> Answering:
+    def _answering(self) -> ActiveVersion:
         return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering
 
-    def _prepare(self, version: Answering) -> None:
+    def _prepare(self, version: ActiveVersion) -> None:
         """Make what the inspector needs to judge with a version; where that fails, it does not answer."""
         if self._found.settings.mode != "shadow":
             features = self._texts().features(self._prompts, version.adapter)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapters.baseline.baseline import Commissioning
-from adapters.core.observation import Seen
-from adapters.core.scorer import Eye
+from adapters.core.observation import Observation
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE
 from adapters.gate.label_test import LabelTest
 from adapters.gate.promotion_gate import HARMFUL, Ruling
@@ -20,19 +20,19 @@ from adapters.gate.state_machine import Action, Phase, Signals, State, Turn, adv
 from adapters.gate.state_machine import Change as Decision
 from adapters.learner.sample_buffer import Buffer, duplicate_cosine
 from adapters.monitoring.block_statistics import looks, measure
-from adapters.monitoring.change_point import Glance
+from adapters.monitoring.change_point import ChangePointDetector
 from adapters.monitoring.degradation_fit import LEAST
 from adapters.monitoring.drift_detector import NORMAL_DISTANCE, DriftReport
-from adapters.monitoring.reject_rate import RateAlarm
-from agent.domain.active_version import Answering
+from adapters.monitoring.reject_rate import RejectRateMonitor
+from agent.domain.active_version import ActiveVersion
 from agent.learning.drift_watch import NEVER, DriftWatch
-from agent.learning.episode import Change, Episode, Look, Workshop
-from agent.learning.known_domains import Met, Places
-from agent.learning.labelled_parts import Said, SaidParts
+from agent.learning.episode import AdaptationContext, Change, Episode, Look
+from agent.learning.known_domains import KnownDomains, Met
+from agent.learning.labelled_parts import LabelledParts, Said
 from agent.versions.execute import execute
 from agent.versions.learner_settings import LearnerSettings, Update, why_off
 from agent.versions.operator_requests import Request
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 
 class StationLearner:
@@ -52,28 +52,28 @@ class StationLearner:
     def __init__(
         self,
         clean: Commissioning,
-        eye: Eye,
+        eye: Scorer,
         update: Update | None,
-        ledger: Ledger,
+        ledger: VersionManager,
         settings: LearnerSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.settings = settings or LearnerSettings()
         self._clean = clean
         self._ledger = ledger
-        self._shop = Workshop(clean, eye, update, ledger, self.settings, seed)
+        self._shop = AdaptationContext(clean, eye, update, ledger, self.settings, seed)
         # How alike two parts look depends on the model.
         policy = replace(self.settings.buffer, duplicate=duplicate_cosine(self._shop.features))
         self._buffer = Buffer(len(clean.labels), policy, seed)
         self._drift = DriftWatch(clean.drift)
-        self._places = Places(Glance(clean.drift, looks(clean.good), self._shop.features))
+        self._places = KnownDomains(ChangePointDetector(clean.drift, looks(clean.good), self._shop.features))
         self._turn: tuple[Turn | None, int] | None = None
-        self.rate = RateAlarm(clean.numbers["rejects"])
-        self._said = SaidParts()
+        self.rate = RejectRateMonitor(clean.numbers["rejects"])
+        self._said = LabelledParts()
         self._episode = Episode(self._shop, ledger.frame, ledger.frame, test=ledger.test)
 
     @property
-    def answering(self) -> Answering:
+    def answering(self) -> ActiveVersion:
         """What to inspect with now. Any thread may ask."""
         return self._ledger.source if self.settings.mode == "shadow" else self._ledger.answering
 
@@ -92,7 +92,7 @@ class StationLearner:
         """Numbers of the guard's last ruling on these pictures."""
         return self._episode.numbers
 
-    def observe(self, seen: Seen) -> DriftReport | None:
+    def observe(self, seen: Observation) -> DriftReport | None:
         """Take one picture that was fit to be judged; return a report when it completes a block.
 
         Args:
@@ -170,7 +170,7 @@ class StationLearner:
         """Whether nobody has decided anything since that makes a computation worth nothing."""
         return look.generation == self._ledger.generation
 
-    def make(self, change: Change, look: Look) -> Answering:
+    def make(self, change: Change, look: Look) -> ActiveVersion:
         """Make what a computation asks for; return what answers then. Only while it is wanted.
 
         Raises:

@@ -17,12 +17,12 @@ from pathlib import Path
 from adapters.core.version import SOURCE
 from agent.base.codec import JSON
 from agent.base.event_id import ulid
-from agent.base.thread_priority import SERVING, step_back
+from agent.base.thread_priority import SERVING, lower_priority
 from agent.config.loader import Loaded
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import HandOver, Witnessed
-from agent.learning.ipc import Answers, Begin, Doing, Ends, Label, Link, Parts, Say, Told, pair
+from agent.inspection.sample_queue import InspectedSample, SampleQueue
+from agent.learning.ipc import Answers, Begin, Channel, Doing, Ends, Label, Samples, Say, Told, pair
 from agent.versions.commissioned import station_folder
 from agent.versions.operator_requests import waiting_names
 
@@ -38,7 +38,7 @@ _WELL_S = 600.0
 _MAX_LABELS = 1000
 
 
-class Pupil:
+class LearnerHandle:
     """A commissioned station as inspection knows it: what answers there, and where its parts are handed over.
 
     Args:
@@ -49,7 +49,7 @@ class Pupil:
     def __init__(self, station: str, frozen: Predictor, first: Predictor) -> None:
         self.station, self.frozen = station, frozen
         self.stats = LearnerStats(station)
-        self.handover = HandOver()
+        self.handover = SampleQueue()
         self.labels: deque[Label] = deque(maxlen=_MAX_LABELS)
         self.gone = threading.Event()
         self._answering = first
@@ -58,7 +58,7 @@ class Pupil:
         """Return what to judge with now; any thread may ask."""
         return self._answering
 
-    def put(self, seen: Witnessed) -> None:
+    def put(self, seen: InspectedSample) -> None:
         """Hand a part over; any thread, never waits."""
         self.handover.put(seen)
 
@@ -68,11 +68,11 @@ class Pupil:
         self._answering = self.frozen if predictor.number == SOURCE else predictor
 
 
-class Learners:
+class LearnerSupervisor:
     """Owns the process of `agent.learning.process` and what is known of it here.
 
-    Inspection never waits for it: a `Pupil` gives what is complete and takes what was seen. While there is no
-    process, what answered last goes on answering.
+    Inspection never waits for it: a `LearnerHandle` gives what is complete and takes what was seen. While
+    there is no process, what answered last goes on answering.
 
     Args:
         loaded: the config.
@@ -81,18 +81,18 @@ class Learners:
 
     def __init__(self, loaded: Loaded, tell: Callable[[str, str, JSON], None]) -> None:
         self._loaded, self._tell = loaded, tell
-        self._pupils: dict[str, Pupil] = {}
+        self._pupils: dict[str, LearnerHandle] = {}
         self._stop = threading.Event()
         self._renewed = threading.Event()
         self._ended = threading.Event()
         self._changing = threading.Lock()
-        self._link: Link | None = None
+        self._link: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._away: str | None = None
         self._ends: str | None = None
         self._run_id = ulid()
 
-    def use(self, loaded: Loaded, pupils: Mapping[str, Pupil]) -> None:
+    def use(self, loaded: Loaded, pupils: Mapping[str, LearnerHandle]) -> None:
         """Let these stations learn from now on, as the config says; any thread, also while `run` does.
 
         Where any of them is another one than before, the process that has learned until now ends, and the
@@ -166,7 +166,9 @@ class Learners:
             return self._ended.wait(_GO_S)
         return True
 
-    def _pause(self, loaded: Loaded, pupils: Mapping[str, Pupil], pause_s: float, before: Set[Path]) -> None:
+    def _pause(
+        self, loaded: Loaded, pupils: Mapping[str, LearnerHandle], pause_s: float, before: Set[Path]
+    ) -> None:
         """Leave the learners alone for a while, unless somebody asks something of them.
 
         Args:
@@ -185,7 +187,7 @@ class Learners:
         if self._link is not None:
             self._link.finish()
 
-    def _live(self, loaded: Loaded, pupils: Mapping[str, Pupil]) -> str:
+    def _live(self, loaded: Loaded, pupils: Mapping[str, LearnerHandle]) -> str:
         """Start a process, hear what it says until it ends, and return why."""
         link, theirs = pair()
         with theirs:
@@ -215,7 +217,7 @@ class Learners:
             return f"cannot learn: {self._ends}"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
-    def _take(self, message: object, pupils: Mapping[str, Pupil]) -> None:
+    def _take(self, message: object, pupils: Mapping[str, LearnerHandle]) -> None:
         match message:
             case Answers(name, predictor):
                 pupils[name].answer(predictor)
@@ -227,9 +229,9 @@ class Learners:
             case Told(name, topic, payload):
                 self._tell(name, topic, payload)
 
-    def _send(self, pupil: Pupil) -> None:
+    def _send(self, pupil: LearnerHandle) -> None:
         """Send what a station's learner is to see; thread ``learner-<station>``."""
-        step_back(SERVING)
+        lower_priority(SERVING)
         missed, known, log_settings = 0, 0, self._loaded.config.log
         while not self._stop.is_set() and not pupil.gone.is_set():
             said = len(pupil.labels)  # of parts that were handed over before
@@ -246,14 +248,14 @@ class Learners:
             if link is not None and log_settings != self._loaded.config.log:
                 log_settings = self._loaded.config.log
                 link.send(Say(log_settings))
-            if link is not None and link.send(Parts(pupil.station, seen, missed)):
+            if link is not None and link.send(Samples(pupil.station, seen, missed)):
                 missed = 0
             else:
                 missed += len(seen)
             if len(seen) < _AT_ONCE:
                 self._say(pupil, said)
 
-    def _say(self, pupil: Pupil, count: int) -> None:
+    def _say(self, pupil: LearnerHandle, count: int) -> None:
         """Pass labels on; while there is no process that learns they are of no use, and go."""
         for _ in range(count):
             label = pupil.labels.popleft()

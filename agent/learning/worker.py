@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from threading import Event
 
 from adapters.core.prompts import Prompts, TextCache
-from adapters.core.scorer import Eye
-from adapters.encoders.cancellation import Halted, HaltingEngine
+from adapters.core.scorer import Scorer
+from adapters.encoders.cancellation import CancellableEngine, Cancelled
 from adapters.gate.promotion_gate import Ruling
 from adapters.learner.factory import LearnerModel
 from adapters.monitoring.drift_detector import DriftReport
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import HandOver, Witnessed
+from agent.inspection.sample_queue import InspectedSample, SampleQueue
 from agent.learning.background_task import Background
 from agent.learning.episode import Ask, Change, Look
-from agent.learning.failure import Fault, fault
+from agent.learning.failure import Failure, failure_of
 from agent.learning.ipc import Label
 from agent.learning.station_desk import StationDesk, Tell
 from agent.learning.station_learner import StationLearner
@@ -46,7 +46,7 @@ _WELL_S = 600.0
 class _Job:
     """What is being computed: a look, or at first the learner itself, which is None here."""
 
-    work: Background[Change, Answering, StationLearner | Ruling | None]
+    work: Background[Change, ActiveVersion, StationLearner | Ruling | None]
     look: Look | None
     started: float
 
@@ -84,7 +84,7 @@ class Learning:
         run: str | None = None,
     ) -> None:
         self.station = station.station
-        self.handover = HandOver()
+        self.handover = SampleQueue()
         self._found, self._model, self._prompts = station, model, prompts
         self._agent, self._tell = agent, tell
         self._halt = Event()
@@ -96,7 +96,7 @@ class Learning:
         self._ledger = self._desk.ledger
         self._learner: StationLearner | None = None
         self._job: _Job | None = None
-        self._fault: Fault | None = None
+        self._fault: Failure | None = None
         self._open_at = self._opened_at = self._rest_until = 0.0
 
     def answering(self) -> Predictor:
@@ -125,13 +125,13 @@ class Learning:
             self._tell("drift", learning_payload.drift(self._agent, self.station, DriftReport(), None, 0))
             while not self._halt.is_set():
                 self._turn()
-        except Halted:
+        except Cancelled:
             log.info("learner %s: ends in the middle of its work", self.station)
         finally:
             self._end()
 
     def _turn(self) -> None:
-        taken: Sequence[Witnessed] = ()
+        taken: Sequence[InspectedSample] = ()
         if self._learner is None:
             self._halt.wait(_WAIT_S)
         else:
@@ -145,7 +145,7 @@ class Learning:
             self._unless_it_ends(error)
         self._desk.show(self._learner, self._failed())
 
-    def _learn(self, taken: Sequence[Witnessed]) -> None:
+    def _learn(self, taken: Sequence[InspectedSample]) -> None:
         if self._learner is None:
             if self._job is not None:
                 self._go_on(self._job)
@@ -171,7 +171,7 @@ class Learning:
         """Open what the learner looks and learns with; takes as long as opening the model does."""
         found = self._found
         engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._unwanted)
-        eye = Eye(engine, self._prompts, found.clean.fails, self._class_features())
+        eye = Scorer(engine, self._prompts, found.clean.fails, self._class_features())
         return StationLearner(found.clean, eye, update, self._ledger, found.learner_settings())
 
     def _unwanted(self) -> bool:
@@ -182,10 +182,10 @@ class Learning:
         """Return what this thread and the one that computes have in common; only the end ends it."""
         if self._texts is None:
             engine, _ = self._model.load(full=False)
-            self._texts = TextCache(HaltingEngine(engine, self._halt.is_set))
+            self._texts = TextCache(CancellableEngine(engine, self._halt.is_set))
         return self._texts
 
-    def _observe(self, learner: StationLearner, one: Witnessed) -> None:
+    def _observe(self, learner: StationLearner, one: InspectedSample) -> None:
         if not one.seen.finite:  # it was not inspected either, and says nothing of the line
             self.handover.lose(1)
             return
@@ -240,7 +240,7 @@ class Learning:
         self._job = None
         if look is not None:
             self._rest(job)
-        if job.work.cancelled or isinstance(done.error, Halted):
+        if job.work.cancelled or isinstance(done.error, Cancelled):
             return
         if done.error is not None:
             raise done.error
@@ -260,7 +260,7 @@ class Learning:
 
     def _unless_it_ends(self, error: Exception) -> None:
         """Take an error for one of learning, unless it is what `stop` ends a call of the model with."""
-        if isinstance(error, Halted) and self._halt.is_set():
+        if isinstance(error, Cancelled) and self._halt.is_set():
             raise error
         self._fail(error)
 
@@ -268,7 +268,7 @@ class Learning:
         """Do without a learner for a while; what answers, and what people ask for, is not its affair."""
         now = time.monotonic()
         before = self._fault if self._learner is None or now - self._opened_at < _WELL_S else None
-        self._fault = fault(error, before)
+        self._fault = failure_of(error, before)
         log.error(
             "learner %s: failed for the %d. time at %s, begins again in %.0f s",
             self.station, self._fault.times, self._fault.place, self._fault.pause_s, exc_info=error,

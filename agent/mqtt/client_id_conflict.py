@@ -10,7 +10,7 @@ SHORT_ONES = 3
 """So many in a row speak for it where the broker does not say why."""
 
 
-class SameId:
+class ClientIdConflict:
     """Owns the signs. The publisher's thread uses it; `foreign` may be called by any."""
 
     def __init__(self) -> None:

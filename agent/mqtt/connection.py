@@ -27,7 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.base.errors import ConfigError
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.messages import Inbound, Inlet, Message
+from agent.mqtt.messages import Inbound, Message, Subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class LinkState(StrEnum):
     DOWN = "down"
 
 
-class Link:
+class BrokerConnection:
     """One connection to the broker, from its birth to its loss; never used again.
 
     Attributes:
@@ -83,7 +83,7 @@ class Link:
         will: Message | None,
         wake: Callable[[], None],
         tls: ssl.SSLContext | None,
-        inlet: Inlet | None = None,
+        inlet: Subscriptions | None = None,
     ) -> None:
         self.protocol: Protocol = protocol
         self.state = LinkState.CONNECTING

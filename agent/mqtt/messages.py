@@ -44,7 +44,7 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True)
-class Inlet:
+class Subscriptions:
     """What a connection listens to.
 
     Attributes:

@@ -12,12 +12,12 @@ from agent.config.models_mqtt import MqttSettings
 from agent.config.types import at_port
 from agent.domain.publisher_stats import NOT_YET
 from agent.mqtt.access import Access
-from agent.mqtt.client_id_conflict import SameId
-from agent.mqtt.connection import Link, LinkState, Protocol, largest_inbound, tls_context
-from agent.mqtt.messages import Inlet, Message
-from agent.mqtt.reconnect import Dialing
-from agent.mqtt.result_replay import Repeats
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.client_id_conflict import ClientIdConflict
+from agent.mqtt.connection import BrokerConnection, LinkState, Protocol, largest_inbound, tls_context
+from agent.mqtt.messages import Message, Subscriptions
+from agent.mqtt.reconnect import Reconnector
+from agent.mqtt.result_replay import ResultReplay
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads import result_payload
 from agent.store.store import Outgoing, Store
 
@@ -29,7 +29,7 @@ _GOODBYE_S = 2.0
 _LEAVE_S = 0.5
 
 
-class Delivery:
+class OutboxSender:
     """Connects, sends what was stored, and notes what the broker acknowledged; reads the outbox only.
 
     Owns the connection and what is on its way over it; the publisher's thread alone uses it.
@@ -60,15 +60,15 @@ class Delivery:
         mqtt: MqttSettings | None,
         client_id: str,
         result_topic: Callable[[str], str],
-        board: Board,
+        board: RetainedTopics,
         will: Message,
         wake: Callable[[], None],
-        inlet: Inlet | None = None,
+        inlet: Subscriptions | None = None,
         access: Access | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
         self.published = self.too_large = 0
-        self.same_id = SameId()
+        self.same_id = ClientIdConflict()
         self.problem: str | None = None if mqtt is None else NOT_YET
 
         self._store = store
@@ -84,11 +84,11 @@ class Delivery:
         self._wake = wake
         self._inlet = inlet
 
-        self._link: Link | None = None
-        self._dialing = None if mqtt is None else Dialing(mqtt)
+        self._link: BrokerConnection | None = None
+        self._dialing = None if mqtt is None else Reconnector(mqtt)
         self._answered_at = 0.0
         self._on_the_way: dict[int, int] = {}  # paho's message id -> outbox id
-        self._repeats = Repeats(store, 1.0 if mqtt is None else mqtt.drain_per_s)
+        self._repeats = ResultReplay(store, 1.0 if mqtt is None else mqtt.drain_per_s)
         self._repeated: dict[int, int] = {}  # paho's message id -> number of a result sent again
         self._to_show: deque[Message] = deque()  # of the board
         self._shown: dict[int, str] = {}  # paho's message id -> topic
@@ -198,7 +198,7 @@ class Delivery:
         if not self._access.ready(now):
             self.problem = self._access.problem
             return
-        self._link = Link(
+        self._link = BrokerConnection(
             self._mqtt, self._client_id, protocol, self._will, self._wake, self._access.tls, self._inlet
         )
         self._link.open()
@@ -233,7 +233,7 @@ class Delivery:
                 self._give(link, self._message(row), row, now)
             self._sent_to = row.id
 
-    def _give(self, link: Link, message: Message, row: Outgoing, now: float) -> None:
+    def _give(self, link: BrokerConnection, message: Message, row: Outgoing, now: float) -> None:
         if not link.fits(message):
             # It would end the connection, now and every time: it leaves the outbox, and stays in the store.
             self._tell_too_large(message.topic, link)
@@ -245,7 +245,7 @@ class Delivery:
         self._on_the_way[link.publish(message)] = row.id
         self._attempted_to = max(self._attempted_to, row.id)
 
-    def _tell_too_large(self, topic: str, link: Link) -> None:
+    def _tell_too_large(self, topic: str, link: BrokerConnection) -> None:
         if topic not in self._too_large:
             self._too_large.add(topic)
             log.warning(
@@ -254,7 +254,7 @@ class Delivery:
                 link.largest,
             )
 
-    def _repeat(self, link: Link, room: int, now: float) -> None:
+    def _repeat(self, link: BrokerConnection, room: int, now: float) -> None:
         """Send what was asked for again; what is new goes before it."""
         for station, stored in self._repeats.take(room - len(self._repeated), now):
             message = self._result(station, result_payload.replayed(stored.payload))
@@ -264,7 +264,7 @@ class Delivery:
                 self._tell_too_large(message.topic, link)
                 self._repeats.answered(stored.seq)
 
-    def _window(self, link: Link) -> int:
+    def _window(self, link: BrokerConnection) -> int:
         """Return how many messages the broker takes now."""
         return link.window - len(self._on_the_way) - len(self._shown) - len(self._repeated)
 
@@ -293,7 +293,7 @@ class Delivery:
         self._dialing.use(mqtt)
         self._next_drain_at = 0.0  # a wait by another pace may be a long one
         if _way(mqtt) != _way(self._mqtt):
-            self._dialing = Dialing(mqtt)
+            self._dialing = Reconnector(mqtt)
             if self._link is not None:
                 self._link.end("the settings have changed")
         self._mqtt, self._access = mqtt, access
@@ -304,7 +304,7 @@ class Delivery:
         assert self._mqtt is not None
         return bool(self._on_the_way) and now - self._answered_at > 2 * self._mqtt.keepalive_s
 
-    def _drop(self, link: Link, now: float) -> None:
+    def _drop(self, link: BrokerConnection, now: float) -> None:
         assert self._mqtt is not None
         assert self._dialing is not None
         if link.was_up:
@@ -325,7 +325,7 @@ class Delivery:
         link.close()
         self._link = None
 
-    def _show(self, link: Link) -> None:
+    def _show(self, link: BrokerConnection) -> None:
         """Send what changed on the board, as far as the broker's window allows."""
         self._to_show.extend(self._board.take(set(self._shown.values()), link.largest))
         while self._to_show and self._window(link) > 0:

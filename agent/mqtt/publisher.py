@@ -9,19 +9,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from agent.base.call_queue import Errands
+from agent.base.call_queue import CallQueue
 from agent.clock.time_book import TimeBook
 from agent.config.models_mqtt import MqttSettings
 from agent.domain.command_answer import Answer, refused
 from agent.domain.publisher_stats import PublisherStats, Unsaved
 from agent.domain.verdict import Verdict
 from agent.mqtt.access import Access
-from agent.mqtt.messages import Inlet, Message
-from agent.mqtt.outbox_sender import WINDOW, Delivery
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.messages import Message, Subscriptions
+from agent.mqtt.outbox_sender import WINDOW, OutboxSender
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.store.database import Damaged, DiskTrouble
 from agent.store.image_files import Written
-from agent.store.image_writer import Evidence
+from agent.store.image_writer import ImageWriter
 from agent.store.retention import Retention
 from agent.store.store import Store
 
@@ -70,10 +70,10 @@ class Publisher:
         mqtt: MqttSettings | None,
         client_id: str,
         result_topic: Callable[[str], str],
-        board: Board,
+        board: RetainedTopics,
         will: Message,
-        evidence: Evidence | None = None,
-        inlet: Inlet | None = None,
+        evidence: ImageWriter | None = None,
+        inlet: Subscriptions | None = None,
         stored: Callable[[Sequence[Verdict], Callable[[str], int]], None] | None = None,
         access: Access | None = None,
     ) -> None:
@@ -83,11 +83,11 @@ class Publisher:
         self._time = TimeBook(store.path.parent, store.numbers(), store.newest_at)
         self._board = board
         self._wake = threading.Event()
-        self._delivery = Delivery(
+        self._delivery = OutboxSender(
             store, mqtt, client_id, result_topic, board, will, self._wake.set, inlet, access
         )
         board.on_change = self._wake.set
-        self._errands = Errands(refused("too many wait for the store: ask again later"), self._wake.set)
+        self._errands = CallQueue(refused("too many wait for the store: ask again later"), self._wake.set)
         self._stop_at: float | None = None
         self._farewell = will
         self._space = threading.Condition()
@@ -144,11 +144,11 @@ class Publisher:
         self._wake.set()
 
     def use(self, mqtt: MqttSettings, access: Access | None = None) -> None:
-        """Deliver like this from now on; any thread. See `Delivery.use`."""
+        """Deliver like this from now on; any thread. See `OutboxSender.use`."""
         self._delivery.use(mqtt, access)
         self._wake.set()
 
-    def met_namesake(self) -> None:
+    def saw_client_id_conflict(self) -> None:
         """Note that another agent shows itself under our topics; any thread."""
         self._delivery.same_id.foreign(time.monotonic())
 

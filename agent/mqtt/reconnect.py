@@ -6,12 +6,12 @@ import logging
 import random
 
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import Link, Protocol
+from agent.mqtt.connection import BrokerConnection, Protocol
 
 log = logging.getLogger(__name__)
 
 
-class Dialing:
+class Reconnector:
     """Owns the wait before the next connection and its protocol; one thread uses it.
 
     Waits double up to `reconnect.max_s`, jittered, and start anew after a connection that has held longer
@@ -50,7 +50,7 @@ class Dialing:
         if self._up_at is None:
             self._up_at = now
 
-    def lost(self, link: Link, now: float, *, fought_over: bool = False) -> float:
+    def lost(self, link: BrokerConnection, now: float, *, fought_over: bool = False) -> float:
         """Note that a connection was lost, or never came; return the seconds until the next one.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from agent.base.rate_limiter import Pace
+from agent.base.rate_limiter import RateLimiter
 from agent.store.store import Store, Stored
 
 MAX_RANGES = 16
@@ -19,7 +19,7 @@ class _Range:
     unanswered: set[int] = field(default_factory=set)
 
 
-class Repeats:
+class ResultReplay:
     """When 16 ranges wait, the next one is not taken; who asked is told so.
 
     Owns the ranges; the publisher's thread alone uses it. One range after the other, each in its order. What
@@ -45,7 +45,7 @@ class Repeats:
 
     def use(self, per_s: float) -> None:
         """Send so many results a second from now on."""
-        self._pace = Pace(per_s, max(1.0, per_s / 10))
+        self._pace = RateLimiter(per_s, max(1.0, per_s / 10))
 
     def add(self, station: str, first: int, last: int) -> bool:
         """Send a range when its turn comes; False where too many wait."""

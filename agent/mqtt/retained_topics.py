@@ -26,7 +26,7 @@ _ANY_SIZE = 268_435_460
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Board:
+class RetainedTopics:
     """A topic that changes twice before it is sent is sent once, with its newest content.
 
     Of events and of answers each is sent; when 1000 wait for a connection the oldest is lost first, and

@@ -10,13 +10,13 @@ from adapters.core.version import strict
 from adapters.monitoring.drift_detector import DriftReport
 from agent.base.codec import JSON, rounded, timestamp
 from agent.base.wire import ADAPTER_EVENT_SCHEMA, ADAPTER_SCHEMA, DRIFT_SCHEMA
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 
 
 def adapter(
     agent: str,
     station: str,
-    answering: Answering,
+    answering: ActiveVersion,
     *,
     mode: str,
     level: str,

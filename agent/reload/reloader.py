@@ -15,7 +15,7 @@ from agent.audit.agent_log import Trail
 from agent.base.codec import JSON, timestamp
 from agent.base.errors import AgentError, ConfigError
 from agent.config import overrides
-from agent.config.diff import Change, changes, in_force
+from agent.config.diff import SettingChange, changes, in_force
 from agent.config.loader import Loaded, load, load_text
 from agent.config.overrides import Name, Value
 from agent.domain.conditions import Condition
@@ -32,7 +32,7 @@ State = Literal["applied", "unchanged", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReloadOutcome:
     """What became of a config.
 
     Attributes:
@@ -42,11 +42,11 @@ class Outcome:
     """
 
     state: State
-    changes: tuple[Change, ...] = ()
+    changes: tuple[SettingChange, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-Apply = Callable[[Loaded, Sequence[Change]], None]
+Apply = Callable[[Loaded, Sequence[SettingChange]], None]
 """Brings a config into force as far as a running agent can; raises AgentError where nothing of it was."""
 
 
@@ -84,7 +84,7 @@ class Reloader:
         self._fallback = bool(refused)
         self._refused = tuple(refused)
         self._unusable, self._why_unusable = unusable, tuple(refused)
-        self._pending: tuple[Change, ...] = ()
+        self._pending: tuple[SettingChange, ...] = ()
         self._since = datetime.now(UTC)
         self._asked: deque[str] = deque(maxlen=MAX_REQUESTS)
         self._keep(kept)
@@ -103,7 +103,7 @@ class Reloader:
         if actors := dict.fromkeys(self._asked.popleft() for _ in range(len(self._asked))):
             self.reload(", ".join(actors))
 
-    def reload(self, actor: str) -> Outcome:
+    def reload(self, actor: str) -> ReloadOutcome:
         """Read the file, and bring it into force as far as that can be done now."""
         try:
             file = load(self._file.path, self._file.unchanged)
@@ -145,7 +145,7 @@ class Reloader:
             log.info("%s: is there now", one.what)
         self._file = file
 
-    def set(self, station: str, name: Name, value: Value, actor: str) -> Outcome:
+    def set(self, station: str, name: Name, value: Value, actor: str) -> ReloadOutcome:
         """Set one setting of a station over what the file says; it outlives a restart."""
         try:
             wished = overrides.with_set(self._file, self._overrides, station, name, value)
@@ -153,7 +153,7 @@ class Reloader:
             outcome = self._bring(wanted, actor)
         except AgentError as error:
             self._trail.record("set_refused", actor, error.problems[0], after={station: {name: value}})
-            return Outcome("refused", problems=error.problems)
+            return ReloadOutcome("refused", problems=error.problems)
         self._keep(kept)
         return outcome
 
@@ -197,7 +197,7 @@ class Reloader:
             raise ConfigError(self._why_unusable)
         require_startable(self.now, wanted)
 
-    def _bring(self, wanted: Loaded, actor: str) -> Outcome:
+    def _bring(self, wanted: Loaded, actor: str) -> ReloadOutcome:
         found = changes(self.now, wanted)
         pending = tuple(change for change in found if change.effect == "restart")
         now = in_force(self.now, wanted)
@@ -206,21 +206,21 @@ class Reloader:
         fresh = tuple(change for change in found if change not in self._pending)
         self._pending = pending
         if not fresh:
-            return Outcome("unchanged", found)
+            return ReloadOutcome("unchanged", found)
         self.now, self._since = now, datetime.now(UTC)
         self._record(actor, fresh)
-        return Outcome("applied", found)
+        return ReloadOutcome("applied", found)
 
-    def _refuse(self, actor: str, error: AgentError) -> Outcome:
+    def _refuse(self, actor: str, error: AgentError) -> ReloadOutcome:
         problems = error.problems
         if problems != self._refused:
             for line in problems:
                 log.error("config refused: %s", line)
             self._trail.record("config_refused", actor, problems[0], numbers={"problems": len(problems)})
         self._refused = problems
-        return Outcome("refused", problems=problems)
+        return ReloadOutcome("refused", problems=problems)
 
-    def _record(self, actor: str, fresh: Sequence[Change]) -> None:
+    def _record(self, actor: str, fresh: Sequence[SettingChange]) -> None:
         for change in fresh:
             log.info("config: %s", change)
         self._trail.record(

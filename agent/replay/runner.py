@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from adapters.core.prompts import TextCache
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE
 from adapters.engines.factory import ModelSettings
 from adapters.learner.factory import LearnerModel
@@ -28,13 +28,13 @@ from agent.config.models import Recipe
 from agent.domain.verdict import Verdict
 from agent.inspection.inspector import Inspector
 from agent.inspection.predictor import Predictor
-from agent.inspection.sample_queue import Witnessed
+from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
 from agent.learning.station_learner import StationLearner
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from agent.versions.station_plans import predictors, prompts, provenance
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 from camera.core.frame import Frame
 from camera.feed.mailbox import Mailbox
 
@@ -106,7 +106,7 @@ class Replay:
         self._engine, self._words = engine, prompts(recipe)
         self._texts = TextCache(engine)
         self._frozen, self._predictor = predictors(engine, recipe, found)
-        self._witnessed: list[Witnessed] = []
+        self._witnessed: list[InspectedSample] = []
         self._now = ""
         self._learner = None
         if isinstance(found, Commissioned):
@@ -160,14 +160,16 @@ class Replay:
     def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
         opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
         engine, update = opened
-        eye = Eye(engine, self._words, found.clean.fails)
-        ledger = Ledger(found.clean, eye.source, found.store, found.audit, lambda: self._now, self._happened)
+        eye = Scorer(engine, self._words, found.clean.fails)
+        ledger = VersionManager(
+            found.clean, eye.source, found.store, found.audit, lambda: self._now, self._happened
+        )
         return StationLearner(found.clean, eye, update, ledger, found.learner_settings())
 
     def _happened(self, record: dict[str, Any]) -> None:
         self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})
 
-    def _witness(self, one: Witnessed) -> None:
+    def _witness(self, one: InspectedSample) -> None:
         """Take what a learner on the line would get: there the frozen model does not see every frame."""
         same = self._predictor.adapter.digest == self._frozen.adapter.digest
         if same or is_shadowed(self._station, one.seen.number, self._shadow):

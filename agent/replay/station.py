@@ -16,7 +16,7 @@ from agent.audit.hash_chain import Audit
 from agent.base.codec import timestamp
 from agent.config.loader import Loaded
 from agent.config.models import Recipe
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import (
     NOT_COMMISSIONED,
     Commissioned,
@@ -55,7 +55,7 @@ def open_replayed(
             return _fresh(station, loaded, clean, engine, active, folder, timestamp(at))
         except AdapterError as error:
             why = str(error)
-    source = Answering(SOURCE, engine.source, 0.0)
+    source = ActiveVersion(SOURCE, engine.source, 0.0)
     return Uncommissioned(station, settings, level, source, why, unusable=file.exists())
 
 
@@ -69,13 +69,13 @@ def _fresh(
     at: str,
 ) -> Commissioned:
     settings = loaded.config.stations[station].adaptation
-    answering = Answering(SOURCE, engine.source, clean.offset)
+    answering = ActiveVersion(SOURCE, engine.source, clean.offset)
     versions = folder / "adapters"
     store = AdapterStore(versions, engine.source, engine.info.weights, settings.keep)
     if active is not None and active.recipe == clean.recipe:
         store = _holding(active, versions, engine, settings.keep, at)
         if settings.mode != "shadow":
-            answering = Answering(active.number, active.adapter, active.offset)
+            answering = ActiveVersion(active.number, active.adapter, active.offset)
     level = level_of(settings)
     audit = Audit(station)
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)

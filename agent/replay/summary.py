@@ -19,7 +19,7 @@ GOOD = "ok"
 
 
 @dataclass(slots=True)
-class Tally:
+class VerdictCounts:
     """Verdicts of one side. Owned by `Count`.
 
     Attributes:
@@ -47,7 +47,7 @@ class Count:
 
     def __init__(self, truth: Callable[[str | None], str | None]) -> None:
         self.frames = 0
-        self.frozen, self.answering = Tally(), Tally()
+        self.frozen, self.answering = VerdictCounts(), VerdictCounts()
         self.rejects: list[tuple[bool, bool]] = []
         """Of each frame, whether the frozen model and what answers reject it."""
         self._truth = truth

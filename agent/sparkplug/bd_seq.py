@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _FILE = "sparkplug.json"
 
 
-class BirthNumbers:
+class BdSeq:
     """Owns the file; the session's thread alone uses it.
 
     A number is on disk before a broker hears it. Where the disk does not take it, the numbers go on in

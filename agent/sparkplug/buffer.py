@@ -17,7 +17,7 @@ CAPACITY = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LearningEvent:
     """What is so of a station at one moment.
 
     Attributes:
@@ -46,8 +46,8 @@ class Book:
         self._wake = wake
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[Outcome]] = {}
-        self._results: deque[Step] = deque()
-        self._learning: dict[tuple[str, str], Step] = {}
+        self._results: deque[LearningEvent] = deque()
+        self._learning: dict[tuple[str, str], LearningEvent] = {}
 
     def stored(self, verdicts: Sequence[Verdict], last_seq: Callable[[str], int]) -> None:
         """Take over verdicts that are on disk.
@@ -67,7 +67,7 @@ class Book:
                     self._results.popleft()
                     self.lost += 1
                 seq = last_seq(station) - after[station]
-                self._results.append(Step(station, of_result(verdict, seq, counts), result=True))
+                self._results.append(LearningEvent(station, of_result(verdict, seq, counts), result=True))
         if verdicts:
             self._wake()
 
@@ -75,10 +75,10 @@ class Book:
         """Take over what is shown as ``S/name``; only ``drift`` and ``adapter`` are told."""
         if readings := of_learning(name, payload, time.time_ns() // 1_000_000):
             with self._lock:
-                self._learning[station, name] = Step(station, readings, result=False)
+                self._learning[station, name] = LearningEvent(station, readings, result=False)
             self._wake()
 
-    def take(self, most: int) -> list[Step]:
+    def take(self, most: int) -> list[LearningEvent]:
         """Return what waits, older results first, at most so many of these; then what was learned."""
         with self._lock:
             results = [self._results.popleft() for _ in range(min(most, len(self._results)))]

@@ -10,10 +10,10 @@ from pathlib import Path
 from agent.config.models_mqtt import MqttSettings
 from agent.config.types import at_port
 from agent.mqtt.access import Access
-from agent.mqtt.connection import Link, LinkState, tls_context
-from agent.mqtt.messages import Inlet, Message
-from agent.mqtt.reconnect import Dialing
-from agent.sparkplug.bd_seq import BirthNumbers
+from agent.mqtt.connection import BrokerConnection, LinkState, tls_context
+from agent.mqtt.messages import Message, Subscriptions
+from agent.mqtt.reconnect import Reconnector
+from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.edge_node import EdgeNode
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Connection:
         client_id: str,
         node: EdgeNode,
         folder: Path,
-        inlet: Callable[[MqttSettings], Inlet],
+        inlet: Callable[[MqttSettings], Subscriptions],
         wake: Callable[[], None],
         access: Access | None = None,
     ) -> None:
@@ -60,14 +60,14 @@ class Connection:
         self._wanted = (mqtt, access or Access(mqtt, tls=tls_context(mqtt)))
         self._mqtt, self._access = self._wanted
         self._client_id, self._node, self._inlet, self._wake = client_id, node, inlet, wake
-        self._numbers = BirthNumbers(folder, node.descriptor)
+        self._numbers = BdSeq(folder, node.descriptor)
         self._heard = True  # a broker may know the number
-        self._dialing = Dialing(mqtt)
-        self._link: Link | None = None
+        self._dialing = Reconnector(mqtt)
+        self._link: BrokerConnection | None = None
         self._unwritten: set[int] = set()
 
     @property
-    def up(self) -> Link | None:
+    def up(self) -> BrokerConnection | None:
         """The present connection, while it is there; another one is another object."""
         link = self._link
         return link if link is not None and link.state is LinkState.UP else None
@@ -89,7 +89,7 @@ class Connection:
         if mqtt is not self._mqtt:
             if _way(mqtt) != _way(self._mqtt):
                 self.leave()
-                self._dialing = Dialing(mqtt)
+                self._dialing = Reconnector(mqtt)
             self._dialing.use(mqtt)
             self._mqtt, self._access = mqtt, access
         link = self._link
@@ -143,7 +143,7 @@ class Connection:
         if self._heard:
             self.bdseq = self._numbers.next()
         self._heard = True
-        self._link = Link(
+        self._link = BrokerConnection(
             self._mqtt,
             self._client_id,
             self._dialing.protocol,
@@ -154,7 +154,7 @@ class Connection:
         )
         self._link.open()
 
-    def _drop(self, link: Link, wait_s: float = 0.0, *, with_will: bool = False) -> None:
+    def _drop(self, link: BrokerConnection, wait_s: float = 0.0, *, with_will: bool = False) -> None:
         link.close(wait_s, with_will=with_will)
         self._heard = link.reached
         self._link = None

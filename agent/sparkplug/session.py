@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent import __version__
-from agent.base.rate_limiter import Pace
+from agent.base.rate_limiter import RateLimiter
 from agent.config.models import Config
 from agent.config.models_mqtt import MqttSettings
 from agent.domain.conditions import Condition
 from agent.mqtt.access import Access
 from agent.mqtt.bounded_inbox import Inbox
-from agent.mqtt.connection import Link
-from agent.mqtt.messages import Inbound, Inlet, Message
-from agent.sparkplug.buffer import CAPACITY, Book, Step
+from agent.mqtt.connection import BrokerConnection
+from agent.mqtt.messages import Inbound, Message, Subscriptions
+from agent.sparkplug.buffer import CAPACITY, Book, LearningEvent
 from agent.sparkplug.connection import Connection
 from agent.sparkplug.edge_node import REBIRTH, EdgeNode
 from agent.sparkplug.metrics import DEVICE, NodeNow, Reading, Readings, nothing, of_camera, of_node
@@ -78,14 +78,14 @@ class Sparkplug:
             self._wake.set,
             access,
         )
-        self._session: Link | None = None  # the connection that this is about
+        self._session: BrokerConnection | None = None  # the connection that this is about
         self._born = self._rebirth_asked = False
         self._inbox = Inbox()
-        self._rebirths = Pace(_REBIRTHS_PER_S)
-        self._complaints = Pace(_COMPLAINTS_PER_S)
+        self._rebirths = RateLimiter(_REBIRTHS_PER_S)
+        self._complaints = RateLimiter(_COMPLAINTS_PER_S)
         self._stopping = threading.Event()
         self._stations: dict[str, dict[str, Reading]] = {}
-        self._past: deque[Step] = deque()
+        self._past: deque[LearningEvent] = deque()
         self._not_told = 0
         self._camera_at = 0.0
 
@@ -114,20 +114,20 @@ class Sparkplug:
         self._turn()  # what was stored last
         self._connection.leave()
 
-    def _begin(self, link: Link) -> None:
+    def _begin(self, link: BrokerConnection) -> None:
         self._session = link
         self._born = self._rebirth_asked = False
         self._camera_at = 0.0
 
     # What comes.
 
-    def _inlet(self, mqtt: MqttSettings) -> Inlet:
+    def _inlet(self, mqtt: MqttSettings) -> Subscriptions:
         """Return what a connection that is about to be made listens to."""
         self._host.forget()
         self._inbox.take()  # what came over another one
         self._largest = mqtt.commands.max_payload_kb * 1024
         filters = [self._node.topic("NCMD"), *([self._host.topic] if self._host.topic else [])]
-        return Inlet(tuple(filters), self._receive)
+        return Subscriptions(tuple(filters), self._receive)
 
     def _receive(self, inbound: Inbound) -> None:
         """Take a message over, from the connection's thread; a too large one is cut, to be refused."""
@@ -221,9 +221,9 @@ class Sparkplug:
         if self._past:
             self._wake.set()
 
-    def _tell_steps(self, steps: Sequence[Step], compose: _Compose) -> None:
+    def _tell_steps(self, steps: Sequence[LearningEvent], compose: _Compose) -> None:
         """Publish steps of stations that are alive; of others hosts hear when they are born."""
-        by_station: dict[str, list[Step]] = {}
+        by_station: dict[str, list[LearningEvent]] = {}
         for step in steps:
             by_station.setdefault(step.station, []).append(step)
         for station, its in by_station.items():
@@ -251,7 +251,7 @@ class Sparkplug:
         for message in messages:
             self._connection.publish(message)
 
-    def _note(self, steps: Sequence[Step]) -> None:
+    def _note(self, steps: Sequence[LearningEvent]) -> None:
         """Know what the next birth says."""
         for step in steps:
             self._station(step.station).update(step.readings)

@@ -40,7 +40,7 @@ data folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExportOptions:
     """Which results: of one station, decided from `first` on and before `last`, with one verdict."""
 
     station: str | None = None
@@ -49,7 +49,7 @@ class Wish:
     verdict: str | None = None
 
 
-def export(data: Path, out: Path, form: str, wish: Wish) -> int:
+def export(data: Path, out: Path, form: str, wish: ExportOptions) -> int:
     """Write the results and return how many; `out` is there when it is complete, or not at all.
 
     Args:
@@ -74,7 +74,7 @@ def export(data: Path, out: Path, form: str, wish: Wish) -> int:
     return count
 
 
-def _rows(db: sqlite3.Connection, wish: Wish) -> Iterator[dict[str, Any]]:
+def _rows(db: sqlite3.Connection, wish: ExportOptions) -> Iterator[dict[str, Any]]:
     """Return flat rows by station and number. Each piece is read by itself: who writes is not held up."""
     first, last = (None if moment is None else timestamp(moment) for moment in (wish.first, wish.last))
     after: tuple[str, int] = ("", 0)

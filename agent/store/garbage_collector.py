@@ -10,7 +10,7 @@ from agent.base.event_id import moment_of
 from agent.clock.trusted_time import FIRST, Doubt, counted
 from agent.domain.publisher_stats import Kept
 from agent.store.database import used_bytes
-from agent.store.image_files import EvidenceFiles
+from agent.store.image_files import ImageFiles
 from agent.store.image_order import following, least_evidence
 from agent.store.retention import Excess, Holdings, Retention, excess
 from agent.store.row_checks import Row, moment, sound
@@ -32,7 +32,7 @@ def no_doubts(_station: str) -> Sequence[Doubt]:
     return ()
 
 
-class Tidier:
+class GarbageCollector:
     """Owns what is known of how much is kept. Every call is made by the thread that owns the connection.
 
     Pictures go in two steps: a transaction dooms them, then their files go, then the next transaction
@@ -43,7 +43,7 @@ class Tidier:
         files: the pictures.
     """
 
-    def __init__(self, db: sqlite3.Connection, files: EvidenceFiles) -> None:
+    def __init__(self, db: sqlite3.Connection, files: ImageFiles) -> None:
         self._db = db
         self._files = files
         self.images = self.image_bytes = self.purged = self.purged_images = 0

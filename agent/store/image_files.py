@@ -21,7 +21,7 @@ class Written:
     bytes: int
 
 
-class EvidenceFiles:
+class ImageFiles:
     """Owns the folder. The evidence thread stages; all the rest is the publisher's.
 
     A picture is staged first, then recorded in the database, then moved to its place. So what lies in its

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.config.models import EvidenceSettings
 from agent.domain.verdict import Verdict
-from agent.store.image_files import EvidenceFiles, Written
+from agent.store.image_files import ImageFiles, Written
 from agent.store.retention import Rank, wanted
 from camera.core.frame import Frame, Image
 from camera.core.kept_region import KeptRegion
@@ -34,7 +34,7 @@ class _Offer:
     kept: KeptRegion
 
 
-class Evidence:
+class ImageWriter:
     """When 16 pictures wait, the least valuable is given up, of equals the oldest, and counted; nobody waits.
 
     The inspector offers, the thread `evidence` encodes and writes, the publisher takes what was written and
@@ -50,7 +50,7 @@ class Evidence:
     """
 
     def __init__(
-        self, files: EvidenceFiles, settings: EvidenceSettings, floor: Callable[[], int] = lambda: 0
+        self, files: ImageFiles, settings: EvidenceSettings, floor: Callable[[], int] = lambda: 0
     ) -> None:
         self.settings = settings
         self._dropped = 0

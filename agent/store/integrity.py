@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapters.files.strict_json import loads
 from agent.store.database import NAME, open_to_read, ours, used_bytes
-from agent.store.image_files import EvidenceFiles
+from agent.store.image_files import ImageFiles
 from agent.store.row_checks import as_texts
 
 _MANY = 20
@@ -46,7 +46,7 @@ def check(data: Path) -> Found:
         problems = [*_relations(db), *_gaps(db), *_payloads(db)]
         facts = _facts(db, data)
         db.execute("ROLLBACK")
-        problems += _pictures(db, EvidenceFiles(data))
+        problems += _pictures(db, ImageFiles(data))
     return Found(tuple(facts), tuple(problems))
 
 
@@ -105,7 +105,7 @@ def _payloads(db: sqlite3.Connection) -> Iterator[str]:
     yield from _few(wrong())
 
 
-def _pictures(db: sqlite3.Connection, files: EvidenceFiles) -> Iterator[str]:
+def _pictures(db: sqlite3.Connection, files: ImageFiles) -> Iterator[str]:
     """Hold rows against files; what an agent was doing just now is asked for again."""
     rows = {
         event_id: (station, day, size)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from agent.base.errors import StoreError
 from agent.store.database import DiskTrouble, disk_free, on_disk, ours, transaction
-from agent.store.garbage_collector import Doubts, Tidier, no_doubts
-from agent.store.image_files import EvidenceFiles, Written
-from agent.store.reserved_space import Ballast
+from agent.store.garbage_collector import Doubts, GarbageCollector, no_doubts
+from agent.store.image_files import ImageFiles, Written
+from agent.store.reserved_space import ReservedSpace
 from agent.store.retention import Retention, rank_of
 from agent.store.row_checks import sound
 
@@ -27,7 +27,7 @@ _SHED_BYTES = 1_000_000
 """Of pictures, where there is no ballast to give back."""
 
 
-class Keeping:
+class Maintenance:
     """Owns ballast, pictures in their places and what is known of them; for the store and its thread alone.
 
     Args:
@@ -40,13 +40,13 @@ class Keeping:
         kept: how much is kept, as it was found last.
     """
 
-    def __init__(self, db: sqlite3.Connection, path: Path, files: EvidenceFiles) -> None:
-        self.tidier = Tidier(db, files)
+    def __init__(self, db: sqlite3.Connection, path: Path, files: ImageFiles) -> None:
+        self.tidier = GarbageCollector(db, files)
         self.kept = self.tidier.kept()
         self._db = db
         self._path = path
         self._files = files
-        self._ballast = Ballast(path.parent)
+        self._ballast = ReservedSpace(path.parent)
         self._unsettled: list[tuple[str, str, str]] = []
         self._miscounted = False
 

@@ -15,7 +15,7 @@ from typing import Any
 from agent.clock.time_book import TimeBook
 from agent.clock.trusted_time import own_time
 from agent.store.database import NAME, make_shrinkable, open_database, open_to_read, ours
-from agent.store.image_files import EvidenceFiles
+from agent.store.image_files import ImageFiles
 from agent.store.row_checks import moment
 
 _BEFORE = "decided_before"
@@ -109,7 +109,7 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
         DiskTrouble: the disk does not take it; what was deleted until then is gone.
     """
     where, values = wish.where()
-    files = EvidenceFiles(data)
+    files = ImageFiles(data)
     path = data / NAME
     with closing(open_database(path)) as db, ours(path):
         wish.prepare(db, data)
@@ -136,7 +136,7 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
 
 
 def _delete(
-    db: sqlite3.Connection, files: EvidenceFiles, rows: list[tuple[Any, ...]], *, images_only: bool
+    db: sqlite3.Connection, files: ImageFiles, rows: list[tuple[Any, ...]], *, images_only: bool
 ) -> None:
     events = [(row[2],) for row in rows]
     numbers = [row[:2] for row in rows]

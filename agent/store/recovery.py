@@ -17,7 +17,7 @@ from typing import Any
 from adapters.files.strict_json import loads
 from agent.base.wire import RESULT_SCHEMA
 from agent.store.database import NAME, Damaged, open_database, open_to_read, ours
-from agent.store.image_files import EvidenceFiles
+from agent.store.image_files import ImageFiles
 from agent.store.retention import rank_of
 from agent.store.row_checks import as_texts, sound
 
@@ -100,7 +100,7 @@ def salvage(data: Path, now: datetime, last_seq: Mapping[str, int], *, outbox: b
     for station, seq in last_seq.items():
         haul.saw(station, seq)
     aside = data / f"{NAME}.damaged-{now:%Y%m%dT%H%M%SZ}"
-    files = EvidenceFiles(data)
+    files = ImageFiles(data)
     lost_pictures = _adopt_pictures(files, haul)
     with closing(open_database(new)) as db, ours(new):
         _write(db, haul, outbox=outbox)
@@ -203,7 +203,7 @@ def _keep(rows: dict[Any, _Row], key: Any, row: _Row) -> None:
     rows[key] = row
 
 
-def _adopt_pictures(files: EvidenceFiles, haul: _Haul) -> list[Path]:
+def _adopt_pictures(files: ImageFiles, haul: _Haul) -> list[Path]:
     """Hold pictures against results: rows without a file go; return files without a result."""
     by_event = {row[2]: row for row in haul.results.values()}
     there = {path.stem: path for path in files.settled()}

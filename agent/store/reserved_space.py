@@ -12,7 +12,7 @@ from pathlib import Path
 NAME = "ballast"
 
 
-class Ballast:
+class ReservedSpace:
     """Owns the file; the publisher's thread alone uses it.
 
     Args:

@@ -27,7 +27,7 @@ from agent.base.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MigrationStep:
     """One change of the tables.
 
     Attributes:
@@ -39,8 +39,8 @@ class Step:
     breaking: bool = False
 
 
-STEPS: tuple[Step, ...] = (
-    Step(
+STEPS: tuple[MigrationStep, ...] = (
+    MigrationStep(
         """
         CREATE TABLE verdict (
             station TEXT NOT NULL,
@@ -60,7 +60,7 @@ STEPS: tuple[Step, ...] = (
         """,
         breaking=True,
     ),
-    Step(
+    MigrationStep(
         """
         -- Numbers go on behind this one, also when every result of the station is gone.
         CREATE TABLE numbering (
@@ -103,7 +103,7 @@ INSERT INTO about VALUES ('schema', {schema}), ('release', '{release}')
 """
 
 
-def require_usable(db: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+def require_usable(db: sqlite3.Connection, path: Path, steps: Sequence[MigrationStep] = STEPS) -> None:
     """Look whether this release knows enough steps to read and write a file; changes nothing.
 
     Raises:
@@ -120,7 +120,7 @@ def require_usable(db: sqlite3.Connection, path: Path, steps: Sequence[Step] = S
     )
 
 
-def lift(db: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:
+def lift(db: sqlite3.Connection, steps: Sequence[MigrationStep] = STEPS) -> None:
     """Take the steps that a file has not had; each is taken as a whole, or not at all."""
     usable_by = _usable_by(db)
     schema = max(usable_by, _about(db).get("schema", 0))

@@ -29,9 +29,9 @@ from agent.store.database import (
     transaction,
 )
 from agent.store.garbage_collector import Doubts, no_doubts
-from agent.store.image_files import EvidenceFiles, Written
+from agent.store.image_files import ImageFiles, Written
 from agent.store.labels import Labelled, put_label
-from agent.store.maintenance import Keeping
+from agent.store.maintenance import Maintenance
 from agent.store.recovery import finish_exchange, put_aside, salvage
 from agent.store.retention import Retention
 from agent.store.row_checks import sound, sound_results
@@ -117,7 +117,7 @@ class Store:
     def __init__(self, folder: Path, retention: Retention, *, outbox: bool = True) -> None:
         self.path = folder / NAME
         self.retention = retention
-        self.files = EvidenceFiles(folder)
+        self.files = ImageFiles(folder)
         self.given_up = 0
         self.kept = NOTHING_KEPT
         self._outbox = outbox
@@ -142,7 +142,7 @@ class Store:
                 self._last_seq = dict(sound(self._db.execute(_LAST), "tn"))
                 self.newest_at = self._newest_at()
                 self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
-                self._keeping = Keeping(self._db, self.path, self.files)
+                self._keeping = Maintenance(self._db, self.path, self.files)
             self._keeping.recover()
             self.kept = self._keeping.kept
             self._tell_damage()
@@ -294,18 +294,18 @@ class Store:
         return labelled
 
     def file(self, written: Sequence[Written], expected: Set[str] = frozenset()) -> list[Written]:
-        """Record pictures that are staged; see `Keeping.file`."""
+        """Record pictures that are staged; see `Maintenance.file`."""
         return self._keeping.file(written, expected)
 
     def tidy(self, now: datetime, doubts: Doubts = no_doubts) -> bool:
-        """Delete a little of what retention lets go; return whether there is more; see `Keeping.tidy`."""
+        """Delete a little of what retention lets go; return whether there is more; see `Maintenance.tidy`."""
         more = self._keeping.tidy(self.retention, now, self._last_seq, doubts)
         self.kept = self._keeping.kept
         self._tell_damage()
         return more
 
     def make_room(self, now: datetime, doubts: Doubts = no_doubts) -> int:
-        """Give back space on a full disk; return how many bytes; see `Keeping.make_room`."""
+        """Give back space on a full disk; return how many bytes; see `Maintenance.make_room`."""
         return self._keeping.make_room(self.retention, now, doubts)
 
     def close(self) -> None:

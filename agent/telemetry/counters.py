@@ -40,7 +40,7 @@ class _OfStation:
     not_finite: bool = False
 
 
-class Tally:
+class Counters:
     """Owns the counts; one thread adds, any may ask. A station is there from when it is first asked for."""
 
     def __init__(self) -> None:

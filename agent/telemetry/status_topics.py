@@ -23,9 +23,9 @@ from agent.domain.exit_reason import LastExit
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.publisher_stats import PublisherStats
 from agent.mqtt.messages import Message
-from agent.mqtt.retained_topics import Board
+from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads import agent_payload, learning_payload
-from agent.telemetry.counters import Tally
+from agent.telemetry.counters import Counters
 from agent.telemetry.health import beginning, conditions, level, not_finite
 from agent.versions.commissioned import Uncommissioned
 from camera.core.frame import Frame
@@ -44,7 +44,7 @@ _FRAME_BYTES = 16
 _RETAINED = ("state", "camera", "adapter", "drift", "image/last_fail")
 
 
-class Status:
+class StatusTopics:
     """Composes the agent's own messages. Owned by the main thread; the topics may be asked from any.
 
     Args:
@@ -63,7 +63,7 @@ class Status:
         config: Config,
         model: ModelInfo,
         feeds: Callable[[], Sequence[Feed]],
-        tally: Tally,
+        tally: Counters,
         learners: Callable[[], Sequence[LearnerStats]] = lambda: (),
         more: Callable[[], Sequence[Condition]] = lambda: (),
         commands: Callable[[], JSON | None] = lambda: None,
@@ -211,7 +211,7 @@ class Status:
         )
         return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
 
-    def local(self, publisher: PublisherStats, config: JSON, board: Board) -> JSON:
+    def local(self, publisher: PublisherStats, config: JSON, board: RetainedTopics) -> JSON:
         """Return what `mekiki status` shows; any thread may ask.
 
         Args:

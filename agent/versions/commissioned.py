@@ -13,7 +13,7 @@ from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import AdapterError
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.protocol import Engine
-from adapters.core.scorer import Eye
+from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE, Version
 from adapters.core.version_store import AdapterStore
 from agent.audit.hash_chain import Audit
@@ -23,9 +23,9 @@ from agent.config.loader import Loaded
 from agent.config.models import Config, Recipe
 from agent.config.models_adaptation import Adaptation
 from agent.config.recipes import prompts
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Commissioned:
     store: AdapterStore
     audit: Audit
     requests: Path
-    answering: Answering
+    answering: ActiveVersion
 
     def learner_settings(self) -> LearnerSettings:
         """Return how its learner learns."""
@@ -80,7 +80,7 @@ class Uncommissioned:
     station: str
     settings: Adaptation
     level: Level
-    answering: Answering
+    answering: ActiveVersion
     why: str
     unusable: bool = False
 
@@ -133,13 +133,13 @@ def open_station(
             now = MeasuredWith.of(engine.info) if inspecting else None
             clean.require(engine.info.weights, recipe.words, now)
             offset = clean.offset
-            eye = Eye(engine, prompts(recipe), clean.fails)
+            eye = Scorer(engine, prompts(recipe), clean.fails)
             found = _opened(station, settings, level, clean, eye, file.parent, reading)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
-        source = Answering(SOURCE, engine.source, offset)
+        source = ActiveVersion(SOURCE, engine.source, offset)
         found = Uncommissioned(station, settings, level, source, why, unusable=there)
     _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found
@@ -158,7 +158,7 @@ def level_of(settings: Adaptation) -> Level:
     return "full" if settings.level == "auto" else settings.level
 
 
-def require_finite(eye: Eye, clean: Commissioning, version: Version) -> None:
+def require_finite(eye: Scorer, clean: Commissioning, version: Version) -> None:
     """Make sure that what a version makes of the recipe's words and of known parts are numbers.
 
     Raises:
@@ -174,7 +174,7 @@ def _opened(
     settings: Adaptation,
     level: Level,
     clean: Commissioning,
-    eye: Eye,
+    eye: Scorer,
     folder: Path,
     reading: bool,
 ) -> Commissioned:
@@ -191,7 +191,7 @@ def _opened(
         except OSError as error:  # a full disk; what answers is known all the same
             log.error("station %s: audit: %s", station, error)
     # Only asked what answers: the learner has one of its own.
-    ledger = Ledger(clean, source, store, audit, lambda: "", lambda event: None)
+    ledger = VersionManager(clean, source, store, audit, lambda: "", lambda event: None)
     answering = ledger.source if settings.mode == "shadow" else ledger.answering
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 

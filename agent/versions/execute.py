@@ -6,10 +6,10 @@ from adapters.core.adapter import AdapterError
 from adapters.core.version import SOURCE
 from adapters.gate.state_machine import Phase, State
 from agent.versions.operator_requests import Request
-from agent.versions.version_manager import Ledger
+from agent.versions.version_manager import VersionManager
 
 
-def execute(ledger: Ledger, request: Request) -> bool:
+def execute(ledger: VersionManager, request: Request) -> bool:
     """Do what an operator asks; return whether that chose what answers.
 
     The request's id is kept in the same durable write as its effect: it is carried out once.

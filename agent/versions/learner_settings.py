@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from adapters.core.adapter import Adapter
 from adapters.core.observation import Labelled
-from adapters.gate.promotion_gate import Limits
+from adapters.gate.promotion_gate import GateLimits
 from adapters.gate.state_machine import Patience
 from adapters.learner.sample_buffer import BufferPolicy
 
@@ -60,7 +60,7 @@ class LearnerSettings:
     slack: float = 0.02
     candidates: int = 3
     patience: Patience = field(default_factory=Patience)
-    limits: Limits = field(default_factory=Limits)
+    limits: GateLimits = field(default_factory=GateLimits)
     buffer: BufferPolicy = field(default_factory=BufferPolicy)
 
 

@@ -8,21 +8,21 @@ from typing import Any
 
 from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import Adapter, AdapterError
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 from adapters.core.version import SOURCE, Version, Window
 from adapters.core.version_store import AdapterStore
-from adapters.gate.evaluation import Assessment, Trial
+from adapters.gate.evaluation import Assessment, Evaluation
 from adapters.gate.label_test import LabelTest
 from adapters.gate.state_machine import State
 from agent import __version__
 from agent.audit.hash_chain import Audit
 from agent.base.event_id import ulid
-from agent.domain.active_version import Answering
+from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_memory import Memory, Record, record
 from agent.versions.station_state import StationState
 
 
-class Ledger:
+class VersionManager:
     """Owns what answers. For the learner's thread; any thread may read `answering`.
 
     A version answers once it is on the disk that it does, and the line of the audit trail with it. The source
@@ -55,17 +55,17 @@ class Ledger:
         on_event: Callable[[dict[str, Any]], None],
         run: str | None = None,
     ) -> None:
-        self.source = Answering(SOURCE, source, clean.offset)
+        self.source = ActiveVersion(SOURCE, source, clean.offset)
         self.generation, self.superseded_by = 0, ""
         self._recipe = clean.recipe
         self._store, self._now = store, now
         self._changed: Callable[[], None] = lambda: None
-        self._ready: Callable[[Answering], None] = lambda answering: None
+        self._ready: Callable[[ActiveVersion], None] = lambda answering: None
         self._found = Memory.read(store.active().learner)
         version = store.active().version
         known = self._found.commissioning in (None, clean.digest)
         fits = version is not None and version.recipe == clean.recipe and known
-        self.answering = Answering.by(version) if version is not None and fits else self.source
+        self.answering = ActiveVersion.by(version) if version is not None and fits else self.source
         learned = self.answering.number != SOURCE
         memory = self._found.resumed(clean.digest, run or ulid(), store.last, learned=learned)
         self.kept = StationState(store, audit, on_event, memory)
@@ -73,7 +73,7 @@ class Ledger:
     def begin(
         self,
         changed: Callable[[], None] = lambda: None,
-        ready: Callable[[Answering], None] = lambda answering: None,
+        ready: Callable[[ActiveVersion], None] = lambda answering: None,
     ) -> None:
         """Make good what a crash or a full disk has left undone; once, before anything is changed.
 
@@ -139,8 +139,8 @@ class Ledger:
         self,
         adapter: Adapter,
         found: Assessment,
-        trial: Trial,
-        recent: Sequence[Seen],
+        trial: Evaluation,
+        recent: Sequence[Observation],
         numbers: Mapping[str, float],
         why: str,
     ) -> None:
@@ -264,7 +264,7 @@ class Ledger:
         numbers: Mapping[str, Any],
         memory: Memory,
     ) -> None:
-        after = Answering.by(version)
+        after = ActiveVersion.by(version)
         self._ready(after)  # takes as long as the text tower does: neither the line nor its time waits for it
         said = self._said(event, actor, why, numbers, self.answering, after)
         if after.adapter.digest != self.answering.adapter.digest:
@@ -282,8 +282,8 @@ class Ledger:
         actor: str,
         why: str,
         numbers: Mapping[str, Any] | None = None,
-        before: Answering | None = None,
-        after: Answering | None = None,
+        before: ActiveVersion | None = None,
+        after: ActiveVersion | None = None,
     ) -> Record:
         now = after or self.answering
         return record(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapters.methods.method import Answer, Texts, forward
+from adapters.methods.method import StepResult, Texts, forward
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision
 
@@ -31,6 +31,6 @@ class Frozen:
         return
 
     @torch.no_grad()
-    def step(self, clip: Clip, state: None, images: Tensor, texts: Texts) -> tuple[None, Answer]:
+    def step(self, clip: Clip, state: None, images: Tensor, texts: Texts) -> tuple[None, StepResult]:
         """Answer for ``(B, 3, S, S)`` pictures."""
-        return None, Answer(forward(clip, {}, images, texts.frozen, self.precision).logits, {})
+        return None, StepResult(forward(clip, {}, images, texts.frozen, self.precision).logits, {})

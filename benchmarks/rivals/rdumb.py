@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from adapters.core.norm_vector import NormVector
 from adapters.learner.optimizer import Optimizer
-from adapters.methods.method import Answer, Learned, Texts, entropy, forward, parameter
+from adapters.methods.method import Learned, StepResult, Texts, entropy, forward, parameter
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision, named
 
@@ -74,7 +74,7 @@ class RDumb:
         """Return the model as it was trained."""
         return Period(Learned.start(clip, self.precision))
 
-    def step(self, clip: Clip, state: Period, images: Tensor, texts: Texts) -> tuple[Period, Answer]:
+    def step(self, clip: Clip, state: Period, images: Tensor, texts: Texts) -> tuple[Period, StepResult]:
         """Reset if it is time, answer for ``(B, 3, S, S)`` pictures, then move the adapter once."""
         if state.steps == self.reset_every:
             state = Period(Learned.start(clip, self.precision), resets=state.resets + 1)
@@ -99,7 +99,7 @@ class RDumb:
             learned, numbers = state.learned.stay()
         seen = {"reliable": float(reliable), "chosen": float(learned_from), "resets": float(state.resets)}
         after = Period(learned, average, state.steps + 1, state.resets)
-        return after, Answer(outputs.logits.detach(), {**numbers, **seen})
+        return after, StepResult(outputs.logits.detach(), {**numbers, **seen})
 
     def _new(self, probabilities: Tensor, average: Tensor | None) -> Tensor:
         """Return ``(B,)`` whether a picture's classes are others than those learned from so far."""

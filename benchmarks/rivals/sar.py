@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adapters.core.norm_vector import NormVector
 from adapters.learner.optimizer import Optimizer
-from adapters.methods.method import Answer, Learned, Texts, entropy, forward, parameter
+from adapters.methods.method import Learned, StepResult, Texts, entropy, forward, parameter
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision, named
 
@@ -76,7 +76,7 @@ class Sar:
         """Return the model as it was trained."""
         return Watched(Learned.start(clip, self.precision))
 
-    def step(self, clip: Clip, state: Watched, images: Tensor, texts: Texts) -> tuple[Watched, Answer]:
+    def step(self, clip: Clip, state: Watched, images: Tensor, texts: Texts) -> tuple[Watched, StepResult]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once, or recover."""
         norms = NormVector(clip.source, lower_norms(clip))
         vector = parameter(norms, state.learned.adapter, clip.device)
@@ -107,7 +107,7 @@ class Sar:
         if ema is not None and ema < self.collapsed * math.log(len(texts.frozen)):
             after = Watched(Learned.start(clip, self.precision), resets=state.resets + 1)
         seen = {"reliable": reliable, "ema": math.nan if ema is None else ema, "resets": float(after.resets)}
-        return after, Answer(outputs.logits.detach(), {**numbers, **seen})
+        return after, StepResult(outputs.logits.detach(), {**numbers, **seen})
 
 
 def lower_norms(clip: Clip) -> list[str]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.core.protocol import Floats
-from adapters.methods.method import Answer, Texts, entropy, forward
+from adapters.methods.method import StepResult, Texts, entropy, forward
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision
 from benchmarks.rivals.cache import Cache
@@ -83,12 +83,12 @@ class Tda:
         )
 
     @torch.no_grad()
-    def step(self, clip: Clip, state: Caches, images: Tensor, texts: Texts) -> tuple[Caches, Answer]:
+    def step(self, clip: Clip, state: Caches, images: Tensor, texts: Texts) -> tuple[Caches, StepResult]:
         """Take ``(B, 3, S, S)`` pictures in one after another, and answer each with the caches it finds."""
         outputs = forward(clip, {}, images, texts.frozen, self.precision)
         after, logits = self.answer(state, outputs.logits, F.normalize(outputs.features, dim=1))
         sizes = {"positive": float(len(after.positive)), "negative": float(len(after.negative))}
-        return after, Answer(torch.from_numpy(logits).to(clip.device), sizes)
+        return after, StepResult(torch.from_numpy(logits).to(clip.device), sizes)
 
     def answer(self, state: Caches, logits: Tensor, features: Tensor) -> tuple[Caches, Floats]:
         """Do the same for ``(B, C)`` zero-shot logits and ``(B, D)`` unit-length features.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adapters.core.norm_vector import NormVector
 from adapters.learner.optimizer import Optimizer
-from adapters.methods.method import Answer, Learned, Texts, entropy, forward, parameter
+from adapters.methods.method import Learned, StepResult, Texts, entropy, forward, parameter
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision, named
 
@@ -39,11 +39,11 @@ class Tent:
         """Return the model as it was trained."""
         return Learned.start(clip, self.precision)
 
-    def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, Answer]:
+    def step(self, clip: Clip, state: Learned, images: Tensor, texts: Texts) -> tuple[Learned, StepResult]:
         """Answer for ``(B, 3, S, S)`` pictures with the state's adapter, then move it once."""
         norms = NormVector(clip.source, clip.norm_names("image"))
         vector = parameter(norms, state.adapter, clip.device)
         outputs = forward(clip, named(norms, vector), images, texts.frozen, self.precision)
         loss = entropy(outputs.logits).mean()
         learned, numbers = state.descend(norms, vector, loss, self.optimizer)
-        return learned, Answer(outputs.logits.detach(), numbers)
+        return learned, StepResult(outputs.logits.detach(), numbers)

@@ -171,7 +171,7 @@ class RecordingCamera(Settings):
     loop: bool = Field(default=False, description="start again when it ends")
 
 
-class Condition(Settings):
+class SimulatedCondition(Settings):
     """One change of the simulated line: from one part to another a degradation ramps up to its severity."""
 
     kind: Literal["dim", "glare", "dirt", "defocus", "motion", "noise", "fog", "contrast", "cast"]
@@ -206,7 +206,7 @@ class SimulatedCamera(Settings):
     burst_rate: Unit = Field(
         default=0.02, description="share of blocks of 25 parts in which half of the parts are defective"
     )
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[SimulatedCondition, ...] = ()
 
 
 CameraSettings = Annotated[

@@ -18,7 +18,7 @@ from camera.feed.gate import Gate, claimed
 from camera.feed.mailbox import STOP_CHECK_S, Mailbox
 from camera.feed.stats import FeedStats, Past
 from camera.feed.view import FeedSettings, View
-from camera.pictures.preprocess import Preprocess, prepare
+from camera.pictures.preprocess import InputSpec, prepare
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion
 
@@ -52,7 +52,7 @@ class Feed:
         station: str,
         source: Source,
         mailbox: Mailbox,
-        preprocess: Preprocess,
+        preprocess: InputSpec,
         settings: FeedSettings = _EVERYTHING,
         *,
         on_crash: Callable[[BaseException], None],

@@ -28,7 +28,7 @@ _RESAMPLING = {"bicubic": Pillow.Resampling.BICUBIC, "bilinear": Pillow.Resampli
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocess:
+class InputSpec:
     """What open_clip's `PreprocessCfg` says, as far as inference needs it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Preprocess:
     fill: int = 0
 
 
-def prepare(image: Image, spec: Preprocess) -> NDArray[np.float32]:
+def prepare(image: Image, spec: InputSpec) -> NDArray[np.float32]:
     """Return ``(3, S, S)`` float32, the model's input for an ``(H, W, 3)`` uint8 RGB picture."""
     if spec.resize_mode == "squash":
         square = _resized(image, spec.size, spec.size, spec)
@@ -63,7 +63,7 @@ def prepare(image: Image, spec: Preprocess) -> NDArray[np.float32]:
     return pixels
 
 
-def _shortest(image: Image, spec: Preprocess) -> Image:
+def _shortest(image: Image, spec: InputSpec) -> Image:
     image = _shortened(image)
     height, width = image.shape[:2]
     if width <= height:
@@ -71,14 +71,14 @@ def _shortest(image: Image, spec: Preprocess) -> Image:
     return _resized(image, spec.size, int(spec.size * width / height), spec)
 
 
-def _longest(image: Image, spec: Preprocess) -> Image:
+def _longest(image: Image, spec: InputSpec) -> Image:
     height, width = image.shape[:2]
     ratio = max(height / spec.size, width / spec.size)
     # At least one pixel: open_clip itself fails on a side that rounds to none.
     return _resized(image, max(1, round(height / ratio)), max(1, round(width / ratio)), spec)
 
 
-def _resized(image: Image, height: int, width: int, spec: Preprocess) -> Image:
+def _resized(image: Image, height: int, width: int, spec: InputSpec) -> Image:
     if image.shape[:2] == (height, width):
         return image
     kind = _RESAMPLING[spec.interpolation]
@@ -99,7 +99,7 @@ def _middle(image: Image, size: int) -> Image:
     return image[top : top + size, left : left + size]
 
 
-def _padded(image: Image, spec: Preprocess) -> Image:
+def _padded(image: Image, spec: InputSpec) -> Image:
     height, width = image.shape[:2]
     square = np.full((spec.size, spec.size, 3), spec.fill, dtype=np.uint8)
     top, left = (spec.size - height) // 2, (spec.size - width) // 2

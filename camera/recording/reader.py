@@ -51,7 +51,7 @@ class _Format(BaseModel):
     release: str = ""
 
 
-class Manifest(Settings):
+class RecordingManifest(Settings):
     """What was recorded, as it stands in `manifest.json`. What is None is not known before the end.
 
     Readers pass over what a newer release has added; what changes the meaning changes the format. Release
@@ -231,7 +231,7 @@ def _read(path: Path) -> bytes:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}: {_AGAIN}") from error
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> RecordingManifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such folder: name one that `mekiki record` has written")
@@ -244,12 +244,12 @@ def _read_manifest(folder: Path) -> Manifest:
             writer = f" by release {found.release[:40]!r}" if found.release else ""
             what = f"written{writer} as {found.format[:80]!r}: read it with that version of the agent"
             raise RecordingError(f"{path}: not a manifest of {FORMAT}: format: {what}, or record anew")
-        return Manifest.model_validate_json(content, extra="ignore")
+        return RecordingManifest.model_validate_json(content, extra="ignore")
     except ValidationError as error:
         raise RecordingError(f"{path}: not a manifest of {FORMAT}: {_first(error)}: {_AGAIN}") from error
 
 
-def _read_index(path: Path, manifest: Manifest) -> tuple[tuple[Entry, ...], str]:
+def _read_index(path: Path, manifest: RecordingManifest) -> tuple[tuple[Entry, ...], str]:
     """Return the entries and the sha256 of the lines that hold them."""
     content = _read(path)
     # What follows the last newline was being written when the power went.

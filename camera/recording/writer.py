@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from camera.core.frame import Capture, Image
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.pictures.region import Region
-from camera.recording.reader import INDEX, MANIFEST, PICTURES, Ended, Entry, Manifest, RecordingError
+from camera.recording.reader import INDEX, MANIFEST, PICTURES, Ended, Entry, RecordingError, RecordingManifest
 
 SYNC_NS: Final = 1_000_000_000
 _ENDING_BYTES: Final = 512  # by which the manifest grows at the end, at most
@@ -33,7 +33,7 @@ _PNG: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RecordingLimits:
     """How much may be written.
 
     Attributes:
@@ -70,14 +70,14 @@ class Recorder:
         camera: dict[str, JsonValue],
         roi: RegionOfInterest,
         quality: QualityLimits,
-        limits: Limits,
+        limits: RecordingLimits,
         started_at: datetime | None = None,
     ) -> None:
         self.folder = folder
         self.pictures = 0
         self.faults = 0
         self.seconds = 0.0
-        self._manifest = Manifest(
+        self._manifest = RecordingManifest(
             station=station,
             camera=camera,
             roi=roi,
@@ -151,7 +151,7 @@ class Recorder:
             self._size_px = self._size_px or (width, height)
         return None
 
-    def finish(self, ended: Ended, *, dropped: int = 0) -> Manifest:
+    def finish(self, ended: Ended, *, dropped: int = 0) -> RecordingManifest:
         """Seal the recording: it is complete, for the reason `ended`."""
         manifest = self._manifest.model_copy(
             update={
@@ -213,7 +213,7 @@ def _png(image: Image) -> bytes:
     return np.asarray(content, dtype=np.uint8).tobytes()
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+def _write_manifest(folder: Path, manifest: RecordingManifest) -> None:
     """Make or replace the manifest in one step: it is the old one or the new one after a power cut."""
     half = folder / f".{MANIFEST}"
     _write(half, manifest.model_dump_json(indent=2).encode() + b"\n")

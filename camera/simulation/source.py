@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.core.frame import CameraError, Capture, Image
-from camera.core.settings import Condition, SimulatedCamera
+from camera.core.settings import SimulatedCamera, SimulatedCondition
 from camera.core.source import SourceStats, paced, stamp
 from camera.simulation.degradations import degrade
 from camera.simulation.part import LABELS, render_part
@@ -126,7 +126,7 @@ class SimulatedSource:
             yield stamp(self.line.picture(number), part_id=self.line.part_id(number))
 
 
-def _severity(condition: Condition, number: int) -> float:
+def _severity(condition: SimulatedCondition, number: int) -> float:
     """Return how far the condition has come: 0 before `from_part` and from `to_part` on."""
     since = number - condition.from_part
     if since < 0 or (condition.to_part is not None and number >= condition.to_part):

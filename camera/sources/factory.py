@@ -10,7 +10,7 @@ from camera.recording.reader import PlayedRecording
 from camera.simulation.source import SimulatedSource
 from camera.sources.device import Camera
 from camera.sources.folder import Folder
-from camera.sources.video_file import Clip
+from camera.sources.video_file import VideoFile
 from camera.watched_folder.source import HotFolder
 
 
@@ -27,7 +27,7 @@ def open_source(settings: CameraSettings, keep: Path | None = None) -> Source:
     """
     if isinstance(settings, OpenCVCamera):
         if settings.medium == "clip":
-            return Clip(settings)
+            return VideoFile(settings)
         return Camera(settings)
     if isinstance(settings, FolderCamera):
         if settings.watch is not None:

@@ -41,7 +41,7 @@ class _Play:
     promised: float = 0.0
 
 
-class Clip:
+class VideoFile:
     """A video file: at its recorded pace it is live, like a camera; at full pace it waits for the inspector.
 
     It ends where its pictures end. What is missing then of what its header promises is one more capture with

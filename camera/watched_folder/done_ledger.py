@@ -30,7 +30,7 @@ class Done:
     failed: bool = False
 
 
-class Ledger:
+class VersionManager:
     """Owns the file: a header, then one line of JSON for each file that is done. Used by one thread.
 
     A line is on the disk when `add` returns, or it waits in memory and `problem` says why.

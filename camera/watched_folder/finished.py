@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from camera.watched_folder.arrivals import Arrival, Sight, sight_of
-from camera.watched_folder.done_ledger import Done, Ledger
+from camera.watched_folder.done_ledger import Done, VersionManager
 from camera.watched_folder.presence import Presence
 from camera.watched_folder.put_away import PutAway
 
@@ -47,7 +47,7 @@ class Finished:
         self.trouble: str | None = None
         self._folder, self._presence = folder, presence
         self._put_away = None if keep is None or when_done == "mark" else PutAway(folder, when_done)
-        self._ledger = Ledger(None if keep is None else keep / _ledger_name(folder), folder)
+        self._ledger = VersionManager(None if keep is None else keep / _ledger_name(folder), folder)
         self._stuck: dict[str, Arrival] = {}  # done, and cannot be put away now
         self._still: set[str] = set()  # of the ledger, found by this scan
         self._again_at = 0.0

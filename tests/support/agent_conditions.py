@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.app.composition import Parts
+from agent.app.composition import Components
 
 
 @pytest.fixture
 def conditions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
     """Return what is wrong with the agent that runs: code -> message."""
-    made: list[Parts] = []
-    turn = Parts.turn
+    made: list[Components] = []
+    turn = Components.turn
 
-    def watched(self: Parts) -> None:
+    def watched(self: Components) -> None:
         made[:] = [self]
         turn(self)
 
-    monkeypatch.setattr(Parts, "turn", watched)
+    monkeypatch.setattr(Components, "turn", watched)
 
     def found() -> dict[str, str]:
         if not made or made[0].status._conditions is None:

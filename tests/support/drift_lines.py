@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.core.observation import Seen
+from adapters.core.observation import Observation
 
 DIM = 32
 
@@ -29,7 +29,7 @@ def line(
     bursts: float = 0.02,
     lamp: NDArray[np.float64] | float = 0.0,
     memory: float = 0.95,
-) -> Iterator[Seen]:
+) -> Iterator[Observation]:
     """Frames of a line whose parts, scores and light wander together (an AR(1) of weight `memory`).
 
     `lamp` is what the lamp has lost: each 1 takes a tenth of the light, and scores and features with it.
@@ -51,4 +51,4 @@ def line(
         score = (4 if bad else -4) + rng.standard_normal() + 0.3 * wander + 0.4 * lost[number]
         entropy = math.log1p(math.exp(-abs(score)))
         unit = (feature / np.linalg.norm(feature)).astype(np.float32)
-        yield Seen(number, float(number), picture, unit, score, label, entropy)
+        yield Observation(number, float(number), picture, unit, score, label, entropy)

@@ -13,14 +13,14 @@ from camera.core.settings import (
     QualityLimits,
     RegionOfInterest,
 )
-from camera.recording.writer import Limits, Recorder
+from camera.recording.writer import Recorder, RecordingLimits
 
-PLENTY = Limits(max_bytes=10**9)
+PLENTY = RecordingLimits(max_bytes=10**9)
 
 BEGAN = datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC)
 
 
-def recorder(folder: Path, *, limits: Limits = PLENTY, **roi: Any) -> Recorder:
+def recorder(folder: Path, *, limits: RecordingLimits = PLENTY, **roi: Any) -> Recorder:
     return Recorder(
         folder,
         station="top",
