@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.demo.config import STATION, demo_config
-from agent.demo.main import Watch
+from agent.demo.main import DemoSubscriber
 from agent.demo.story import CHAPTERS, PARTS, ROLLBACK_PART, Operator, Score, chapter_of
 from camera.core.settings import SimulatedCamera
 from camera.simulation.source import SimulatedLine
@@ -80,7 +80,7 @@ def test_the_operator_goes_back_once_to_the_version_before(events: list[dict], n
 
 def test_what_the_learner_does_is_printed_as_it_arrives(capsys: pytest.CaptureFixture[str]) -> None:
     """One line per event, with the frame, who and why."""
-    watch = Watch(SimulatedLine(SimulatedCamera()), lambda: None, lambda number: None, as_json=False)
+    watch = DemoSubscriber(SimulatedLine(SimulatedCamera()), lambda: None, lambda number: None, as_json=False)
     told = (
         b'{"event":"promoted","actor":"guard","why":"gain on known parts","numbers":{"frame":650.0},'
         b'"after":{"number":3,"offset":1.25,"digest":"x"}}'

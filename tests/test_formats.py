@@ -53,7 +53,7 @@ from camera.core.frame import CameraError
 from camera.core.source import stamp
 from camera.recording.reader import Recording, RecordingError
 from camera.watched_folder.arrivals import Sight
-from camera.watched_folder.done_ledger import SCHEMA, Done, VersionManager
+from camera.watched_folder.done_ledger import SCHEMA, DoneFile, DoneLedger
 
 ADDS = MigrationStep("CREATE TABLE shift (began_at TEXT); ALTER TABLE verdict ADD COLUMN shift TEXT;")
 BREAKS = MigrationStep("ALTER TABLE label RENAME COLUMN label TO name;", breaking=True)
@@ -470,11 +470,11 @@ def test_who_wrote_a_file_is_shown_only_where_it_is_the_name_of_a_release(releas
 def test_marks_of_a_watched_folder(tmp_path: Path) -> None:
     """Additions are passed over; a higher number is refused, and the file is as it was."""
     file = tmp_path / "marks.jsonl"
-    VersionManager(file, tmp_path).add({"a.png": Done(Sight(1, 2))})
+    DoneLedger(file, tmp_path).add({"a.png": DoneFile(Sight(1, 2))})
     file.write_text(file.read_text().replace("false]", 'false, "more"]') + '{"more": 1}\n')
-    assert VersionManager(file, tmp_path).get("a.png") == Done(Sight(1, 2))
+    assert DoneLedger(file, tmp_path).get("a.png") == DoneFile(Sight(1, 2))
     newer = file.read_text().replace(SCHEMA, "mekiki.folder.v2")
     file.write_text(newer)
     with pytest.raises(CameraError, match=r"marks\.jsonl: written by a newer version"):
-        VersionManager(file, tmp_path)
+        DoneLedger(file, tmp_path)
     assert file.read_text() == newer

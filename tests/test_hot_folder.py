@@ -347,7 +347,7 @@ def test_marks_outlive_a_start_without_the_share_and_go_with_their_files(
     folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one file there looks like an empty mount point: nothing is forgotten. Else who is gone is."""
-    from camera.watched_folder.done_ledger import VersionManager
+    from camera.watched_folder.done_ledger import DoneLedger
 
     monkeypatch.setattr("camera.watched_folder.done_ledger._SLACK", 0)
     for number in range(3):
@@ -371,7 +371,7 @@ def test_marks_outlive_a_start_without_the_share_and_go_with_their_files(
             (folder / f"{number}.png").unlink()
         (file,) = keep.iterdir()
         until(lambda: len(file.read_text().splitlines()) == 2)  # its header, and the one that is left
-    assert len(VersionManager(file, folder)) == 1
+    assert len(DoneLedger(file, folder)) == 1
 
 
 def test_a_file_in_the_place_of_done_is_told_once_and_holds_nothing_up(

@@ -59,7 +59,7 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
         ]
         daemon = Daemon(loaded, frames=frames or demo_story.PARTS)
         requests = station_folder(loaded.config, STATION) / "requests"
-        watch = Watch(SimulatedLine(camera), daemon.stop, _asking(requests), as_json=as_json)
+        watch = DemoSubscriber(SimulatedLine(camera), daemon.stop, _asking(requests), as_json=as_json)
         signal.signal(signal.SIGINT, lambda *_: daemon.stop())
         signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
         with embedded_broker(mqtt.port), subscription(mqtt, topics, watch.receive), watch.display():
@@ -69,7 +69,7 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
     return 0
 
 
-class Watch:
+class DemoSubscriber:
     """Compares the verdicts that arrive with the truth. `receive` runs in the subscriber's thread.
 
     Args:

@@ -16,7 +16,7 @@ Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[Result]):
+class Computed(Generic[Result]):
     """The computation has come to its end.
 
     Attributes:
@@ -41,7 +41,7 @@ class Background(Generic[Change, Reply, Result]):
         self._cancelled = threading.Event()
         self._asked: SimpleQueue[Change] = SimpleQueue()
         self._replies: SimpleQueue[Reply | None] = SimpleQueue()
-        self._done: Done[Result] | None = None
+        self._done: Computed[Result] | None = None
         threading.Thread(target=self._run, args=(compute,), name=name, daemon=True).start()
 
     @property
@@ -65,15 +65,15 @@ class Background(Generic[Change, Reply, Result]):
         self._cancelled.set()
         self._replies.put(None)
 
-    def done(self) -> Done[Result] | None:
+    def done(self) -> Computed[Result] | None:
         """Return how it ended; None while it has not."""
         return self._done
 
     def _run(self, compute: Callable[[Callable[[Change], Reply]], Result]) -> None:
         try:
-            self._done = Done(compute(self._ask))
+            self._done = Computed(compute(self._ask))
         except BaseException as error:  # noqa: BLE001 - the owner raises it in its own thread
-            self._done = Done(error=error)
+            self._done = Computed(error=error)
 
     def _ask(self, change: Change) -> Reply:
         if self.cancelled:

@@ -18,7 +18,7 @@ _SLACK: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneFile:
     """A file that was inspected.
 
     Attributes:
@@ -30,7 +30,7 @@ class Done:
     failed: bool = False
 
 
-class VersionManager:
+class DoneLedger:
     """Owns the file: a header, then one line of JSON for each file that is done. Used by one thread.
 
     A line is on the disk when `add` returns, or it waits in memory and `problem` says why.
@@ -49,7 +49,7 @@ class VersionManager:
     def __init__(self, file: Path | None, folder: Path) -> None:
         self.problem: str | None = None
         self._file, self._folder = file, folder
-        self._done: dict[str, Done] = {}
+        self._done: dict[str, DoneFile] = {}
         self._unsaved: list[bytes] = []
         self._lines = 0
         self._torn = False  # the last line has no end
@@ -59,11 +59,11 @@ class VersionManager:
     def __len__(self) -> int:
         return len(self._done)
 
-    def get(self, name: str) -> Done | None:
+    def get(self, name: str) -> DoneFile | None:
         """Return what is known of a file; None where it is not done."""
         return self._done.get(name)
 
-    def add(self, files: Mapping[str, Done]) -> None:
+    def add(self, files: Mapping[str, DoneFile]) -> None:
         """Note that files are done."""
         self._done |= files
         if self._file is not None:
@@ -158,14 +158,14 @@ class VersionManager:
                     " or move the file away: then all files are judged again"
                 )
             case [str(name), int(size), int(mtime_ns), bool(failed), *_]:
-                self._done[name] = Done(Sight(size, mtime_ns), failed)
+                self._done[name] = DoneFile(Sight(size, mtime_ns), failed)
 
 
 def _header(folder: Path) -> bytes:
     return json.dumps({"schema": SCHEMA, "folder": str(folder)}).encode() + b"\n"
 
 
-def _line(name: str, done: Done) -> bytes:
+def _line(name: str, done: DoneFile) -> bytes:
     # In ASCII: a name that is no UTF-8 comes back as it was.
     return json.dumps([name, done.sight.size, done.sight.mtime_ns, done.failed]).encode() + b"\n"
 

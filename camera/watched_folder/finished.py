@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from camera.watched_folder.arrivals import Arrival, Sight, sight_of
-from camera.watched_folder.done_ledger import Done, VersionManager
+from camera.watched_folder.done_ledger import DoneFile, DoneLedger
 from camera.watched_folder.presence import Presence
 from camera.watched_folder.put_away import PutAway
 
@@ -47,7 +47,7 @@ class Finished:
         self.trouble: str | None = None
         self._folder, self._presence = folder, presence
         self._put_away = None if keep is None or when_done == "mark" else PutAway(folder, when_done)
-        self._ledger = VersionManager(None if keep is None else keep / _ledger_name(folder), folder)
+        self._ledger = DoneLedger(None if keep is None else keep / _ledger_name(folder), folder)
         self._stuck: dict[str, Arrival] = {}  # done, and cannot be put away now
         self._still: set[str] = set()  # of the ledger, found by this scan
         self._again_at = 0.0
@@ -74,7 +74,7 @@ class Finished:
         if self._still and len(self._still) < len(self._ledger):
             self._ledger.keep_only(self._still)
 
-    def add(self, files: dict[Arrival, Done]) -> None:
+    def add(self, files: dict[Arrival, DoneFile]) -> None:
         """Put files away whose results are stored, and remember those that stay."""
         stay = {one.name: done for one, done in files.items() if not self._away(one, done)}
         if stay:
@@ -93,11 +93,11 @@ class Finished:
         """Put away what could not be, until the first that still cannot."""
         for name in list(self._stuck)[:_MOST_AGAIN]:
             arrival = self._stuck.pop(name)
-            if not self._away(arrival, self._ledger.get(name) or Done(arrival.sight)):
+            if not self._away(arrival, self._ledger.get(name) or DoneFile(arrival.sight)):
                 return
             self._ledger.drop([name])
 
-    def _away(self, arrival: Arrival, done: Done) -> bool:
+    def _away(self, arrival: Arrival, done: DoneFile) -> bool:
         """Put a file away; False where it stays, and has to be remembered."""
         if self._put_away is None:
             return False

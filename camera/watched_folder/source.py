@@ -17,7 +17,7 @@ from camera.core.settings import FolderCamera, Watch
 from camera.core.source import SourceStats, file_id, stamp
 from camera.pictures.images import UnreadableImage, read_image
 from camera.watched_folder.arrivals import Arrival, Arrivals, Sight, sight_of
-from camera.watched_folder.done_ledger import Done
+from camera.watched_folder.done_ledger import DoneFile
 from camera.watched_folder.finished import Finished
 from camera.watched_folder.presence import Presence, folder_problem
 
@@ -66,7 +66,7 @@ class HotFolder:
         self._arrivals = Arrivals(self._folder, watch.settle_s)
         self._ready: deque[Arrival] = deque()
         self._in_flight: dict[str, Arrival] = {}
-        self._answers: deque[tuple[Arrival, Done | None]] = deque()  # None: there is no result
+        self._answers: deque[tuple[Arrival, DoneFile | None]] = deque()  # None: there is no result
         self._woken = Event()
         self._scan_at = 0.0
         self._busy_since_s: float | None = None  # with files, which may hang
@@ -164,7 +164,7 @@ class HotFolder:
             capture = self._capture(arrival)
             if capture is not None:
                 if self._keep is None:  # nobody will tell
-                    self._finished.add({arrival: Done(arrival.sight)})
+                    self._finished.add({arrival: DoneFile(arrival.sight)})
                 else:
                     self._in_flight[arrival.name] = arrival
                 return capture
@@ -210,14 +210,14 @@ class HotFolder:
 
     # What is done.
 
-    def _answer(self, arrival: Arrival, done: Done | None) -> None:
+    def _answer(self, arrival: Arrival, done: DoneFile | None) -> None:
         """Take over what became of a capture; from any thread."""
         self._answers.append((arrival, done))
         self._woken.set()
 
     def _settle(self) -> None:
         """Put away what is stored, and let go of what was lost."""
-        stored: dict[Arrival, Done] = {}
+        stored: dict[Arrival, DoneFile] = {}
         while self._answers:
             arrival, done = self._answers.popleft()
             self._in_flight.pop(arrival.name, None)
@@ -237,7 +237,7 @@ class _Receipt:
     arrival: Arrival
 
     def stored(self, fault: Fault | None) -> None:
-        self.folder._answer(self.arrival, Done(self.arrival.sight, fault is Fault.UNREADABLE))
+        self.folder._answer(self.arrival, DoneFile(self.arrival.sight, fault is Fault.UNREADABLE))
 
     def lost(self) -> None:
         self.folder._answer(self.arrival, None)

@@ -1,0 +1,108 @@
+"""How the house is built: packages of a size that one can survey, no circles, and what may never be loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOP = ("agent", "adapters", "camera")
+LONGEST = 300
+SIZES = range(2, 17)
+"""Modules of a package, `__init__` not counted."""
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {name_of(file): file for top in TOP for file in sorted((ROOT / top).rglob("*.py"))}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield our modules that a module names in an import, wherever it stands, for types alone included."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in modules() else node.module
+
+
+def circles() -> list[set[str]]:
+    """Return sets of modules that import each other, by Tarjan's algorithm."""
+    graph = {name: {one for one in imported(file) if one in modules()} for name, file in modules().items()}
+    found, stack, index, low = [], [], {}, {}  # type: ignore[var-annotated]
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            at = stack.index(name)
+            if len(stack) - at > 1:
+                found.append(set(stack[at:]))
+            del stack[at:]
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for types alone count too: they are how a circle begins."""
+    assert circles() == []
+
+
+def test_packages_can_be_surveyed() -> None:
+    """2 to 16 modules each, and three sentences in `__init__` that say what lives there."""
+    sizes = Counter(file.parent for file in modules().values() if file.name != "__init__.py")
+    packages = {folder: size for folder, size in sizes.items() if folder.parent != ROOT}
+    assert {str(folder): size for folder, size in packages.items() if size not in SIZES} == {}
+    for folder in packages:
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert text is not None, folder
+        assert len(text.splitlines()) >= 3, folder
+    top = [file.name for folder in TOP for file in (ROOT / folder).glob("*.py")]
+    assert set(top) == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_fits_in_one_sitting(name: str) -> None:
+    assert len(modules()[name].read_text().splitlines()) <= LONGEST
+
+
+def test_one_name_is_one_class() -> None:
+    """Who searches for a class finds one."""
+    names: dict[str, list[str]] = {}
+    for name, file in modules().items():
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                names.setdefault(node.name, []).append(name)
+    assert {name: found for name, found in names.items() if len(found) > 1} == {}
+
+
+def test_the_process_that_learns_loads_neither_cameras_nor_the_broker_nor_the_database() -> None:
+    """It may die of memory; what it has never loaded it cannot hold, lock or leak."""
+    forbidden = ("paho", "cv2", "PIL", "sqlite3", "torch", "agent.mqtt", "agent.store")
+    code = f"import agent.learning.process, sys; print([m for m in {forbidden!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
