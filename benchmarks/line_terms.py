@@ -77,8 +77,8 @@ def main() -> None:
 def measure(model: str, world: World, kind: str, severity: float, seed: int) -> list[dict[str, Any]]:
     """Return a row per variant for one degradation."""
     clip, texts = open_model(model, world)
-    eye = Scorer(TorchEngine(clip), world.prompts, world.fails)
-    words = Words.of(eye.engine, world.prompts)
+    scorer = Scorer(TorchEngine(clip), world.prompts, world.fails)
+    words = Words.of(scorer.engine, world.prompts)
     spec = clip.info.preprocess
     rng = np.random.default_rng([seed, 11])
 
@@ -93,7 +93,7 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
     golden = np.repeat(np.arange(len(world.labels)), GOLDEN_PER_CLASS)
     known = ReferenceSamples(draw(golden, (), 1), golden)
     clean = commission(
-        look(eye, draw(line, (), 2)), known, eye.look(known.pictures, eye.source).scores,
+        look(scorer, draw(line, (), 2)), known, scorer.look(known.pictures, scorer.source).scores,
         station=model, weights=clip.info.weights, recipe=world.prompts.digest, labels=world.labels,
         fails=world.fails, made_at="2026-01-01T00:00:00Z",
     )  # fmt: skip
@@ -101,12 +101,12 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
     truth = np.repeat(np.arange(len(world.labels)), TEST_PER_CLASS)
     # At once, because one seed is one lens.
     shown = draw(np.concatenate([rng.permutation(line)[:RECENT], truth, truth]), worse, 3)
-    recent, fails = look(eye, shown[:RECENT]), world.fails[truth]
+    recent, fails = look(scorer, shown[:RECENT]), world.fails[truth]
     test, labelled = shown[RECENT : RECENT + len(truth)], shown[RECENT + len(truth) :]
-    trial = Evaluation.hold(eye, clean, recent, 8.0, seed)
+    trial = Evaluation.hold(scorer, clean, recent, 8.0, seed)
 
     def row(name: str, adapter: Adapter, offset: float) -> dict[str, Any]:
-        scores = eye.look(test, adapter).scores
+        scores = scorer.look(test, adapter).scores
         rejected, missed = float((scores[~fails] >= offset).mean()), float((scores[fails] < offset).mean())
         return {
             "model": model, "kind": kind, "seed": seed, "variant": name, "auroc": auroc(scores, fails),
@@ -116,7 +116,10 @@ def measure(model: str, world: World, kind: str, severity: float, seed: int) -> 
     def tracked(name: str, adapter: Adapter) -> dict[str, Any]:
         return row(name, adapter, trial.assess(adapter).point.offset)
 
-    rows = [row("frozen", eye.source, clean.offset), tracked("frozen, operating point tracked", eye.source)]
+    rows = [
+        row("frozen", scorer.source, clean.offset),
+        tracked("frozen, operating point tracked", scorer.source),
+    ]
     for name, update in VARIANTS.items():
         rows.append(tracked(name, learn(clip, words, clean, trial, recent, update, seed)))
     for mode in ("exact", "line"):
@@ -167,10 +170,10 @@ def batclip(clip: Clip, texts: Texts, recent: Sequence[Observation], method: Bat
     return state.adapter
 
 
-def look(eye: Scorer, pictures: Bytes) -> list[Observation]:
+def look(scorer: Scorer, pictures: Bytes) -> list[Observation]:
     """Return what the frozen model sees in pictures, one a second."""
-    view = eye.look(pictures, eye.source)
-    return seen_of(pictures, FrozenAnswers(view.logits, view.features), eye.fails, 1)
+    view = scorer.look(pictures, scorer.source)
+    return seen_of(pictures, FrozenAnswers(view.logits, view.features), scorer.fails, 1)
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:

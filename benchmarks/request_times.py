@@ -97,7 +97,7 @@ class _Proposals:
     def propose(self, look: Look) -> Ruling | None:
         """Propose until it is cut short."""
         shop, recent = look.episode.shop, self._recent
-        known, spec = shop.clean.known.half(0), shop.eye.engine.info.preprocess
+        known, spec = shop.clean.known.half(0), shop.scorer.engine.info.preprocess
         shown = as_pixels(known.pictures, spec), known.classes
         stream = as_pixels(np.stack([one.picture for one in recent]), spec), np.zeros(len(recent), np.int64)
         assert shop.update is not None

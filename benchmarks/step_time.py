@@ -30,7 +30,7 @@ from adapters.core.prompts import Prompts
 from adapters.core.protocol import Floats
 from adapters.encoders.protocol import Encoders
 from adapters.encoders.torch_encoders import TorchEncoders
-from adapters.engines.open_bundle import open_towers
+from adapters.engines.open_bundle import open_encoders
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words, batclip, gradients
 from adapters.methods import method as learning
@@ -150,7 +150,7 @@ def opened(device: torch.device) -> tuple[Clip, Words]:
 def _onnx_towers(clip: Clip, args: argparse.Namespace, device: torch.device) -> Encoders:
     if not args.bundle.exists():
         build_bundle(clip, args.bundle)
-    return open_towers(args.bundle, device=device.type, threads=args.threads)
+    return open_encoders(args.bundle, device=device.type, threads=args.threads)
 
 
 class Learner:
@@ -168,9 +168,9 @@ class Learner:
 class Stepper:
     """The same method on towers: what runs with every engine."""
 
-    def __init__(self, towers: Encoders, words: Words) -> None:
-        self._towers, self._words = towers, words
-        self._vector, self._moments = NormVector(towers.source).read(towers.source), None
+    def __init__(self, encoders: Encoders, words: Words) -> None:
+        self._encoders, self._words = encoders, words
+        self._vector, self._moments = NormVector(encoders.source).read(encoders.source), None
 
     def step(self, images: torch.Tensor) -> None:
         """Adapt to a batch."""
@@ -178,10 +178,10 @@ class Stepper:
 
     def gradient(self, images: torch.Tensor) -> Floats:
         """Return the gradient by the LayerNorms as they are, ``(P,)``."""
-        encoded = self._towers.encode(self._vector, images.cpu().numpy(), self._words.tokens)
-        scale = self._towers.info.logit_scale
+        encoded = self._encoders.encode(self._vector, images.cpu().numpy(), self._words.tokens)
+        scale = self._encoders.info.logit_scale
         _, *pulled = gradients(lambda i, t: batclip(i, t, self._words, scale), encoded.images, encoded.texts)
-        return encoded.pull(*pulled)
+        return encoded.backward(*pulled)
 
 
 def gradient_cosines(args: argparse.Namespace, device: torch.device) -> dict[str, float]:
@@ -189,8 +189,8 @@ def gradient_cosines(args: argparse.Namespace, device: torch.device) -> dict[str
     clip, words = opened(device)
     images = torch.randn(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     exact = Stepper(TorchEncoders(clip), words).gradient(images)
-    towers = {"bf16": TorchEncoders(clip, "bf16"), "ONNX Runtime": _onnx_towers(clip, args, device)}
-    found = {name: Stepper(one, words).gradient(images) for name, one in towers.items()}
+    encoders = {"bf16": TorchEncoders(clip, "bf16"), "ONNX Runtime": _onnx_towers(clip, args, device)}
+    found = {name: Stepper(one, words).gradient(images) for name, one in encoders.items()}
     return {
         name: round(float(exact @ one / np.linalg.norm(exact) / np.linalg.norm(one)), 6)
         for name, one in found.items()

@@ -21,7 +21,7 @@ from adapters.core.scorer import Scorer
 from adapters.core.version_store import AdapterStore
 from adapters.encoders.protocol import Encoders
 from adapters.encoders.torch_encoders import TorchEncoders
-from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words
 from adapters.learner.rehearsal_update import Proposer, RehearsalUpdate
@@ -76,8 +76,8 @@ class Ours:
     def start(self, site: Site) -> None:
         """Commission."""
         self._site = site
-        engine, towers = self._open(site)
-        eye = Scorer(engine, self._world.prompts, site.fails)
+        engine, encoders = self._open(site)
+        scorer = Scorer(engine, self._world.prompts, site.fails)
         pictures = site.commissioning
         known = ReferenceSamples(pictures.golden, pictures.golden_labels) if self._golden else None
         clean = commission(
@@ -93,19 +93,19 @@ class Ours:
         )
         # One operating point for all contenders: what differs is what they learn.
         clean = replace(clean, offset=site.offset)
-        self._eye = eye
+        self._scorer = scorer
         self._frame = 0
         self._folder = tempfile.TemporaryDirectory(prefix="mekiki-streams-")
         self._events: list[dict[str, Any]] = []
         self._trace: dict[str, list[float]] = {}
         self._learner = StationLearner(
             clean,
-            eye,
-            Proposer(towers, Words.of(engine, self._world.prompts), self._update) if self._update else None,
+            scorer,
+            Proposer(encoders, Words.of(engine, self._world.prompts), self._update) if self._update else None,
             VersionManager(
                 clean,
-                eye.source,
-                AdapterStore(Path(self._folder.name), eye.source, engine.info.weights, keep=20),
+                scorer.source,
+                AdapterStore(Path(self._folder.name), scorer.source, engine.info.weights, keep=20),
                 Audit(site.model),
                 lambda: f"2026-01-01T00:00:00Z+{self._frame}s",
                 self._happened,
@@ -121,7 +121,7 @@ class Ours:
         engine = open_bundle(folder, device="cpu", threads=1)
         if engine.info.weights != site.clip.info.weights:
             raise ValueError(f"{folder} was built from other weights than the model's")
-        return engine, open_towers(folder, device="cpu", threads=1)
+        return engine, open_encoders(folder, device="cpu", threads=1)
 
     def see(self, first: int, pictures: Bytes, usable: NDArray[np.bool_]) -> Answers:
         """Answer with what is promoted, then let the learner work."""
@@ -129,8 +129,8 @@ class Ours:
         frozen = site.frozen.rows(first, len(pictures))
         answering = learner.answering
         logits = np.array(frozen.logits)
-        if answering.adapter.digest != self._eye.source.digest and usable.any():
-            logits[usable] = self._eye.look(pictures[usable], answering.adapter).logits
+        if answering.adapter.digest != self._scorer.source.digest and usable.any():
+            logits[usable] = self._scorer.look(pictures[usable], answering.adapter).logits
         raw = log_odds(logits, site.fails)
         limit = answering.offset + math.log(site.threshold / (1 - site.threshold))
         scores = raw - np.float32(limit)

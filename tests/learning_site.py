@@ -50,7 +50,7 @@ def photos(worse: str | None = None, severity: float = 4.0) -> tuple[Picture, ..
     return tuple(degrade(photo, worse, severity, row) for row, photo in enumerate(plain))
 
 
-def eye() -> Scorer:
+def scorer() -> Scorer:
     """Return an eye of the shipped bundle with the line's recipe."""
     recipe = shipped("line")
     return Scorer(engine(), prompts(recipe), failing(recipe))
@@ -61,7 +61,7 @@ def looks(worse: str | None = None, severity: float = 4.0) -> tuple[Observation,
     """Return what the frozen model sees of them."""
     spec = engine().info.preprocess
     pixels = np.stack([prepare(photo, InputSpec(**asdict(spec))) for photo in photos(worse, severity)])
-    return tuple(seen_by(eye(), as_bytes(pixels, spec)))
+    return tuple(seen_by(scorer(), as_bytes(pixels, spec)))
 
 
 def stream(

@@ -130,9 +130,9 @@ def line_eye() -> Scorer:
     return Scorer(TorchEngine(clip), prompts, np.array(recipe.fails))
 
 
-def seen_by(eye: Scorer, pictures: Bytes, first: int = 1) -> list[Observation]:
+def seen_by(scorer: Scorer, pictures: Bytes, first: int = 1) -> list[Observation]:
     """Return what the frozen model sees, numbered from `first`, one a second."""
-    view = eye.look(pictures, eye.source)
+    view = scorer.look(pictures, scorer.source)
     chances = np.exp(view.logits - view.logits.max(axis=1, keepdims=True)).astype(np.float64)
     chances /= chances.sum(axis=1, keepdims=True)
     entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
@@ -143,7 +143,7 @@ def seen_by(eye: Scorer, pictures: Bytes, first: int = 1) -> list[Observation]:
     ]
 
 
-def line_commissioning(eye: Scorer, each: int = 12, reference: int = 120) -> Commissioning:
+def line_commissioning(scorer: Scorer, each: int = 12, reference: int = 120) -> Commissioning:
     """Commission flanges on fewer pictures than a station would; only drift is made up.
 
     Args:
@@ -154,11 +154,12 @@ def line_commissioning(eye: Scorer, each: int = 12, reference: int = 120) -> Com
     classes = np.repeat(np.arange(len(LABELS)), each)
     known = ReferenceSamples(flanges([LABELS[c] for c in classes], 10_000), classes)
     good = flanges(["ok"] * reference, 0)
-    scores = eye.look(good, eye.source).scores
-    defects = eye.look(known.pictures[FAILS[classes]], eye.source).scores
+    scores = scorer.look(good, scorer.source).scores
+    defects = scorer.look(known.pictures[FAILS[classes]], scorer.source).scores
     clean = np.sort(clean_rows(scores))
     return Commissioning(
-        "top", eye.engine.info.weights, eye.prompts.digest, LABELS, FAILS, "2026-01-01T00:00:00Z", "golden",
+        "top", scorer.engine.info.weights, scorer.prompts.digest, LABELS, FAILS, "2026-01-01T00:00:00Z",
+        "golden",
         known, good[:40], PictureStatistics.of(good[clean]), _any_drift(),
         separate(scores, defects, 0.01), {},
     )  # fmt: skip

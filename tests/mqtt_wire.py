@@ -392,10 +392,10 @@ class Cable:
             one.close()
 
     def checked(self) -> Counter[str]:
-        return sum((witness.checked for witness in self.witnesses), Counter())
+        return sum((on_sample.checked for on_sample in self.witnesses), Counter())
 
     def violations(self) -> list[str]:
-        return [line for witness in self.witnesses for line in witness.violations]
+        return [line for on_sample in self.witnesses for line in on_sample.violations]
 
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
@@ -417,20 +417,20 @@ class Cable:
             broker.settimeout(None)
             client.settimeout(None)
             self._sockets.append(broker)
-            witness = Witness()
-            self.witnesses.append(witness)
-            self._spawn(self._pass, client, broker, _Stream(ours=True), witness)
-            self._spawn(self._pass, broker, client, _Stream(ours=False), witness)
+            on_sample = Witness()
+            self.witnesses.append(on_sample)
+            self._spawn(self._pass, client, broker, _Stream(ours=True), on_sample)
+            self._spawn(self._pass, broker, client, _Stream(ours=False), on_sample)
 
-    def _pass(self, source: socket.socket, sink: socket.socket, stream: _Stream, witness: Witness) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, stream: _Stream, on_sample: Witness) -> None:
         try:
             while data := source.recv(65536):
                 with self._lock:
                     for packet in stream.feed(data):
                         try:
-                            witness.see(packet)
+                            on_sample.see(packet)
                         except ValueError as error:
-                            witness.violations.append(f"packet {packet.kind}: {error}")
+                            on_sample.violations.append(f"packet {packet.kind}: {error}")
                 sink.sendall(data)
         except OSError:
             pass

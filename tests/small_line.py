@@ -69,13 +69,13 @@ def pictures(labels: Sequence[str], seed: int, light: float = 120.0) -> Bytes:
     return np.clip(drawn, 0, 255).astype(np.uint8)
 
 
-def eye() -> Scorer:
+def scorer() -> Scorer:
     return Scorer(SmallEngine(), WORDS, FAILS)
 
 
 def seen(shown: Bytes, first: int = 1) -> list[Observation]:
     """Return what the frozen model sees, numbered from `first`, one a second."""
-    view = eye().look(shown, SmallEngine.source)
+    view = scorer().look(shown, SmallEngine.source)
     chances = np.exp(view.logits - view.logits.max(axis=1, keepdims=True)).astype(np.float64)
     chances /= chances.sum(axis=1, keepdims=True)
     entropies = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
@@ -95,7 +95,7 @@ def stream(count: int, first: int = 1, *, defects: int = 20, light: float = 120.
 def commissioned(
     frames: Sequence[Observation], golden: ReferenceSamples | None, made_at: str = "2026-01-01"
 ) -> Commissioning:
-    scores = None if golden is None else eye().look(golden.pictures, SmallEngine.source).scores
+    scores = None if golden is None else scorer().look(golden.pictures, SmallEngine.source).scores
     return commission(
         frames, golden, scores,
         station="line", weights=WEIGHTS, recipe=WORDS.digest, labels=LABELS, fails=FAILS, made_at=made_at,
@@ -198,7 +198,7 @@ class Site:
             self.requests,
             ledger.answering,
         )
-        texts = eye().engine.encode_text(np.array([[0], [1]]), SmallEngine.source)
+        texts = scorer().engine.encode_text(np.array([[0], [1]]), SmallEngine.source)
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
         frozen = Predictor(0, SmallEngine.source, texts, FAILS, self.clean.offset)
         now = ledger.answering

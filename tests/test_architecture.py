@@ -1,4 +1,4 @@
-"""How the house is built: packages of a size that one can survey, no circles, and what may never be loaded."""
+"""How the house is built: packages that one can survey, no circles, and what is never loaded."""
 
 from __future__ import annotations
 

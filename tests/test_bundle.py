@@ -31,7 +31,7 @@ from adapters.encoders.protocol import Encoded
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
 from adapters.engines.onnx_engine import OnnxEngine
-from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model.clip import load_clip
 
@@ -349,14 +349,14 @@ def test_every_altered_file_is_refused(copy: Path) -> None:
 
 def test_what_learns_is_verified_too(copy: Path) -> None:
     """Towers are opened only from the very files that were built."""
-    open_towers(copy, device="cpu", threads=1)
+    open_encoders(copy, device="cpu", threads=1)
     content = bytearray((copy / "image.backward.onnx").read_bytes())
     content[-1] ^= 1
     (copy / "image.backward.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"image\.backward\.onnx: altered"):
-        open_towers(copy)
+        open_encoders(copy)
     with pytest.raises(ModelError, match=r"manifest\.json: has sha256"):
-        open_towers(copy, sha256="0" * 64)
+        open_encoders(copy, sha256="0" * 64)
 
 
 def json_or_none(content: bytes | bytearray) -> Any:
@@ -448,24 +448,24 @@ def test_vectors_notice_another_answer(engine: OnnxEngine, tiny_bundle: Path) ->
 @pytest.mark.parametrize("fault", ["source", "image", "text", "nan"])
 def test_vectors_notice_another_gradient(tiny_bundle: Path, fault: str) -> None:
     """Of other LayerNorms, of one tower alone, or of no number: the vectors say how far from torch's."""
-    towers, file = open_towers(tiny_bundle, device="cpu", threads=1), tiny_bundle / "vectors.npz"
+    encoders, file = open_encoders(tiny_bundle, device="cpu", threads=1), tiny_bundle / "vectors.npz"
 
     class Wrong:
-        info, source = towers.info, towers.source
+        info, source = encoders.info, encoders.source
 
         def encode(self, vector: np.ndarray, images: np.ndarray, tokens: np.ndarray) -> Encoded:
             if fault == "source":
                 vector = np.concatenate([tensor.ravel() for tensor in self.source.tensors.values()])
-            encoded = towers.encode(vector, images, tokens)
+            encoded = encoders.encode(vector, images, tokens)
 
-            def pull(by_images: np.ndarray, by_texts: np.ndarray) -> np.ndarray:
-                gradient = encoded.pull(by_images * (fault != "image"), by_texts * (fault != "text"))
+            def backward(by_images: np.ndarray, by_texts: np.ndarray) -> np.ndarray:
+                gradient = encoded.backward(by_images * (fault != "image"), by_texts * (fault != "text"))
                 gradient[-1] = np.nan if fault == "nan" else gradient[-1]
                 return gradient
 
-            return Encoded(encoded.images, encoded.texts, pull)
+            return Encoded(encoded.images, encoded.texts, backward)
 
-    assert gradient_error(towers, file) < GRADIENT_TOLERANCE
+    assert gradient_error(encoders, file) < GRADIENT_TOLERANCE
     assert gradient_error(Wrong(), file) > 0.01
 
 
@@ -503,7 +503,7 @@ def test_the_shipped_bundle_is_whole() -> None:
     assert engine.info.name == "mekiki-line"
     assert (engine.info.preprocess.size, engine.info.preprocess.resize_mode) == (128, "squash")
     assert vectors_error(engine, folder / "vectors.npz") < TOLERANCE
-    assert gradient_error(open_towers(folder, device="cpu"), folder / "vectors.npz") < GRADIENT_TOLERANCE
+    assert gradient_error(open_encoders(folder, device="cpu"), folder / "vectors.npz") < GRADIENT_TOLERANCE
     assert sum(file.stat().st_size for file in folder.iterdir()) < 20_000_000
 
 

@@ -50,8 +50,8 @@ def spectrum(pictures: Bytes) -> np.ndarray:
 
 
 def usual_feature(pictures: Bytes) -> np.ndarray:
-    eye = line_eye()
-    return eye.look(pictures, eye.source).features.mean(axis=0)
+    scorer = line_eye()
+    return scorer.look(pictures, scorer.source).features.mean(axis=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

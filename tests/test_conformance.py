@@ -89,7 +89,7 @@ def test_against_mosquitto(protocol: int, tiny_bundle: Path, tmp_path: Path) -> 
         cable(broker.port) as wire,
     ):
         go_through_it(tmp_path, tiny_bundle, wire, broker.port, protocol)
-        assert {witness.version for witness in wire.witnesses} == {5 if protocol == 5 else 4}
+        assert {on_sample.version for on_sample in wire.witnesses} == {5 if protocol == 5 else 4}
     judged(wire, protocol)
 
 
@@ -187,14 +187,14 @@ CONNECT_5 = text(b"MQTT") + b"\x05\x02\x00\x14\x00" + text(b"agent")
 )
 def test_the_witness_notices(sent: list[Sent], statement: str) -> None:
     """A witness that sees nothing proves nothing."""
-    witness = Witness()
+    on_sample = Witness()
     for one in sent:
-        witness.see(one)
-    assert statement in {line.partition(":")[0] for line in witness.violations}, witness.violations
+        on_sample.see(one)
+    assert statement in {line.partition(":")[0] for line in on_sample.violations}, on_sample.violations
 
 
 def test_a_good_conversation_is_none_of_its_business() -> None:
-    witness = Witness()
+    on_sample = Witness()
     for one in (
         packet(1, CONNECT_5),
         packet(8, b"\x00\x01\x00" + text(b"a/+/#") + b"\x01", 2),
@@ -203,6 +203,6 @@ def test_a_good_conversation_is_none_of_its_business() -> None:
         packet(3, text(b"a") + b"\x00\x02\x00x", 2),
         packet(14, b""),
     ):
-        witness.see(one)
-    assert witness.violations == []
-    assert Counter(witness.packets) == Counter({1: 1, 8: 1, 3: 2, 14: 1})
+        on_sample.see(one)
+    assert on_sample.violations == []
+    assert Counter(on_sample.packets) == Counter({1: 1, 8: 1, 3: 2, 14: 1})

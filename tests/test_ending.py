@@ -132,7 +132,7 @@ def test_a_thread_that_is_left_behind_is_no_orderly_end(
 
 def test_what_others_ask_for_keeps_nobody_waiting() -> None:
     """The rest comes with the next turn; at the end it is refused."""
-    errands: CallQueue[Answer] = CallQueue(refused("later"), lambda: None)
+    calls: CallQueue[Answer] = CallQueue(refused("later"), lambda: None)
     done: list[int] = []
 
     def act(number: int) -> Answer:
@@ -140,10 +140,10 @@ def test_what_others_ask_for_keeps_nobody_waiting() -> None:
         time.sleep(0.01)
         return Answer("done")
 
-    futures = [errands.leave(lambda number=number: act(number)) for number in range(5)]  # type: ignore[misc]
-    errands.run(limit_s=0.005)
+    futures = [calls.leave(lambda number=number: act(number)) for number in range(5)]  # type: ignore[misc]
+    calls.run(limit_s=0.005)
     assert done == [0]
-    errands.close(limit_s=0.005)
+    calls.close(limit_s=0.005)
     assert done == [0, 1]
     assert [future.result(0).status for future in futures] == ["done"] * 2 + ["refused"] * 3
 

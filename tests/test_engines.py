@@ -397,13 +397,13 @@ def test_torch_learns_in_bf16_where_bf16_was_asked_for(checkpoints: dict[str, Pa
             checkpoint=str(checkpoints["tiny"]),
             device="cpu",
         )
-        looks, towers = LearnerModel(settings).load(full=True)
+        looks, encoders = LearnerModel(settings).load(full=True)
         assert looks.info.provider == "torch:cpu"
-        assert towers is not None
+        assert encoders is not None
         images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
-        vector = NormVector(towers.source).read(towers.source)
-        encoded = towers.encode(vector, images, Words.of(looks, texts).tokens)
-        grown.append(encoded.pull(encoded.images, encoded.texts))
+        vector = NormVector(encoders.source).read(encoders.source)
+        encoded = encoders.encode(vector, images, Words.of(looks, texts).tokens)
+        grown.append(encoded.backward(encoded.images, encoded.texts))
     assert not np.array_equal(*grown)
     assert np.dot(*grown) > 0.999 * np.linalg.norm(grown[0]) * np.linalg.norm(grown[1])
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from learning_site import clean, eye, stream
+from learning_site import clean, scorer, stream
 from line_site import FEW
 from numpy.typing import NDArray
 from support.drift_lines import COMMISSIONING, line
@@ -47,7 +47,7 @@ def bursts(count: int, first: int) -> list[Observation]:
 
 @cache
 def features() -> NDArray[np.float32]:
-    return eye().look(clean().good, eye().source).features
+    return scorer().look(clean().good, scorer().source).features
 
 
 def at(frames: Iterable[Observation]) -> ChangePointDetector:

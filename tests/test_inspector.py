@@ -71,10 +71,10 @@ def predictor(engine: Engine, number: int = 0, offset: float = 0.0) -> Predictor
     return Predictor(number, adapter, class_features(engine, PROMPTS, adapter), FAILS, offset)
 
 
-def plan(frozen: Predictor, answering, witness=None) -> StationPlan:
+def plan(frozen: Predictor, answering, on_sample=None) -> StationPlan:
     return StationPlan(
         "tiny", RECIPE, Provenance("tiny", SHA, 0, SHA, SHA, SHA, "0", commissioning=SHA),
-        QualityLimits(stale_s=None), frozen, answering, witness,
+        QualityLimits(stale_s=None), frozen, answering, on_sample,
     )  # fmt: skip
 
 

@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_site import FEW
 from mqtt_peers import wait_until
-from small_line import LABELS, Site, SmallEngine, clean, commissioned, eye, hand_over, pictures, seen, stream
+from small_line import (
+    LABELS,
+    Site,
+    SmallEngine,
+    clean,
+    commissioned,
+    hand_over,
+    pictures,
+    scorer,
+    seen,
+    stream,
+)
 from support.answering_site import a_version, moved
 
 from adapters.baseline.baseline import Commissioning, ReferenceSamples
@@ -122,7 +133,7 @@ def test_pictures_that_do_not_vary_have_a_condition() -> None:
 
 def test_what_is_not_a_number_is_refused_and_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal that answers with nothing is not finite, and not an error of the learner."""
-    trial = Evaluation.hold(eye(), clean(), stream(80), 8.0, 0)
+    trial = Evaluation.hold(scorer(), clean(), stream(80), 8.0, 0)
     real = SmallEngine.encode_image
 
     def broken(self: SmallEngine, images: np.ndarray, adapters: list[Adapter]) -> np.ndarray:

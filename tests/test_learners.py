@@ -95,12 +95,12 @@ def learning(
     recipe = shipped("line")
     found = open_station(loaded, "line", recipe, engine())
     learners = LearnerSupervisor(loaded, lambda station, topic, payload: told.append((topic, payload)))
-    pupil = LearnerHandle("line", *predictors(engine(), recipe, found))
-    learners.use(loaded, {"line": pupil})
+    handle = LearnerHandle("line", *predictors(engine(), recipe, found))
+    learners.use(loaded, {"line": handle})
     thread = threading.Thread(target=learners.run)
     thread.start()
     try:
-        yield learners, pupil
+        yield learners, handle
     finally:
         learners.stop()
         assert learners.wait(PATIENCE_S)
@@ -112,15 +112,15 @@ def blocks(told: list[tuple[str, JSON]]) -> list[int]:
     return [payload["block"] for topic, payload in told if topic == "drift"]
 
 
-def feed(pupil: LearnerHandle, count: int, first: int = 1) -> None:
+def feed(handle: LearnerHandle, count: int, first: int = 1) -> None:
     for seen in stream(count, first=first):
-        pupil.put(InspectedSample(seen, rejected=False, rejected_frozen=False))
+        handle.put(InspectedSample(seen, rejected=False, rejected_frozen=False))
 
 
 def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> None:
     """Systemd sends them to every process of a service."""
     told: list[tuple[str, JSON]] = []
-    with learning(site(tmp_path), told) as (_, pupil):
+    with learning(site(tmp_path), told) as (_, handle):
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
         (process,) = children(os.getpid())
         ours = os.getpriority(os.PRIO_PROCESS, 0)
@@ -128,7 +128,7 @@ def test_a_learner_gives_way_and_leaves_signals_to_the_agent(tmp_path: Path) -> 
         assert Path(f"/proc/{process}/oom_score_adj").read_text().strip() == "500"
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGINT)
-        feed(pupil, 50)
+        feed(handle, 50)
         wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
         assert children(os.getpid()) == [process]
 
@@ -138,16 +138,16 @@ def test_what_is_promoted_answers_here(tmp_path: Path) -> None:
     loaded = site(tmp_path)
     version = promote(loaded, 1.5)
     told: list[tuple[str, JSON]] = []
-    with learning(loaded, told) as (_, pupil):
-        frozen_first = pupil.answering()
+    with learning(loaded, told) as (_, handle):
+        frozen_first = handle.answering()
         assert frozen_first.number == version.number
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
-        now = pupil.answering()
+        now = handle.answering()
         assert now is not frozen_first, "the learner says at first what answers"
         assert (now.adapter.digest, now.offset) == (version.digest, version.offset)
         np.testing.assert_allclose(now.class_features, frozen_first.class_features, atol=1e-5)
         ask(line_folder(loaded) / "requests", Request(kind="rollback", actor="ada", at="now", number=0))
-        wait_until(lambda: pupil.answering().number == 0, PATIENCE_S)
+        wait_until(lambda: handle.answering().number == 0, PATIENCE_S)
 
 
 def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
@@ -167,13 +167,13 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
         return real(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "Popen", refused)
-    with learning(loaded, told) as (learners, pupil):
-        feed(pupil, 10)
+    with learning(loaded, told) as (learners, handle):
+        feed(handle, 10)
         wait_until(lambda: "Cannot allocate memory" in (learners.stats()[0].away or ""), PATIENCE_S)
-        assert pupil.answering().number == 0
+        assert handle.answering().number == 0
         wait_until(lambda: blocks(told) == [0], PATIENCE_S)
         assert learners.stats() == [LearnerStats("line")]
-        feed(pupil, 50, first=11)
+        feed(handle, 50, first=11)
         wait_until(lambda: blocks(told) == [0, 1], PATIENCE_S)
     unseen = [payload["unseen"] for topic, payload in told if topic == "drift"]
     assert unseen == [0, 10]

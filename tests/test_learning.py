@@ -449,7 +449,7 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
         def run(self, ask: object) -> None:
             while True:
                 entered.set()
-                self.episode.shop.eye.look(looks()[0].picture[None], self.answering.adapter)
+                self.episode.shop.scorer.look(looks()[0].picture[None], self.answering.adapter)
 
     def due(self: StationLearner) -> Look:
         return Endless(self._ledger.generation, 0, self._episode, [], self._ledger.answering, True)

@@ -24,9 +24,9 @@ def _settings(port: int) -> MqttSettings:
 
 
 def _link(port: int, number: int) -> BrokerConnection:
-    inlet = Subscriptions(("a/#",), lambda inbound: None)
+    subscriptions = Subscriptions(("a/#",), lambda inbound: None)
     will = Message("a/will", b"gone", 1, True)
-    return BrokerConnection(_settings(port), f"link-{number}", 5, will, lambda: None, None, inlet)
+    return BrokerConnection(_settings(port), f"link-{number}", 5, will, lambda: None, None, subscriptions)
 
 
 def _held() -> set[object]:

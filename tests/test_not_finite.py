@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_site import clean, engine, eye, site, stream
+from learning_site import clean, engine, scorer, site, stream
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
@@ -307,7 +307,7 @@ def overflowing() -> Version:
         version = a_version(factor)
         with np.errstate(over="ignore", invalid="ignore"):
             try:
-                require_finite(eye(), clean(), version)
+                require_finite(scorer(), clean(), version)
             except NotFinite:
                 return version
     pytest.fail("nothing overflows")
@@ -342,7 +342,7 @@ def test_a_version_that_overflows_does_not_answer_after_a_restart(
 
 def test_a_proposal_that_overflows_is_refused_by_the_guard(overflowing: Version) -> None:
     """A trial of it ends with what the guard calls not finite, not with an exception."""
-    trial = Evaluation.hold(eye(), clean(), stream(60, "dim"), 8.0, 0)
+    trial = Evaluation.hold(scorer(), clean(), stream(60, "dim"), 8.0, 0)
     hopeless = trial.assess(overflowing.adapter)
     assert not hopeless.finite
     assert not trial.evidence(trial.frozen, hopeless, 0.1).finite

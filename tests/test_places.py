@@ -75,13 +75,13 @@ class Line:
     def __init__(self, folder: Path) -> None:
         recipe = shipped("line")
         self.events: list[dict] = []
-        self.eye = Counting(engine(), prompts(recipe), failing(recipe))
-        self.store = AdapterStore(folder, self.eye.source, engine().info.weights)
+        self.scorer = Counting(engine(), prompts(recipe), failing(recipe))
+        self.store = AdapterStore(folder, self.scorer.source, engine().info.weights)
         audit, now = Audit("line"), "2026-01-01T00:00:00Z"
         self.ledger = VersionManager(
-            small(), self.eye.source, self.store, audit, lambda: now, self.events.append
+            small(), self.scorer.source, self.store, audit, lambda: now, self.events.append
         )
-        self.learner = StationLearner(small(), self.eye, None, self.ledger, FEW_LOOKS)
+        self.learner = StationLearner(small(), self.scorer, None, self.ledger, FEW_LOOKS)
         self.frames = 0
 
     def show(
@@ -99,7 +99,7 @@ class Line:
 
     def opened(self) -> AdapterStore:
         """What a start would find on the disk now."""
-        return AdapterStore(self.store.folder, self.eye.source, engine().info.weights, reading=True)
+        return AdapterStore(self.store.folder, self.scorer.source, engine().info.weights, reading=True)
 
     def named(self, event: str) -> list[str]:
         """Why, of each event of a name."""
@@ -129,7 +129,7 @@ def test_a_version_answers_for_the_like_of_its_pictures_and_for_no_others(tmp_pa
     assert answered[-1] == 1
     assert (one.learner.state.phase, len(one.named("promoted"))) == (Phase.HOLD, 1)
     assert one.store.load(1).window.first > ENOUGH
-    offset, shown = one.learner.answering.offset, one.eye.shown
+    offset, shown = one.learner.answering.offset, one.scorer.shown
 
     assert set(one.show(AWAY)[NEWEST - 1 :]) == {0}
     assert one.learner.state.phase is Phase.WATCH
@@ -142,17 +142,17 @@ def test_a_version_answers_for_the_like_of_its_pictures_and_for_no_others(tmp_pa
     assert set(one.show(ENOUGH, BLURRED)[WINDOW - 1 :]) == {1}
 
     assert one.named("recalled") == ["such pictures were met before"] * 2
-    assert one.eye.shown == shown
+    assert one.scorer.shown == shown
     assert one.store.numbers() == [1]
 
 
 def test_a_held_version_is_looked_at_again_when_the_pictures_creep_away(learned: Line) -> None:
     """Without a turn, and long before its next look is due; while they stay as they were, never."""
-    shown = learned.eye.shown
+    shown = learned.scorer.shown
     learned.show(ENOUGH, BLURRED)
-    assert learned.eye.shown == shown
+    assert learned.scorer.shown == shown
     learned.show(ENOUGH, BLURRED, severity=4.6)
-    assert learned.eye.shown > shown
+    assert learned.scorer.shown > shown
     assert learned.named("hold->learn") == []
 
 

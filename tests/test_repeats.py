@@ -131,12 +131,12 @@ def test_what_is_no_longer_stored_is_named(tmp_path: Path) -> None:
 
 def test_errands_are_bounded_and_none_is_left_behind() -> None:
     """Who asks always hears: also when too many wait, and when the other thread has ended."""
-    errands: CallQueue[str] = CallQueue("no", lambda: None)
-    futures = [errands.leave(lambda: "yes") for _ in range(CAPACITY + 1)]
+    calls: CallQueue[str] = CallQueue("no", lambda: None)
+    futures = [calls.leave(lambda: "yes") for _ in range(CAPACITY + 1)]
     assert futures[-1].result(0) == "no"
-    errands.close()
+    calls.close()
     assert {future.result(0) for future in futures[:-1]} == {"yes"}
-    assert errands.leave(lambda: "yes").result(0) == "no"
+    assert calls.leave(lambda: "yes").result(0) == "no"
 
 
 @given(data=st.data())

@@ -100,10 +100,10 @@ def test_what_an_adapter_sees_does_not_depend_on_how_many_look_at_once(
     encoder = TorchEngine(request.getfixturevalue("tiny_clip"))
     words = Prompts((("ok", ("a clean part",)), ("dent", ("a dent",)), ("hole", ("a hole",))), ("{}",))
     fails = np.array([False, True, True])
-    eye = Scorer(encoder, words, fails)
+    scorer = Scorer(encoder, words, fails)
     kept = np.random.default_rng(0).integers(0, 256, (CHUNK + 3, 32, 32, 3), dtype=np.uint8)
-    view = eye.look(kept, eye.source)
-    alone = [eye.look(kept[row : row + 1], eye.source) for row in (0, CHUNK, CHUNK + 2)]
+    view = scorer.look(kept, scorer.source)
+    alone = [scorer.look(kept[row : row + 1], scorer.source) for row in (0, CHUNK, CHUNK + 2)]
     for row, one in zip((0, CHUNK, CHUNK + 2), alone, strict=True):
         np.testing.assert_allclose(one.features[0], view.features[row], atol=1e-5)
         np.testing.assert_allclose(one.logits[0], view.logits[row], atol=1e-3)

@@ -25,7 +25,7 @@ from adapters.encoders.cancellation import CancellableEncoders, Cancelled  # noq
 from adapters.encoders.onnx_encoders import GRADIENT, OnnxEncoders  # noqa: E402
 from adapters.encoders.torch_encoders import TorchEncoders  # noqa: E402
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE  # noqa: E402
-from adapters.engines.open_bundle import open_bundle, open_towers  # noqa: E402
+from adapters.engines.open_bundle import open_bundle, open_encoders  # noqa: E402
 from adapters.engines.torch_engine import TorchEngine  # noqa: E402
 from adapters.learner import losses as objectives  # noqa: E402
 from adapters.learner.losses import Objective, Words  # noqa: E402
@@ -60,7 +60,7 @@ class Model:
 
     clip: Clip
     folder: Path
-    towers: OnnxEncoders
+    encoders: OnnxEncoders
 
     @property
     def norms(self) -> NormVector:
@@ -91,7 +91,7 @@ def model(request: pytest.FixtureRequest) -> Model:
         clip = request.getfixturevalue({"tiny": "tiny_clip", "diffclip": "tiny_diffclip"}[request.param])
         bundle = {"tiny": "tiny_bundle", "diffclip": "tiny_diffclip_bundle"}[request.param]
         folder = request.getfixturevalue(bundle)
-    return Model(clip, folder, open_towers(folder, device="cpu", threads=1))
+    return Model(clip, folder, open_encoders(folder, device="cpu", threads=1))
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
@@ -137,11 +137,11 @@ def test_gradients_by_every_layer_norm_are_torchs(model: Model, name: str) -> No
     assert min(np.abs(gradient).max() for gradient in expected.values()) > 1e-4 * largest
 
     words = Words.of(TorchEngine(clip), PROMPTS)
-    encoded = model.towers.encode(vector, images, words.tokens)
+    encoded = model.encoders.encode(vector, images, words.tokens)
     value, *pulled = objectives.gradients(
         our_loss(name, words, clip.info.logit_scale), encoded.images, encoded.texts
     )
-    found = norms.named(encoded.pull(*pulled))
+    found = norms.named(encoded.backward(*pulled))
 
     assert value == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-5)
     worst = {tensor: difference(found[tensor], expected[tensor]) for tensor in expected}
@@ -192,13 +192,15 @@ def test_any_number_of_pictures_and_texts_will_do(
     tokens = np.zeros((count, length or model.clip.info.context_length), np.int64)
     tokens[:, :3] = [49406, 320, 49407]
     tokens[:, 1] += np.arange(count)
-    encoded = [towers.encode(vector, images, tokens) for towers in (model.towers, TorchEncoders(model.clip))]
+    encoded = [
+        encoders.encode(vector, images, tokens) for encoders in (model.encoders, TorchEncoders(model.clip))
+    ]
     ours, theirs = encoded
     assert (ours.images.shape, ours.texts.shape) == (theirs.images.shape, theirs.texts.shape)
     assert difference(ours.images, theirs.images) < TOLERANCE
     assert difference(ours.texts, theirs.texts) < TOLERANCE
     pulled = [rng.normal(size=theirs.images.shape).astype(np.float32) for _ in range(2)]
-    found, expected = (norms.named(one.pull(*pulled)) for one in encoded)
+    found, expected = (norms.named(one.backward(*pulled)) for one in encoded)
     assert all(difference(found[name], expected[name]) < GRADIENT_TOLERANCE for name in expected)
 
 
@@ -208,7 +210,7 @@ def test_the_layer_norms_are_those_of_the_vector(model: Model) -> None:
     images, tokens = model.pictures(), engine.tokenize(["a scratch", "a photo of a dent", ""])
     answers = []
     for adapter in (engine.source, model.moved(0.1), model.moved(0.1, seed=2)):
-        encoded = model.towers.encode(model.norms.read(adapter), images, tokens)
+        encoded = model.encoders.encode(model.norms.read(adapter), images, tokens)
         assert difference(encoded.images, engine.encode_image(images, [adapter] * len(images))) < 1e-5
         assert difference(encoded.texts, engine.encode_text(tokens, adapter)) < 1e-5
         answers.append(encoded)
@@ -228,10 +230,10 @@ def test_passes_that_overlap_keep_to_themselves(model: Model) -> None:
     rng = np.random.default_rng(0)
     shapes = (len(LABELS), model.clip.info.embed_dim), (len(words.tokens), model.clip.info.embed_dim)
     pulled = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    alone = [model.towers.encode(*arrays).pull(*pulled) for arrays in given_]
-    first, second = (model.towers.encode(*arrays) for arrays in given_)
-    later = second.pull(*pulled)
-    assert np.array_equal(first.pull(*pulled), alone[0])
+    alone = [model.encoders.encode(*arrays).backward(*pulled) for arrays in given_]
+    first, second = (model.encoders.encode(*arrays) for arrays in given_)
+    later = second.backward(*pulled)
+    assert np.array_equal(first.backward(*pulled), alone[0])
     assert np.array_equal(later, alone[1])
     assert not np.array_equal(*alone)
     for arrays, kept in zip(given_, before, strict=True):
@@ -245,8 +247,8 @@ def test_a_proposal_is_the_one_that_torch_makes(model: Model, steps: int) -> Non
     known = model.pictures(), LABELS
     stream = model.pictures(np.zeros(6, np.int64), seed=3), np.zeros(6, np.int64)
     (ours, numbers), (theirs, expected) = (
-        RehearsalUpdate(steps=steps).propose(towers, words, clip.source, known, stream, 0)
-        for towers in (model.towers, TorchEncoders(clip))
+        RehearsalUpdate(steps=steps).propose(encoders, words, clip.source, known, stream, 0)
+        for encoders in (model.encoders, TorchEncoders(clip))
     )
     start, here, there = (model.norms.read(adapter) for adapter in (clip.source, ours, theirs))
     assert np.linalg.norm(here - there) < ASTRAY * np.linalg.norm(there - start)
@@ -271,27 +273,27 @@ def test_a_proposal_in_bf16_ends_near_that_in_fp32(model: Model) -> None:
 
 def test_a_thread_that_is_to_end_ends_at_its_next_pass(tiny_clip: Clip, tiny_bundle: Path) -> None:
     """Until then the towers answer as they are; the proposal that is half done is left."""
-    towers, asked = open_towers(tiny_bundle, device="cpu", threads=1), []
-    halting = CancellableEncoders(towers, lambda: asked.append(1) or len(asked) > 3)
+    encoders, asked = open_encoders(tiny_bundle, device="cpu", threads=1), []
+    halting = CancellableEncoders(encoders, lambda: asked.append(1) or len(asked) > 3)
     words = Words.of(TorchEngine(tiny_clip), PROMPTS)
-    images, vector = np.zeros((1, 3, 32, 32), np.float32), NormVector(towers.source).read(towers.source)
-    assert (halting.info, halting.source) == (towers.info, towers.source)
-    expected = towers.encode(vector, images, words.tokens)
+    images, vector = np.zeros((1, 3, 32, 32), np.float32), NormVector(encoders.source).read(encoders.source)
+    assert (halting.info, halting.source) == (encoders.info, encoders.source)
+    expected = encoders.encode(vector, images, words.tokens)
     assert np.array_equal(halting.encode(vector, images, words.tokens).images, expected.images)
     known = images, np.zeros(1, np.int64)
     with pytest.raises(Cancelled):
-        RehearsalUpdate(steps=16).propose(halting, words, towers.source, known, known, 0)
+        RehearsalUpdate(steps=16).propose(halting, words, encoders.source, known, known, 0)
     assert len(asked) == 4
 
 
 def test_torchs_towers_wait_for_their_turn(tiny_clip: Clip) -> None:
     """A pass lends the module other LayerNorms: an engine of the same model must not see them."""
-    towers, done = TorchEncoders(tiny_clip), threading.Event()
-    vector = NormVector(towers.source).read(towers.source)
+    encoders, done = TorchEncoders(tiny_clip), threading.Event()
+    vector = NormVector(encoders.source).read(encoders.source)
     images, tokens = np.zeros((1, 3, 32, 32), np.float32), np.full((1, 3), 49407)
 
     def encode() -> None:
-        towers.encode(vector, images, tokens)
+        encoders.encode(vector, images, tokens)
         done.set()
 
     thread = threading.Thread(target=encode)
@@ -325,9 +327,9 @@ def test_products_in_bf16_point_the_same_way(model: Model) -> None:
         encoded = TorchEncoders(model.clip, precision).encode(vector, images, words.tokens)
         scale = model.clip.info.logit_scale
         _, *pulled = objectives.gradients(our_loss("exact", words, scale), encoded.images, encoded.texts)
-        found.append(model.norms.named(encoded.pull(*pulled)))
-    towers: tuple[Literal["image", "text"], ...] = ("image", "text")
-    for tower in towers:
+        found.append(model.norms.named(encoded.backward(*pulled)))
+    encoders: tuple[Literal["image", "text"], ...] = ("image", "text")
+    for tower in encoders:
         exact, coarse = (
             np.concatenate([of[name].ravel() for name in model.clip.norm_names(tower)]) for of in found
         )

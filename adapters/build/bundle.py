@@ -30,7 +30,7 @@ from adapters.core.norm_vector import NormVector
 from adapters.core.protocol import Floats, ModelError
 from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
-from adapters.engines.open_bundle import open_bundle, open_towers
+from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.self_check import check_bundle
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model.clip import Clip, ImageTower, load_clip
@@ -135,7 +135,7 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
         error = vectors_error(engine, folder / VECTORS)
         if not error <= TOLERANCE:
             raise ModelError(f"{clip.info.name}: differs from torch by {error:.1e}, allowed {TOLERANCE:.0e}")
-        astray = gradient_error(open_towers(folder, device="cpu"), folder / VECTORS)
+        astray = gradient_error(open_encoders(folder, device="cpu"), folder / VECTORS)
         if not astray <= GRADIENT_TOLERANCE:
             raise ModelError(
                 f"{clip.info.name}: its gradient differs from torch's by {astray:.1e},"
@@ -152,11 +152,11 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
 def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
     """Write what a tower infers and learns with; its graphs share their numbers."""
     images = torch.zeros(2, 3, clip.info.preprocess.size, clip.info.preprocess.size)
-    towers: tuple[tuple[str, nn.Module, Tensor, int], ...] = (
+    encoders: tuple[tuple[str, nn.Module, Tensor, int], ...] = (
         (IMAGE, ImageTower(clip.short), images, 1),
         (TEXT, ShortTextTower(clip), example_tokens(clip), 2 if clip.causal else 1),
     )
-    for name, tower, example, free in towers:
+    for name, tower, example, free in encoders:
         with Weights(folder / weights(name)) as numbers:
             if name == IMAGE:
                 small = folder / graph(IMAGE, "int8") if int8 else None
@@ -205,7 +205,7 @@ def _write_vectors(clip: Clip, file: Path) -> None:
         arrays[f"pulled/{which}"] = random.standard_normal(shape, dtype=np.float32)
     encoded = TorchEncoders(clip).encode(NormVector(clip.source).read(other), images, tokens)
     arrays["tokens"] = tokens
-    arrays["gradient"] = encoded.pull(arrays["pulled/images"], arrays["pulled/texts"])
+    arrays["gradient"] = encoded.backward(arrays["pulled/images"], arrays["pulled/texts"])
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a keyword could be meant for allow_pickle
 
 

@@ -62,30 +62,30 @@ class CancellableEncoders:
         halt: whether to end; asked before each call, in the thread that calls.
     """
 
-    def __init__(self, towers: Encoders, halt: Callable[[], bool]) -> None:
-        self._towers = towers
+    def __init__(self, encoders: Encoders, halt: Callable[[], bool]) -> None:
+        self._encoders = encoders
         self._halt = halt
 
     @property
     def info(self) -> ModelInfo:
         """What the model is."""
-        return self._towers.info
+        return self._encoders.info
 
     @property
     def source(self) -> Adapter:
         """The LayerNorms as they were trained, number 0."""
-        return self._towers.source
+        return self._encoders.source
 
     def encode(self, vector: Floats, images: Floats, tokens: Tokens) -> Encoded:
         """See `Encoders.encode`; the way back ends here too."""
         self._go_on()
-        encoded = self._towers.encode(vector, images, tokens)
+        encoded = self._encoders.encode(vector, images, tokens)
 
-        def pull(by_images: Floats, by_texts: Floats) -> Floats:
+        def backward(by_images: Floats, by_texts: Floats) -> Floats:
             self._go_on()
-            return encoded.pull(by_images, by_texts)
+            return encoded.backward(by_images, by_texts)
 
-        return Encoded(encoded.images, encoded.texts, pull)
+        return Encoded(encoded.images, encoded.texts, backward)
 
     def _go_on(self) -> None:
         if self._halt():

@@ -86,14 +86,14 @@ class OnnxEncoders:
         passes = [self._image.run(np.ascontiguousarray(chunk), norms) for chunk in chunks]
         texts, text_back = self._text.run(tokens, norms)
 
-        def pull(by_images: Floats, by_texts: Floats) -> Floats:
+        def backward(by_images: Floats, by_texts: Floats) -> Floats:
             found = text_back(by_texts)
             for number, (features, back) in enumerate(passes):
                 first = number * CHUNK
                 _add(found, back(by_images[first : first + len(features)]))
             return self._norms.join(found)
 
-        return Encoded(np.concatenate([features for features, _ in passes]), texts, pull)
+        return Encoded(np.concatenate([features for features, _ in passes]), texts, backward)
 
 
 def _add(total: dict[str, Floats], more: Mapping[str, Floats]) -> None:

@@ -27,7 +27,7 @@ class Encoded:
 
     images: Floats
     texts: Floats
-    pull: Callable[[Floats, Floats], Floats]
+    backward: Callable[[Floats, Floats], Floats]
 
 
 class Encoders(Protocol):

@@ -47,12 +47,12 @@ class TorchEncoders:
 
         assert of_texts is not None
 
-        def pull(by_images: Floats, by_texts: Floats) -> Floats:
+        def backward(by_images: Floats, by_texts: Floats) -> Floats:
             given = [torch.from_numpy(gradient).to(device) for gradient in (by_images, by_texts)]
             (gradient,) = torch.autograd.grad([of_images, of_texts], leaf, given)
             return _floats(gradient)
 
-        return Encoded(_floats(of_images), _floats(of_texts), pull)
+        return Encoded(_floats(of_images), _floats(of_texts), backward)
 
 
 def _floats(tensor: Tensor) -> Floats:

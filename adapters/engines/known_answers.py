@@ -65,13 +65,13 @@ def vector_answers(engine: Engine, file: Path, *, few: bool = False) -> Iterator
     yield KnownAnswer(engine.encode_image(images, mixed), own, crossed)
 
 
-def gradient_error(towers: Encoders, file: Path) -> float:
+def gradient_error(encoders: Encoders, file: Path) -> float:
     """Return how far towers are from torch's gradient in a bundle's vectors.npz; see `GRADIENT_TOLERANCE`."""
     with np.load(file, allow_pickle=False) as vectors:
-        norms = NormVector(towers.source)
+        norms = NormVector(encoders.source)
         vector = norms.join({name: vectors[f"norms/{name}"] for name in norms.names})
-        encoded = towers.encode(vector, vectors["images"], vectors["tokens"])
-        found = encoded.pull(vectors["pulled/images"], vectors["pulled/texts"])
+        encoded = encoders.encode(vector, vectors["images"], vectors["tokens"])
+        found = encoded.backward(vectors["pulled/images"], vectors["pulled/texts"])
         expected = norms.named(vectors["gradient"])
         return max(_difference(part, expected[name]) for name, part in norms.named(found).items())
 

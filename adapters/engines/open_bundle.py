@@ -44,7 +44,7 @@ def open_bundle(
     return OnnxEngine(image, text, info, bundle.source, bundle.tokenizer, alone=int8)
 
 
-def open_towers(
+def open_encoders(
     folder: Path, *, sha256: str | None = None, device: str = "auto", threads: int | None = None
 ) -> OnnxEncoders:
     """Verify every file of a bundle and open what learns; arguments and errors are those of `open_bundle`."""

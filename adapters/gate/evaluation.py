@@ -69,7 +69,7 @@ class Evaluation:
         explained: share of the change in its features that the condition explains; 1 where there is none.
     """
 
-    eye: Scorer
+    scorer: Scorer
     offset: float
     bound: float
     condition: Degradation
@@ -81,7 +81,7 @@ class Evaluation:
 
     @classmethod
     def hold(
-        cls, eye: Scorer, clean: Commissioning, recent: Sequence[Observation], bound: float, seed: int
+        cls, scorer: Scorer, clean: Commissioning, recent: Sequence[Observation], bound: float, seed: int
     ) -> Evaluation:
         """Estimate the condition of the recent pictures and show the known parts under it.
 
@@ -97,31 +97,31 @@ class Evaluation:
         condition = estimate(clean.statistics, PictureStatistics.of(clean_half(pictures, scores)))
         judged, fails = _judged(clean)
         shown = condition.render(judged, seed)
-        view = eye.look(shown, eye.source)
+        view = scorer.look(shown, scorer.source)
         now = np.stack([recent[row].feature for row in clean_rows(scores)]).mean(axis=0)
-        before = eye.look(judged[~fails], eye.source).features
+        before = scorer.look(judged[~fails], scorer.source).features
         explained = _explained(before, view.features[~fails].mean(axis=0), now)
         newest = recent[-STREAM:]
         frozen = _assess(view, fails, scores[-STREAM:], clean.offset, bound)
         return cls(
-            eye, clean.offset, bound, condition, shown, fails,
+            scorer, clean.offset, bound, condition, shown, fails,
             np.stack([one.picture for one in newest]), frozen, explained,
         )  # fmt: skip
 
     @classmethod
-    def clean(cls, eye: Scorer, clean: Commissioning) -> Assessment:
+    def clean(cls, scorer: Scorer, clean: Commissioning) -> Assessment:
         """Return what the frozen model makes of the known parts on the clean line."""
         judged, fails = _judged(clean)
-        view = eye.look(judged, eye.source)
+        view = scorer.look(judged, scorer.source)
         return _assess(view, fails, view.scores[~fails], clean.offset, 0.0)
 
     def assess(self, adapter: Adapter) -> Assessment:
         """Return what an adapter makes of it."""
-        if adapter.digest == self.eye.source.digest:
+        if adapter.digest == self.scorer.source.digest:
             return self.frozen
         try:
-            stream = self.eye.look(self.stream, adapter).scores
-            view = self.eye.look(self.pictures, adapter)
+            stream = self.scorer.look(self.stream, adapter).scores
+            view = self.scorer.look(self.pictures, adapter)
         except NotFinite:
             return self._hopeless()
         return _assess(view, self.fails, stream, self.offset, self.bound)
@@ -135,7 +135,7 @@ class Evaluation:
         spread = np.sqrt(sum(one.var() / len(one) for one in (good, bad) if len(one))) / 2
         sure = np.abs(self.frozen.stream - self.frozen.point.offset) > SURE
         same = (after.stream >= after.point.offset) == (self.frozen.stream >= self.frozen.point.offset)
-        often = np.bincount(self.frozen.named, minlength=len(self.eye.fails)) >= 3
+        often = np.bincount(self.frozen.named, minlength=len(self.scorer.fails)) >= 3
         return Evidence(
             gain=_balanced(gains, self.fails),
             gain_error=float(spread),

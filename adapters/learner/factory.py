@@ -35,7 +35,7 @@ class LearnerModel:
         self._settings = settings
         self._opening, self._opening_towers = threading.Lock(), threading.Lock()
         self._engine: Engine | None = None
-        self._towers: Encoders | None = None
+        self._encoders: Encoders | None = None
 
     def open(
         self, prompts: Prompts, *, full: bool, halt: Callable[[], bool]
@@ -69,21 +69,21 @@ class LearnerModel:
             if self._engine is None:
                 self._engine = open_plain(self._settings, THREADS)
         if not full:
-            return self._engine, self._towers
+            return self._engine, self._encoders
         # Who only needs the engine does not wait for the towers, which take longer.
         with self._opening_towers:
-            if self._towers is None:
-                self._towers = self._open_towers()
-            return self._engine, self._towers
+            if self._encoders is None:
+                self._encoders = self._open_encoders()
+            return self._engine, self._encoders
 
-    def _open_towers(self) -> Encoders:
+    def _open_encoders(self) -> Encoders:
         settings = self._settings
         if settings.engine != "torch":
             from adapters.bundle.reader import bundle_path
-            from adapters.engines.open_bundle import open_towers
+            from adapters.engines.open_bundle import open_encoders
 
             folder = bundle_path(settings.bundle)
-            return open_towers(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)
+            return open_encoders(folder, sha256=settings.sha256, device=settings.device, threads=THREADS)
         from adapters.encoders.torch_encoders import TorchEncoders
         from adapters.engines.torch_engine import TorchEngine
 

@@ -71,7 +71,7 @@ class RehearsalUpdate:
     optimizer: Optimizer = ADAMW
 
     def propose(
-        self, towers: Encoders, words: Words, start: Adapter, known: Labelled, stream: Labelled, seed: int
+        self, encoders: Encoders, words: Words, start: Adapter, known: Labelled, stream: Labelled, seed: int
     ) -> tuple[Adapter, dict[str, float]]:
         """Return the adapter after `steps` steps and the last step's numbers; no argument changes.
 
@@ -83,7 +83,7 @@ class RehearsalUpdate:
             stream: preprocessed recent good parts ``(P, 3, S, S)``, ``(P,)`` their passing classes.
             seed: of what is drawn.
         """
-        norms = NormVector(towers.source)
+        norms = NormVector(encoders.source)
         vector = norms.read(start)
         memory: Moments | None = None
         rng = np.random.default_rng(seed)
@@ -96,12 +96,12 @@ class RehearsalUpdate:
             recent = rng.permutation(len(pictures))[: self.pictures if self._uses_stream else 0]
             some = words.some(self.texts, rng)
             batch = np.concatenate([pixels[chosen], pictures[recent]])
-            encoded = towers.encode(vector, batch, some.tokens)
+            encoded = encoders.encode(vector, batch, some.tokens)
             owner = np.concatenate([labels[chosen], owners[recent]])
-            terms = self._terms(some, owner, len(chosen), towers.info.logit_scale)
+            terms = self._terms(some, owner, len(chosen), encoders.info.logit_scale)
             features = encoded.images, encoded.texts
             loss, *pulled = gradients(self._loss(terms), *features)
-            gradient = encoded.pull(*pulled)
+            gradient = encoded.backward(*pulled)
             length = float(np.linalg.norm(gradient.astype(np.float64)))
             finite = bool(np.isfinite(loss) and np.isfinite(length))
             numbers = {"loss": loss, "gradient_norm": length, "skipped": float(not finite)}
@@ -148,8 +148,8 @@ class RehearsalUpdate:
 class Proposer:
     """The learner's update: `RehearsalUpdate` with towers that nobody else uses at the same time."""
 
-    def __init__(self, towers: Encoders, words: Words, update: RehearsalUpdate | None = None) -> None:
-        self._towers = towers
+    def __init__(self, encoders: Encoders, words: Words, update: RehearsalUpdate | None = None) -> None:
+        self._encoders = encoders
         self._words = words
         self._update = update or RehearsalUpdate()
 
@@ -157,7 +157,7 @@ class Proposer:
         self, adapter: Adapter, known: Labelled, stream: Labelled, seed: int
     ) -> tuple[Adapter, dict[str, float]]:
         """Return the adapter some steps further; see `RehearsalUpdate.propose`."""
-        return self._update.propose(self._towers, self._words, adapter, known, stream, seed)
+        return self._update.propose(self._encoders, self._words, adapter, known, stream, seed)
 
 
 def _evenly(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ class Components:
             board=self.board,
             will=self.status.availability(OFFLINE),
             evidence=self.evidence,
-            inlet=self.control.inlet(),
+            subscriptions=self.control.subscriptions(),
             stored=None if self.sparkplug is None else self.sparkplug.book.stored,
             access=_access(now, excused=proven),
         )

@@ -42,7 +42,7 @@ class Prepared:
     loaded: Loaded
     sources: Mapping[str, Source]
     found: Mapping[str, Commissioned | Uncommissioned]
-    pupils: Mapping[str, LearnerHandle]
+    handles: Mapping[str, LearnerHandle]
     plans: Mapping[str, StationPlan]
 
 
@@ -108,25 +108,25 @@ class StationManager:
         found = {} if before is None else {n: before.found[n] for n in names if n in same}
         others = [name for name in names if name not in same]
         found |= open_stations(loaded, self._engine, others, reading=before is not None)
-        pupils, plans = {}, {}
+        handles, plans = {}, {}
         for name in names:
             recipe, one = recipes[loaded.config.stations[name].recipe], found[name]
             if before is not None and name in same:
-                pupil = before.pupils.get(name)
+                handle = before.handles.get(name)
                 frozen = before.plans[name].frozen
             else:
                 frozen, first = predictors(self._engine, recipe, one)
-                pupil = LearnerHandle(name, frozen, first) if isinstance(one, Commissioned) else None
-            if pupil is not None:
-                pupils[name] = pupil
-            plans[name] = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], pupil)
-        return Prepared(loaded, opened, {name: found[name] for name in names}, pupils, plans)
+                handle = LearnerHandle(name, frozen, first) if isinstance(one, Commissioned) else None
+            if handle is not None:
+                handles[name] = handle
+            plans[name] = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], handle)
+        return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans)
 
     def use(self, prepared: Prepared) -> None:
         """Let what was prepared run; who judges is to have its plans already."""
         stations = prepared.loaded.config.stations
         self._now = prepared
-        self._learners.use(prepared.loaded, prepared.pupils)
+        self._learners.use(prepared.loaded, prepared.handles)
         feeds = {}
         for name in prepared.plans:
             old = self._feeds.get(name)
@@ -197,7 +197,7 @@ def _plan(
     found: Commissioned | Uncommissioned,
     frozen: Predictor,
     source: Source,
-    pupil: LearnerHandle | None,
+    handle: LearnerHandle | None,
 ) -> StationPlan:
     """Return what a station is judged with.
 
@@ -218,8 +218,8 @@ def _plan(
         provenance=provenance(loaded, engine, recipe, found),
         limits=limits_of(station.quality, source),
         frozen=frozen,
-        answering=partial(_always, frozen) if pupil is None else pupil.answering,
-        witness=None if pupil is None else pupil.put,
+        answering=partial(_always, frozen) if handle is None else handle.answering,
+        on_sample=None if handle is None else handle.put,
         shadow=station.adaptation.shadow_share,
     )
 

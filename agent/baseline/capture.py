@@ -42,7 +42,7 @@ def watch(
         raise ConfigError([loaded.problem(("stations", name, "camera"), str(error))]) from error
     stop, seen, crashes = threading.Event(), list[Observation](), list[BaseException]()
 
-    def witness(one: InspectedSample) -> None:
+    def on_sample(one: InspectedSample) -> None:
         seen.append(one.seen)
         if len(seen) == parts:
             stop.set()
@@ -63,7 +63,7 @@ def watch(
         limits=limits_of(station.quality, source),
         frozen=frozen,
         answering=lambda: frozen,
-        witness=witness,
+        on_sample=on_sample,
     )
     mailbox = Mailbox()
     inspector = Inspector(loaded.config.agent.id, engine, {name: plan}, mailbox, deliver, batch=1)

@@ -50,7 +50,7 @@ class CommandGateway:
         self._namesakes = RateLimiter(1 / _INTRODUCE_S, 1)
         self._dispatcher: Dispatcher | None = None
 
-    def inlet(self) -> Subscriptions | None:
+    def subscriptions(self) -> Subscriptions | None:
         """Return what connections listen to; None where nothing is to be heard."""
         settings, homeassistant = self._config.mqtt, self._config.homeassistant
         filters: tuple[str, ...] = ()

@@ -216,7 +216,7 @@ class Inspector:
     def _tell(self, frame: Frame, judged: _Judged) -> None:
         """Show the station's learner what the frozen model saw, and what was said."""
         plan = self._plans[frame.station]
-        if plan.witness is None or frame.pixels is None or judged.source is None or judged.feature is None:
+        if plan.on_sample is None or frame.pixels is None or judged.source is None or judged.feature is None:
             return
         if not (np.isfinite(judged.scores).all() and directions(judged.feature)):
             return  # nobody can learn from what is no number
@@ -231,7 +231,7 @@ class Inspector:
             frame.captured_ns / 1e9,
         )
         rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
-        plan.witness(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
+        plan.on_sample(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
 
     def _verdict(
         self, frame: Frame, judged: _Judged | None, taken_ns: int, decided_at: datetime, infer_ms: float

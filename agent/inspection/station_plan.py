@@ -36,7 +36,7 @@ class StationPlan:
     limits: QualityLimits
     frozen: Predictor
     answering: Callable[[], Predictor]
-    witness: Callable[[InspectedSample], None] | None = None
+    on_sample: Callable[[InspectedSample], None] | None = None
     shadow: float = 1.0
 
     def made_by(self, predictor: Predictor | None) -> Provenance:

@@ -46,30 +46,30 @@ class AdaptationContext:
     def __init__(
         self,
         clean: Commissioning,
-        eye: Scorer,
+        scorer: Scorer,
         update: Update | None,
         ledger: VersionManager,
         settings: LearnerSettings,
         seed: int,
     ) -> None:
-        self.clean, self.eye, self.update = clean, eye, update
+        self.clean, self.scorer, self.update = clean, scorer, update
         self.ledger, self.settings, self.seed = ledger, settings, seed
-        good = eye.look(clean.good, eye.source)
+        good = scorer.look(clean.good, scorer.source)
         self.features: Floats = good.features
         self._usual_margin = clean.offset - float(np.median(good.scores))
-        self._usual_error = Evaluation.clean(eye, clean).error
+        self._usual_error = Evaluation.clean(scorer, clean).error
 
     def hold(self, recent: Sequence[Observation]) -> Evaluation:
         """Show the known parts as the recent pictures are."""
         seed = self.seed + recent[-1].number
-        return Evaluation.hold(self.eye, self.clean, recent, self.settings.bound, seed)
+        return Evaluation.hold(self.scorer, self.clean, recent, self.settings.bound, seed)
 
     def propose(
         self, start: Adapter, trial: Evaluation, recent: Sequence[Observation]
     ) -> tuple[Adapter, dict[str, float]]:
         """Return a proposal, and the numbers of its last step."""
         assert self.update is not None
-        spec, seed = self.eye.engine.info.preprocess, self.seed + recent[-1].number
+        spec, seed = self.scorer.engine.info.preprocess, self.seed + recent[-1].number
         known = self.clean.known.half(0)
         shown = as_pixels(trial.condition.render(known.pictures, seed + 1), spec)
         pictures, classes = good_parts(recent, self.clean.fails)
@@ -160,7 +160,7 @@ class Episode:
         adapter, numbers = shop.propose(self._challenger or answering.adapter, trial, recent)
         after = trial.assess(adapter)
         finite = math.isfinite(numbers.get("loss", math.nan))
-        evidence = trial.evidence(before, after, distance(adapter, shop.eye.source), finite)
+        evidence = trial.evidence(before, after, distance(adapter, shop.scorer.source), finite)
         ruling = judge(evidence, shop.settings.limits)
         self.numbers = evidence.numbers() | {"harm": self.test.evidence[0]}
         details = self.numbers | {f"loss_{k}": v for k, v in numbers.items()} | trial.condition.numbers()
@@ -182,8 +182,8 @@ class Episode:
         alike = most_alike(trial.condition, self.shop.ledger.versions(), settings.candidates)
         candidates = {version.digest: (version.number, version.adapter) for version in alike}
         candidates.setdefault(answering.adapter.digest, (answering.number, answering.adapter))
-        candidates.pop(self.shop.eye.source.digest, None)
-        number, adapter, assessed = SOURCE, self.shop.eye.source, trial.frozen
+        candidates.pop(self.shop.scorer.source.digest, None)
+        number, adapter, assessed = SOURCE, self.shop.scorer.source, trial.frozen
         for other_number, other in candidates.values():
             tried = trial.assess(other)
             # The source is trusted: another must be clearly better.
@@ -222,7 +222,7 @@ class Episode:
         return ruling
 
     def _does_harm(self, trial: Evaluation, now: Assessment, answering: ActiveVersion) -> bool:
-        if answering.adapter.digest == self.shop.eye.source.digest:
+        if answering.adapter.digest == self.shop.scorer.source.digest:
             return False
         if not now.finite:
             return True

@@ -218,9 +218,9 @@ class StationDesk:
     def _try(self, version: Version) -> None:
         """Raise AdapterError where what a version makes of known parts is no answer."""
         texts = self._texts()
-        eye = Scorer(texts.engine, self._prompts, self._found.clean.fails, texts)
+        scorer = Scorer(texts.engine, self._prompts, self._found.clean.fails, texts)
         try:
-            require_finite(eye, self._found.clean, version)
+            require_finite(scorer, self._found.clean, version)
         except (AdapterError, Cancelled):
             raise
         except Exception as error:  # whatever a model raises: it would end us each time that we begin

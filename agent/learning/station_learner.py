@@ -52,7 +52,7 @@ class StationLearner:
     def __init__(
         self,
         clean: Commissioning,
-        eye: Scorer,
+        scorer: Scorer,
         update: Update | None,
         ledger: VersionManager,
         settings: LearnerSettings | None = None,
@@ -61,7 +61,7 @@ class StationLearner:
         self.settings = settings or LearnerSettings()
         self._clean = clean
         self._ledger = ledger
-        self._shop = AdaptationContext(clean, eye, update, ledger, self.settings, seed)
+        self._shop = AdaptationContext(clean, scorer, update, ledger, self.settings, seed)
         # How alike two parts look depends on the model.
         policy = replace(self.settings.buffer, duplicate=duplicate_cosine(self._shop.features))
         self._buffer = Buffer(len(clean.labels), policy, seed)

@@ -81,7 +81,7 @@ class LearnerSupervisor:
 
     def __init__(self, loaded: Loaded, tell: Callable[[str, str, JSON], None]) -> None:
         self._loaded, self._tell = loaded, tell
-        self._pupils: dict[str, LearnerHandle] = {}
+        self._handles: dict[str, LearnerHandle] = {}
         self._stop = threading.Event()
         self._renewed = threading.Event()
         self._ended = threading.Event()
@@ -92,25 +92,25 @@ class LearnerSupervisor:
         self._ends: str | None = None
         self._run_id = ulid()
 
-    def use(self, loaded: Loaded, pupils: Mapping[str, LearnerHandle]) -> None:
+    def use(self, loaded: Loaded, handles: Mapping[str, LearnerHandle]) -> None:
         """Let these stations learn from now on, as the config says; any thread, also while `run` does.
 
         Where any of them is another one than before, the process that has learned until now ends, and the
         next begins with what is stored.
         """
         with self._changing:
-            if dict(pupils) == self._pupils:
+            if dict(handles) == self._handles:
                 self._loaded = loaded
                 return
-            for station, pupil in self._pupils.items():
-                if pupils.get(station) is not pupil:
-                    pupil.gone.set()
-            new = [pupil for pupil in pupils.values() if pupil not in self._pupils.values()]
-            self._loaded, self._pupils = loaded, dict(pupils)
+            for station, handle in self._handles.items():
+                if handles.get(station) is not handle:
+                    handle.gone.set()
+            new = [handle for handle in handles.values() if handle not in self._handles.values()]
+            self._loaded, self._handles = loaded, dict(handles)
             self._wake()
-        for pupil in new:
+        for handle in new:
             threading.Thread(
-                target=self._send, args=(pupil,), name=f"learner-{pupil.station}", daemon=True
+                target=self._send, args=(handle,), name=f"learner-{handle.station}", daemon=True
             ).start()
 
     def label(self, label: Label) -> None:
@@ -119,13 +119,13 @@ class LearnerSupervisor:
         When 1000 wait, the oldest is lost first; the store has them all. Where there is no learner it is
         not needed, and not kept.
         """
-        pupil = self._pupils.get(label.station)
-        if pupil is not None:
-            pupil.labels.append(label)
+        handle = self._handles.get(label.station)
+        if handle is not None:
+            handle.labels.append(label)
 
     def stats(self) -> list[LearnerStats]:
         """Return how each learner is doing; any thread may ask."""
-        return [replace(pupil.stats, away=self._away) for pupil in self._pupils.values()]
+        return [replace(handle.stats, away=self._away) for handle in self._handles.values()]
 
     def run(self) -> None:
         """Have a process that learns while there is a station that does, until `stop`."""
@@ -133,21 +133,21 @@ class LearnerSupervisor:
         while not self._stop.is_set():
             with self._changing:
                 self._renewed.clear()
-                loaded, pupils = self._loaded, self._pupils
+                loaded, handles = self._loaded, self._handles
             if self._stop.is_set():
                 break
-            if not pupils:
+            if not handles:
                 self._renewed.wait()
                 continue
-            began, before = time.monotonic(), _waiting(loaded, pupils)
-            why = self._live(loaded, pupils)
+            began, before = time.monotonic(), _waiting(loaded, handles)
+            why = self._live(loaded, handles)
             if self._renewed.is_set():
                 continue
             if time.monotonic() - began > _WELL_S:
                 pause_s = _PAUSE_S
             self._away = why
             log.error("learners: their process %s; inspection goes on, they start in %.0f s", why, pause_s)
-            self._pause(loaded, pupils, pause_s, before)
+            self._pause(loaded, handles, pause_s, before)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         self._ended.set()
 
@@ -167,7 +167,7 @@ class LearnerSupervisor:
         return True
 
     def _pause(
-        self, loaded: Loaded, pupils: Mapping[str, LearnerHandle], pause_s: float, before: Set[Path]
+        self, loaded: Loaded, handles: Mapping[str, LearnerHandle], pause_s: float, before: Set[Path]
     ) -> None:
         """Leave the learners alone for a while, unless somebody asks something of them.
 
@@ -179,7 +179,7 @@ class LearnerSupervisor:
         """
         until = time.monotonic() + pause_s
         while not self._renewed.wait(max(0.0, min(_ASK_S, until - time.monotonic()))):
-            if _waiting(loaded, pupils) - before or time.monotonic() >= until:
+            if _waiting(loaded, handles) - before or time.monotonic() >= until:
                 return
 
     def _wake(self) -> None:
@@ -187,7 +187,7 @@ class LearnerSupervisor:
         if self._link is not None:
             self._link.finish()
 
-    def _live(self, loaded: Loaded, pupils: Mapping[str, LearnerHandle]) -> str:
+    def _live(self, loaded: Loaded, handles: Mapping[str, LearnerHandle]) -> str:
         """Start a process, hear what it says until it ends, and return why."""
         link, theirs = pair()
         with theirs:
@@ -202,13 +202,13 @@ class LearnerSupervisor:
                 link.close()
                 return f"cannot be started: {error}"
         self._ends = None
-        link.send(Begin(loaded, tuple(pupils), self._run_id))
+        link.send(Begin(loaded, tuple(handles), self._run_id))
         with self._changing:
             self._process, self._link = process, link
             if self._renewed.is_set():
                 link.finish()
         while (message := link.receive()) is not None:
-            self._take(message, pupils)
+            self._take(message, handles)
         with self._changing:
             self._link = None
         link.close()
@@ -217,48 +217,48 @@ class LearnerSupervisor:
             return f"cannot learn: {self._ends}"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
-    def _take(self, message: object, pupils: Mapping[str, LearnerHandle]) -> None:
+    def _take(self, message: object, handles: Mapping[str, LearnerHandle]) -> None:
         match message:
             case Answers(name, predictor):
-                pupils[name].answer(predictor)
+                handles[name].answer(predictor)
             case Doing(stats):
-                pupils[stats.station].stats = stats
+                handles[stats.station].stats = stats
                 self._away = None
             case Ends(why):
                 self._ends = why
             case Told(name, topic, payload):
                 self._tell(name, topic, payload)
 
-    def _send(self, pupil: LearnerHandle) -> None:
+    def _send(self, handle: LearnerHandle) -> None:
         """Send what a station's learner is to see; thread ``learner-<station>``."""
         lower_priority(SERVING)
         missed, known, log_settings = 0, 0, self._loaded.config.log
-        while not self._stop.is_set() and not pupil.gone.is_set():
-            said = len(pupil.labels)  # of parts that were handed over before
-            seen = tuple(pupil.handover.take(_AT_ONCE, _WAIT_S))
-            if pupil.gone.is_set():  # meanwhile: what it saw is nothing to who learns there now
+        while not self._stop.is_set() and not handle.gone.is_set():
+            said = len(handle.labels)  # of parts that were handed over before
+            seen = tuple(handle.handover.take(_AT_ONCE, _WAIT_S))
+            if handle.gone.is_set():  # meanwhile: what it saw is nothing to who learns there now
                 return
             if not seen:
-                self._say(pupil, said)
+                self._say(handle, said)
                 continue
-            link, lost = self._link, pupil.handover.lost
+            link, lost = self._link, handle.handover.lost
             missed += lost - known
             known = lost
             # Here, because who asked for it must not wait for a process that hangs.
             if link is not None and log_settings != self._loaded.config.log:
                 log_settings = self._loaded.config.log
                 link.send(Say(log_settings))
-            if link is not None and link.send(Samples(pupil.station, seen, missed)):
+            if link is not None and link.send(Samples(handle.station, seen, missed)):
                 missed = 0
             else:
                 missed += len(seen)
             if len(seen) < _AT_ONCE:
-                self._say(pupil, said)
+                self._say(handle, said)
 
-    def _say(self, pupil: LearnerHandle, count: int) -> None:
+    def _say(self, handle: LearnerHandle, count: int) -> None:
         """Pass labels on; while there is no process that learns they are of no use, and go."""
         for _ in range(count):
-            label = pupil.labels.popleft()
+            label = handle.labels.popleft()
             if (link := self._link) is not None:
                 link.send(label)
 

@@ -171,8 +171,8 @@ class Learning:
         """Open what the learner looks and learns with; takes as long as opening the model does."""
         found = self._found
         engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._unwanted)
-        eye = Scorer(engine, self._prompts, found.clean.fails, self._class_features())
-        return StationLearner(found.clean, eye, update, self._ledger, found.learner_settings())
+        scorer = Scorer(engine, self._prompts, found.clean.fails, self._class_features())
+        return StationLearner(found.clean, scorer, update, self._ledger, found.learner_settings())
 
     def _unwanted(self) -> bool:
         job = self._job

@@ -83,7 +83,7 @@ class BrokerConnection:
         will: Message | None,
         wake: Callable[[], None],
         tls: ssl.SSLContext | None,
-        inlet: Subscriptions | None = None,
+        subscriptions: Subscriptions | None = None,
     ) -> None:
         self.protocol: Protocol = protocol
         self.state = LinkState.CONNECTING
@@ -94,7 +94,7 @@ class BrokerConnection:
         self.reached = True
         self.window = _UNLIMITED
         self.largest = _LARGEST
-        self._inlet = inlet
+        self._subscriptions = subscriptions
         self._keeps = True
         self._wake = wake
         self._settings = settings
@@ -107,7 +107,7 @@ class BrokerConnection:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        if inlet is not None:
+        if subscriptions is not None:
             self._client.on_subscribe = self._on_subscribe
             self._client.on_message = self._on_message
 
@@ -116,7 +116,7 @@ class BrokerConnection:
         self._patience_until = time.monotonic() + self._settings.connect_timeout_s + _ANSWER_S
         # MQTT 5 says how much we take; 3.1.1 cannot. No session at the broker: our outbox is the session.
         properties = None
-        if self.protocol == 5 and self._inlet is not None:
+        if self.protocol == 5 and self._subscriptions is not None:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = largest_inbound(self._settings)
         self._client.connect_async(
@@ -196,8 +196,8 @@ class BrokerConnection:
                 self._down("it takes QoS 0 alone, which acknowledges nothing: allow QoS 1 at the broker")
                 return
             self.was_up = True
-            if self._inlet is not None:
-                _client.subscribe([(wanted, self._options(wanted)) for wanted in self._inlet.all])
+            if self._subscriptions is not None:
+                _client.subscribe([(wanted, self._options(wanted)) for wanted in self._subscriptions.all])
             self.state = LinkState.UP
             self._wake()
 
@@ -216,25 +216,25 @@ class BrokerConnection:
         self._down(f"lost: {code}")
 
     def _options(self, wanted: str) -> Any:
-        assert self._inlet is not None
+        assert self._subscriptions is not None
         # As published: so that a retained command shows as one also while we are here.
-        as_published = wanted not in self._inlet.watched
+        as_published = wanted not in self._subscriptions.watched
         return SubscribeOptions(qos=1, retainAsPublished=as_published) if self.protocol == 5 else 1
 
     def _on_subscribe(self, _client: Any, _userdata: Any, _mid: int, codes: Any, _properties: Any) -> None:
-        assert self._inlet is not None
-        refused = [f"{w} ({c})" for w, c in zip(self._inlet.all, codes, strict=False) if c.is_failure]
+        assert self._subscriptions is not None
+        refused = [f"{w} ({c})" for w, c in zip(self._subscriptions.all, codes, strict=False) if c.is_failure]
         if refused:
             log.warning("mqtt: the broker does not let us listen to %s: look at its ACL", ", ".join(refused))
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
-        assert self._inlet is not None
+        assert self._subscriptions is not None
         try:
             topic = message.topic
         except UnicodeDecodeError:  # a broker that lets that pass; nothing of ours is called so
             return
         told = getattr(message, "properties", None)
-        self._inlet.receive(
+        self._subscriptions.receive(
             Inbound(
                 topic,
                 bytes(message.payload),

@@ -63,7 +63,7 @@ class OutboxSender:
         board: RetainedTopics,
         will: Message,
         wake: Callable[[], None],
-        inlet: Subscriptions | None = None,
+        subscriptions: Subscriptions | None = None,
         access: Access | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
@@ -82,7 +82,7 @@ class OutboxSender:
         self._board = board
         self._will = will
         self._wake = wake
-        self._inlet = inlet
+        self._subscriptions = subscriptions
 
         self._link: BrokerConnection | None = None
         self._dialing = None if mqtt is None else Reconnector(mqtt)
@@ -199,7 +199,13 @@ class OutboxSender:
             self.problem = self._access.problem
             return
         self._link = BrokerConnection(
-            self._mqtt, self._client_id, protocol, self._will, self._wake, self._access.tls, self._inlet
+            self._mqtt,
+            self._client_id,
+            protocol,
+            self._will,
+            self._wake,
+            self._access.tls,
+            self._subscriptions,
         )
         self._link.open()
 

@@ -73,7 +73,7 @@ class Publisher:
         board: RetainedTopics,
         will: Message,
         evidence: ImageWriter | None = None,
-        inlet: Subscriptions | None = None,
+        subscriptions: Subscriptions | None = None,
         stored: Callable[[Sequence[Verdict], Callable[[str], int]], None] | None = None,
         access: Access | None = None,
     ) -> None:
@@ -84,10 +84,10 @@ class Publisher:
         self._board = board
         self._wake = threading.Event()
         self._delivery = OutboxSender(
-            store, mqtt, client_id, result_topic, board, will, self._wake.set, inlet, access
+            store, mqtt, client_id, result_topic, board, will, self._wake.set, subscriptions, access
         )
         board.on_change = self._wake.set
-        self._errands = CallQueue(refused("too many wait for the store: ask again later"), self._wake.set)
+        self._calls = CallQueue(refused("too many wait for the store: ask again later"), self._wake.set)
         self._stop_at: float | None = None
         self._farewell = will
         self._space = threading.Condition()
@@ -121,7 +121,7 @@ class Publisher:
 
         256 may wait; the next one is refused.
         """
-        return self._errands.leave(lambda: self._answer(lambda: act(self._store)))
+        return self._calls.leave(lambda: self._answer(lambda: act(self._store)))
 
     def repeat(self, station: str, first: int, last: int | None) -> Future[Answer]:
         """Publish stored results of a station again, marked as replayed; any thread may ask.
@@ -131,7 +131,7 @@ class Publisher:
         Args:
             last: None is the newest there is now.
         """
-        return self._errands.leave(lambda: self._answer(lambda: self._repeat(station, first, last)))
+        return self._calls.leave(lambda: self._answer(lambda: self._repeat(station, first, last)))
 
     def stop(self, drain_s: float, farewell: Message) -> None:
         """Let `run` end: everything stored, and delivered as far as the broker takes it within `drain_s`.
@@ -205,7 +205,7 @@ class Publisher:
         """Record the last pictures, and count the results that are not on disk."""
         if self._store_problem is None:
             self._file(time.monotonic())
-        self._errands.close(_ERRANDS_S)
+        self._calls.close(_ERRANDS_S)
         self._time.write()
         self._store.close()
         with self._space:
@@ -215,7 +215,7 @@ class Publisher:
                 _lose(self._pending.popleft())
 
     def _turn(self, now: float) -> None:
-        self._errands.run(_ERRANDS_S)
+        self._calls.run(_ERRANDS_S)
         if self._met is not None:
             met, self._met = self._met, None
             raise met

@@ -120,7 +120,7 @@ class Replay:
             limits=name.quality.model_copy(update={"stale_s": None}),
             frozen=self._frozen,
             answering=lambda: self._predictor,
-            witness=self._witness,
+            on_sample=self._witness,
         )
         self._inspector = Inspector(
             loaded.config.agent.id,
@@ -160,11 +160,11 @@ class Replay:
     def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
         opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
         engine, update = opened
-        eye = Scorer(engine, self._words, found.clean.fails)
+        scorer = Scorer(engine, self._words, found.clean.fails)
         ledger = VersionManager(
-            found.clean, eye.source, found.store, found.audit, lambda: self._now, self._happened
+            found.clean, scorer.source, found.store, found.audit, lambda: self._now, self._happened
         )
-        return StationLearner(found.clean, eye, update, ledger, found.learner_settings())
+        return StationLearner(found.clean, scorer, update, ledger, found.learner_settings())
 
     def _happened(self, record: dict[str, Any]) -> None:
         self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})

@@ -51,7 +51,7 @@ class Connection:
         client_id: str,
         node: EdgeNode,
         folder: Path,
-        inlet: Callable[[MqttSettings], Subscriptions],
+        subscriptions: Callable[[MqttSettings], Subscriptions],
         wake: Callable[[], None],
         access: Access | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Connection:
         self.problem: str | None = None
         self._wanted = (mqtt, access or Access(mqtt, tls=tls_context(mqtt)))
         self._mqtt, self._access = self._wanted
-        self._client_id, self._node, self._inlet, self._wake = client_id, node, inlet, wake
+        self._client_id, self._node, self._subscriptions, self._wake = client_id, node, subscriptions, wake
         self._numbers = BdSeq(folder, node.descriptor)
         self._heard = True  # a broker may know the number
         self._dialing = Reconnector(mqtt)
@@ -150,7 +150,7 @@ class Connection:
             self._node.death(self.bdseq, time.time_ns() // 1_000_000),
             self._wake,
             self._access.tls,
-            self._inlet(self._mqtt),
+            self._subscriptions(self._mqtt),
         )
         self._link.open()
 

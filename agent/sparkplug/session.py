@@ -74,7 +74,7 @@ class Sparkplug:
             f"mekiki-{config.agent.id}-sparkplug",
             self._node,
             Path(config.agent.data_dir),
-            self._inlet,
+            self._subscriptions,
             self._wake.set,
             access,
         )
@@ -121,7 +121,7 @@ class Sparkplug:
 
     # What comes.
 
-    def _inlet(self, mqtt: MqttSettings) -> Subscriptions:
+    def _subscriptions(self, mqtt: MqttSettings) -> Subscriptions:
         """Return what a connection that is about to be made listens to."""
         self._host.forget()
         self._inbox.take()  # what came over another one

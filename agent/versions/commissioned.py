@@ -133,8 +133,8 @@ def open_station(
             now = MeasuredWith.of(engine.info) if inspecting else None
             clean.require(engine.info.weights, recipe.words, now)
             offset = clean.offset
-            eye = Scorer(engine, prompts(recipe), clean.fails)
-            found = _opened(station, settings, level, clean, eye, file.parent, reading)
+            scorer = Scorer(engine, prompts(recipe), clean.fails)
+            found = _opened(station, settings, level, clean, scorer, file.parent, reading)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
@@ -158,7 +158,7 @@ def level_of(settings: Adaptation) -> Level:
     return "full" if settings.level == "auto" else settings.level
 
 
-def require_finite(eye: Scorer, clean: Commissioning, version: Version) -> None:
+def require_finite(scorer: Scorer, clean: Commissioning, version: Version) -> None:
     """Make sure that what a version makes of the recipe's words and of known parts are numbers.
 
     Raises:
@@ -166,7 +166,7 @@ def require_finite(eye: Scorer, clean: Commissioning, version: Version) -> None:
     """
     # Of another recipe it does not answer anyway, and nothing is known of its words.
     if version.recipe == clean.recipe:
-        eye.look(np.concatenate([clean.good[:_FEW], clean.known.pictures[:_FEW]]), version.adapter)
+        scorer.look(np.concatenate([clean.good[:_FEW], clean.known.pictures[:_FEW]]), version.adapter)
 
 
 def _opened(
@@ -174,14 +174,14 @@ def _opened(
     settings: Adaptation,
     level: Level,
     clean: Commissioning,
-    eye: Scorer,
+    scorer: Scorer,
     folder: Path,
     reading: bool,
 ) -> Commissioned:
     def fit(version: Version) -> None:
-        require_finite(eye, clean, version)
+        require_finite(scorer, clean, version)
 
-    source, weights = eye.source, eye.engine.info.weights
+    source, weights = scorer.source, scorer.engine.info.weights
     store = AdapterStore(folder / "adapters", source, weights, settings.keep, reading=reading, fit=fit)
     audit = Audit(station, None if reading else folder / "audit.jsonl")
     for line in () if reading else (*audit.found, *store.found):
