@@ -74,9 +74,10 @@ FILES = {
 BAD_CONFIGS = (
     "missing.yaml", "empty", "broken.yaml", "wrong-type.yaml", "unknown-key.yaml", "unknown-recipe.yaml",
     "unknown-camera.yaml", "no-camera.yaml", "no-secret.yaml", "newer.yaml", "no-text.yaml", "list.yaml",
-    "twice.yaml", "text.txt", "no-bundle.yaml", "bad-bundle.yaml", "bad-store.yaml", "bad-station.yaml", "bad-trail.yaml",
+    "twice.yaml", "text.txt", "no-bundle.yaml", "bad-bundle.yaml", "bad-store.yaml", "bad-station.yaml",
+    "bad-trail.yaml",
 )  # fmt: skip
-SOME_BAD_CONFIGS = ("missing.yaml", "broken.yaml", "bad-bundle.yaml", *BAD_CONFIGS[-3:])
+SOME_BAD_CONFIGS = ("missing.yaml", "bad-bundle.yaml", *BAD_CONFIGS[-3:])
 """All of them are for `check`; the others read a config by the same means."""
 DAMAGED = {
     "bundle": ["image.onnx", "image.weights"],
@@ -96,7 +97,7 @@ VERBS = {
         line --out recorded --frames 3
         line --out recorded --frames 3
         nowhere --out recorded-2
-        line --out no/where/recorded
+        line --out new/recorded
         line --out recorded-3 --seconds 0
         line --out recorded-3 --max-mb 0
         line --out text.txt --frames 3
@@ -113,7 +114,7 @@ VERBS = {
         recording-1 -s nowhere
         recording-1 --from yesterday
         recording-1 --limit 0
-        recording-1 --plot no/where/x.png
+        recording-1 --plot absent/x.png
         recording-1 --limit 3 -c fresh.yaml
         """,
     "commission": """
@@ -207,10 +208,11 @@ VERBS = {
         -s nowhere
         """,
     "adapter export": """
-        1 one.safetensors --force
+        1 new.safetensors
         1 one.safetensors
+        1 one.safetensors --force
         1 --out one.safetensors
-        1 no/where/one.safetensors
+        1 absent/one.safetensors
         0 zero.safetensors
         99 other.safetensors
         1 a --out b
@@ -251,7 +253,7 @@ VERBS = {
         --out x.csv --verdict maybe
         --out x.csv --format xml
         --out x.csv --to tomorrow
-        --out no/where/x.csv
+        --out absent/x.csv
         """,
     "audit verify": """
 
@@ -270,7 +272,7 @@ VERBS = {
         --out x.csv --from yesterday
         --out x.csv bad-trail
         --out x.csv nowhere
-        --out no/where/x.csv
+        --out absent/x.csv
         """,
     "bench engines": """
         --json -c no-bundle.yaml

@@ -20,6 +20,7 @@ from tests import golden_cases as cases
 ROOT = Path(__file__).parent.parent
 WORK = Path(tempfile.gettempdir()) / "mekiki-golden"
 """Always the same, as digests of configs cover paths."""
+INPUTS = ("bundle", "golden", "data-commissioned", "data-learned", "recording-1", "recording-2")
 LIMIT_S = 300.0
 
 
@@ -48,13 +49,17 @@ def make_inputs(inputs: Path) -> None:
     shutil.move(WORK / "data", WORK / "data-learned")
     (WORK / "data-learned" / "clock.json").unlink()  # it would doubt the clock of another boot
     inputs.mkdir(parents=True, exist_ok=True)
-    for name in ("bundle", "golden", "data-commissioned", "data-learned", "recording-1", "recording-2"):
+    for name in INPUTS:
         shutil.copytree(WORK / name, inputs / name, dirs_exist_ok=True)
     (inputs / "complete").write_text("")
 
 
 def prepare_commands() -> None:
-    """Lay out what the cases name: a learned station, and everything that can be damaged, damaged."""
+    """Lay out anew what the cases name: a learned station, and everything that can be damaged, damaged."""
+    for path in WORK.iterdir():
+        if path.name not in INPUTS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copy(WORK / "data-learned/stations/line/adapters/000001.safetensors", WORK / "one.safetensors")
     shutil.copytree(WORK / "data-learned", WORK / "data")
     line = {**cases.LEARNS, "camera": {**cases.CLEAN, "parts": 5}}
     images = {"min_free_mb": 0, "images": {"enabled": True}}
