@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import fcntl
+import hashlib
 import re
 import shlex
 import shutil
@@ -167,7 +168,9 @@ def commands(out: Path) -> None:
         if verb in cases.NOT_ALONE:
             tried.remove("")
         prepare_commands()  # what one verb leaves behind is no other's
+        before = _tree(WORK)
         text = "".join(_said([*verb.split(), *shlex.split(line)], shape=verb in cases.RACY) for line in tried)
+        text += _left(before)
         (folder / f"{verb.replace(' ', '-')}.txt").write_text(text)
 
 
@@ -209,6 +212,14 @@ def _shape(text: str) -> str:
 
 def _tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def _left(before: set[str]) -> str:
+    """Return what commands have made; of exports, which lie beside the configs, the digests too."""
+    made = {_normal(name) for name in _tree(WORK) - before}
+    exported = [path for path in WORK.iterdir() if path.suffix in (".csv", ".json", ".safetensors")]
+    digests = [f"{path.name}: sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in exported]
+    return "".join(f"{line}\n" for line in ("-- made", *sorted(made), *sorted(digests)))
 
 
 def _timed(what: str, do: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from tests import mqtt_peers
 from tests.golden_cases import CLEAN, LEARNS
+from tests.golden_site import run
 from tests.mqtt_peers import Subscriber, mosquitto, wait_until
 
 OWN = "plant/agent"
@@ -110,7 +111,7 @@ def trace(work: Path, port: int, environment: dict[str, str], normal: Callable[[
                 [sys.executable, "-m", "agent", "run"], cwd=work, env=environment, stderr=journal
             )
             try:
-                _script(heard, agent, config, path)
+                status = _script(heard, agent, config, path)
                 agent.send_signal(signal.SIGTERM)
                 code = agent.wait(PATIENCE_S)
             finally:
@@ -121,7 +122,12 @@ def trace(work: Path, port: int, environment: dict[str, str], normal: Callable[[
     # Threads write it: which of them is first is chance. Of what is refused it tells once in a while.
     told = (line for line in said.splitlines() if " refused: " not in line)
     journal_lines = sorted({re.sub(r"\d+ frames inspected.*", "<end>", line) for line in told})
-    parts = [f"exit code {code}", f"against the schemas: {heard.invalid}", *_topics(heard, normal)]
+    parts = [
+        f"exit code {code}",
+        f"mekiki status: {status}",
+        f"against the schemas: {heard.invalid}",
+        *_topics(heard, normal),
+    ]
     return "\n".join([*parts, "== journal, sorted", *journal_lines, ""])
 
 
@@ -154,7 +160,9 @@ def _config(port: int) -> dict[str, Any]:
     }
 
 
-def _script(heard: Subscriber, agent: subprocess.Popen[bytes], config: dict[str, Any], path: Path) -> None:
+def _script(heard: Subscriber, agent: subprocess.Popen[bytes], config: dict[str, Any], path: Path) -> str:
+    """Go through the script; returns what `mekiki status` says at its end."""
+
     def until(condition: Callable[[], Any]) -> None:
         wait_until(lambda: condition() or agent.poll() is not None, PATIENCE_S)
         assert agent.poll() is None, "the agent has ended: see journal.txt"
@@ -195,6 +203,9 @@ def _script(heard: Subscriber, agent: subprocess.Popen[bytes], config: dict[str,
         until(lambda t=topic, v=value: (heard.last(t.replace("/set", "/state")) or _EMPTY).get("value") == v)
     _reload(heard, agent, config, path, until)
     until(lambda: heard.last("agent/stats") is not None)
+    until(lambda: heard.last("agent/health")["health"] == "degraded")
+    status = run(["status", "--json"])
+    return f"exit code {status.returncode}, {_fields(status.stdout)}"
 
 
 def _reload(
@@ -219,6 +230,10 @@ def _events(heard: Subscriber) -> list[str]:
     return [json.loads(p)["event"] for t, p, _ in list(heard.messages) if t.endswith("/adapter/event")]
 
 
+def _fields(text: str) -> str:
+    return " ".join(sorted(set(re.findall(r'"([a-z_0-9]+)":', text))))
+
+
 def _topics(heard: Subscriber, normal: Callable[[str], str]) -> list[str]:
     by_topic: dict[str, list[str]] = {}
     for topic, payload, _ in heard.messages:
@@ -226,7 +241,7 @@ def _topics(heard: Subscriber, normal: Callable[[str], str]) -> list[str]:
             continue  # what we said
         text = normal(payload.decode())
         if _BY_THE_CLOCK.search(topic):
-            text = " ".join(sorted(set(re.findall(r'"([a-z_0-9]+)":', text))))
+            text = _fields(text)
         by_topic.setdefault(topic, []).append(text)
     lines = []
     for topic, texts in sorted(by_topic.items()):
