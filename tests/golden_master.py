@@ -215,9 +215,12 @@ def _tree(folder: Path) -> set[str]:
 
 
 def _left(before: set[str]) -> str:
-    """Return what commands have made; of exports, which lie beside the configs, the digests too."""
+    """Return what commands have made; of exported rows, which lie beside the configs, the digests too.
+
+    Not of exported versions: safetensors writes its header in an order of chance.
+    """
     made = {_normal(name) for name in _tree(WORK) - before}
-    exported = [path for path in WORK.iterdir() if path.suffix in (".csv", ".json", ".safetensors")]
+    exported = [path for path in WORK.iterdir() if path.suffix in (".csv", ".json")]
     digests = [f"{path.name}: sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in exported]
     return "".join(f"{line}\n" for line in ("-- made", *sorted(made), *sorted(digests)))
 
