@@ -26,7 +26,7 @@ import psutil
 import yaml
 
 from adapters.bundle.reader import IMAGE, NORMS, TEXT, bundle_path, graph
-from adapters.torch_model.clip import fresh_model
+from adapters.torch_model.architecture import fresh_model
 from benchmarks.line_run import config, mosquitto, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.ship_line import WEIGHTS

@@ -106,10 +106,10 @@ def _loads(
 def _row(
     engine: Engine, folder: Path, port: int, stations: int, pictures: list[Image], frames: int, fps: float
 ) -> dict[str, Any]:
-    def sources(loaded: Any) -> dict[str, Live]:
+    def sources(loaded: Any, *_: Any, **__: Any) -> dict[str, Live]:
         return {name: Live(pictures, fps) for name in loaded.config.stations}
 
-    with patch("agent.app.daemon.open_sources", sources), subscriber(port) as seen:
+    with patch("agent.app.station_manager.open_sources", sources), subscriber(port) as seen:
         run(engine, folder, port, frames, stations, batch=8)
         rows = seen(frames)[WARM_UP:]
     decided = sorted(row["decided"] for row in rows)

@@ -100,7 +100,8 @@ def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     import torch
     from safetensors.torch import save_file
 
-    from adapters.torch_model.clip import fresh_model, load_clip
+    from adapters.torch_model.architecture import fresh_model
+    from adapters.torch_model.clip import load_clip
     from adapters.torch_model.diffclip import METADATA_KEY, differentiate
     from benchmarks.parity_diffclip import SCHEDULE, Size, register
 

@@ -476,12 +476,13 @@ import sys
 for name in ("torch", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript", "torchvision"):
     sys.modules[name] = None
 from pathlib import Path
-from adapters.bundle.reader import GRADIENT_TOLERANCE, TOLERANCE
-from adapters.bundle.reader import gradient_error, open_bundle, open_towers, vectors_error
+from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE
+from adapters.engines.known_answers import gradient_error, vectors_error
+from adapters.engines.open_bundle import open_bundle, open_encoders
 folder = Path({str(tiny_bundle)!r})
 vectors = folder / "vectors.npz"
 assert vectors_error(open_bundle(folder, device="cpu"), vectors) < TOLERANCE
-assert gradient_error(open_towers(folder, device="cpu"), vectors) < GRADIENT_TOLERANCE
+assert gradient_error(open_encoders(folder, device="cpu"), vectors) < GRADIENT_TOLERANCE
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

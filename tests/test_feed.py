@@ -431,12 +431,12 @@ LEAVING = """
 import sys, time
 from camera.feed.thread import Feed
 from camera.feed.mailbox import Mailbox
-from camera.pictures.preprocess import Preprocess
+from camera.pictures.preprocess import InputSpec
 from camera.core.settings import OpenCVCamera
-from camera.core.source import open_source
+from camera.sources.factory import open_source
 
 camera = OpenCVCamera(source=sys.argv[1], open_timeout_s=0.5, read_timeout_s=0.5)
-feed = Feed("top", open_source(camera), Mailbox(), Preprocess(32, (0.5,) * 3, (0.5,) * 3),
+feed = Feed("top", open_source(camera), Mailbox(), InputSpec(32, (0.5,) * 3, (0.5,) * 3),
             on_crash=print)
 feed.start()
 time.sleep(float(sys.argv[2]))

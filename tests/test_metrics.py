@@ -336,7 +336,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
 def test_in_the_journal_a_line_has_its_priority(tmp_path: Path) -> None:
     """`journalctl -p warning` finds warnings, tracebacks included; nothing else changes."""
     code = (
-        "import logging\nfrom agent import logs\nlogs.set_up('info', 'text')\n"
+        "import logging\nfrom agent.base import logs\nlogs.set_up('info', 'text')\n"
         "log = logging.getLogger('agent.test')\nlog.info('all is well')\n"
         "logging.getLogger('some.library').info('for its makers only')\n"
         "try:\n    1 / 0\nexcept ZeroDivisionError:\n    log.exception('it is not')\n"

@@ -21,8 +21,8 @@ from torch.serialization import safe_globals
 
 from adapters.core.protocol import ModelError
 from adapters.files.atomic_file import write_durably
+from adapters.torch_model.architecture import fresh_model
 from adapters.torch_model.checkpoint import first_words, verified_digest
-from adapters.torch_model.clip import fresh_model
 from adapters.torch_model.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, differentiate
 
 SOURCE_KEY = "source"
