@@ -93,6 +93,7 @@ def command(name: str, file: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", BUILT)
 def test_a_bundle_of_the_family_answers_as_open_clip_does(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
