@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
+from adapters.architecture import sketch
+from adapters.build_memory import require_memory
 from adapters.bundle import (
     GRADIENT_TOLERANCE,
     IMAGE,
@@ -33,10 +35,14 @@ from adapters.clip import Clip, ImageTower, load_clip
 from adapters.engine import Floats, ModelError
 from adapters.engine_check import check_bundle
 from adapters.export import IMAGES, TOKENS, ShortTextTower, example_tokens, export_image, export_text
+from adapters.export_failure import explained
 from adapters.export_step import export_step
 from adapters.export_weights import Weights
 from adapters.manifest import MANIFEST, BundledFile, Manifest, file_digest
+from adapters.norm_probe import require_picture_norms
 from adapters.norm_vector import NormVector
+from adapters.open_tokenizer import open_tokenizer
+from adapters.tokenizer import ClipTokenizer
 from adapters.torch_engine import TorchEngine
 from adapters.torch_towers import TorchTowers
 
@@ -51,7 +57,7 @@ TEXTS = (
     "une pièce ébréchée (3/4) — 42 %",
     "目利き",
 )
-"""Prompts of the vectors: short enough for the shortest contexts, one longer than the others."""
+"""Prompts of the vectors, one longer than the others; a short context gets their first words."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def build(
         int8: add the image tower in int8.
 
     Raises:
-        ModelError: the model cannot be loaded or exported, or the bundle differs from torch.
+        ModelError: the model cannot be loaded or exported, takes more memory than there is, or the bundle
+            differs from torch.
     """
     if Path(model).is_file():
         if name is None or checkpoint is not None or pretrained is not None:
@@ -103,7 +110,12 @@ def build(
         checkpoint = Path(model)
     elif name not in (None, model):
         raise ModelError(f"{model}: no such file, and not the name {name}")
-    clip = load_clip(name or model, checkpoint=checkpoint, pretrained=pretrained, sha256=sha256, device="cpu")
+    name = name or model
+    # What cannot become a bundle is refused before gigabytes of it are read.
+    sketched = sketch(name)
+    open_tokenizer(name, trim=True)
+    require_memory(name, sum(tensor.numel() for tensor in sketched.parameters()))
+    clip = load_clip(name, checkpoint=checkpoint, pretrained=pretrained, sha256=sha256, device="cpu")
     return build_bundle(clip, out, int8=int8)
 
 
@@ -120,15 +132,19 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
     """
     if out.exists():
         raise ModelError(f"{out}: exists; remove it or choose another folder")
+    name = clip.info.name
+    require_picture_norms(clip)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        _write_graphs(clip, folder, int8=int8)
+        with explained(name, "cannot be exported to ONNX"):
+            _write_graphs(clip, folder, int8=int8)
         # save_file makes it readable for its owner only; a bundle is built by one user and run by another.
         (folder / NORMS).write_bytes(safetensors.numpy.save(dict(clip.source.tensors)))
         (folder / TOKENIZER).write_text(clip.tokenizer.vocabulary, encoding="utf-8")
-        _write_vectors(clip, folder / VECTORS)
+        with explained(name, "torch cannot learn with it"):
+            _write_vectors(clip, folder / VECTORS)
         files = {
             file.name: BundledFile(sha256=file_digest(file), size=file.stat().st_size)
             for file in sorted(folder.iterdir())
@@ -136,18 +152,22 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
         manifest = _manifest(clip, files).model_dump_json(indent=1)
         (folder / MANIFEST).write_text(f"{manifest}\n", encoding="utf-8")
 
-        engine = open_bundle(folder, device="cpu")
-        error = vectors_error(engine, folder / VECTORS)
+        with explained(name, "ONNX Runtime cannot run what was exported"):
+            engine = open_bundle(folder, device="cpu")
+            error = vectors_error(engine, folder / VECTORS)
+            astray = gradient_error(open_towers(folder, device="cpu"), folder / VECTORS)
         if not error <= TOLERANCE:
-            raise ModelError(f"{clip.info.name}: differs from torch by {error:.1e}, allowed {TOLERANCE:.0e}")
-        astray = gradient_error(open_towers(folder, device="cpu"), folder / VECTORS)
+            raise ModelError(
+                f"{name}: differs from torch by {error:.1e}, allowed {TOLERANCE:.0e}; take another model"
+            )
         if not astray <= GRADIENT_TOLERANCE:
             raise ModelError(
-                f"{clip.info.name}: its gradient differs from torch's by {astray:.1e},"
-                f" allowed {GRADIENT_TOLERANCE:.0e}"
+                f"{name}: its gradient differs from torch's by {astray:.1e}, allowed"
+                f" {GRADIENT_TOLERANCE:.0e}; take another model"
             )
         if int8:
-            check_bundle(open_bundle(folder, precision="int8"), folder, "onnx", "int8")
+            with explained(name, "ONNX Runtime cannot run it in int8"):
+                check_bundle(open_bundle(folder, precision="int8"), folder, "onnx", "int8")
         assert engine.info.bundle is not None
         size = sum(file.stat().st_size for file in folder.iterdir())
         shutil.move(folder, out)
@@ -197,9 +217,10 @@ def _write_vectors(clip: Clip, file: Path) -> None:
     """Write inputs of many kinds and what torch makes of them, with the source adapter and with another."""
     engine = TorchEngine(clip)
     images = _pictures(clip.info.preprocess.size)
-    tokens = engine.tokenize(TEXTS)
+    texts = [fitting(text, clip.tokenizer) for text in TEXTS]
+    tokens = engine.tokenize(texts)
     other = other_adapter(clip.source)
-    arrays = {"images": images, "texts": np.array(TEXTS)}
+    arrays = {"images": images, "texts": np.array(texts)}
     for which, adapter in (("source", clip.source), ("other", other)):
         arrays[f"images/{which}"] = engine.encode_image(images, [adapter] * len(images))
         arrays[f"texts/{which}"] = engine.encode_text(tokens, adapter)
@@ -212,6 +233,13 @@ def _write_vectors(clip: Clip, file: Path) -> None:
     arrays["tokens"] = tokens
     arrays["gradient"] = encoded.pull(arrays["pulled/images"], arrays["pulled/texts"])
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a keyword could be meant for allow_pickle
+
+
+def fitting(text: str, tokenizer: ClipTokenizer) -> str:
+    """Return the first words of a text, as many as the model's context holds with start and end."""
+    while len(tokenizer.encode(text)) > tokenizer.context_length:
+        text = " ".join(text.split()[:-1])
+    return text
 
 
 def _pictures(side: int) -> Floats:

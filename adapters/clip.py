@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,19 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from adapters import diffclip, line_tower
+from adapters import diffclip
 from adapters.adapter import Adapter
+from adapters.architecture import (
+    build_model,
+    norm_names,
+    preprocess_of,
+    preprocess_overrides,
+    require_known,
+    require_norms,
+)
 from adapters.attention import fold_attention
 from adapters.checkpoint import (
     cached_weights,
-    first_words,
     load_weights,
-    stay_offline,
     verified_digest,
     warn_of_other_preprocess,
 )
 from adapters.class_token import read_class_token
-from adapters.engine import ModelError, ModelInfo, Preprocess
+from adapters.engine import ModelError, ModelInfo
 from adapters.low_products import lower_products
 from adapters.open_tokenizer import open_tokenizer
 from adapters.row_norm import allow_rows
@@ -144,20 +147,22 @@ def load_clip(
     """
     if (checkpoint is None) == (pretrained is None):
         raise ModelError(f"{name}: needs exactly one of checkpoint and pretrained")
-    _require_known(name)
+    require_known(name)
     if checkpoint is not None:
-        file, overrides = checkpoint, _preprocess_overrides(name)
+        file, overrides = checkpoint, preprocess_overrides(name)
     else:
         file, overrides = cached_weights(name, pretrained or "")
     weights = verified_digest(file, sha256)
     lambda_init = diffclip.stored_lambda_init(name, file)
     target = _device(device)
-    model = _build(name, overrides)
+    model = build_model(name, overrides)
     if lambda_init is not None:
         diffclip.differentiate(model, lambda_init, target)
     preprocess = open_clip.get_model_preprocess_cfg(model)
     if checkpoint is not None:
         warn_of_other_preprocess(name, preprocess)
+    causal = bool(_text_tables(model))
+    tokenizer = open_tokenizer(name, trim=causal)
     load_weights(model, name, file)
     fold_attention(model)
     allow_rows(model)
@@ -165,29 +170,17 @@ def load_clip(
     # Not requires_grad_(False): torch folds a matrix product by that flag even where no gradient is recorded,
     # and the last bits of an answer would not be open_clip's.
     model = model.to(target).eval()
-    source = Adapter(_norms(model))
-    causal = bool(_text_tables(model))
-    tokenizer = open_tokenizer(name, trim=causal)
+    source = Adapter(_norms(name, model))
     info = ModelInfo(
         name=name,
         weights=weights,
         embed_dim=int(open_clip.get_model_config(name)["embed_dim"]),
         logit_scale=float(model.logit_scale.exp().item()),
         context_length=tokenizer.context_length,
-        preprocess=_preprocess(name, preprocess),
+        preprocess=preprocess_of(name, preprocess),
         provider=f"torch:{target.type}",
     )
     return Clip(info, model, tokenizer, source, causal, target)
-
-
-def fresh_model(name: str) -> Any:
-    """Return open_clip's module of a model that it or we know, with random weights.
-
-    Raises:
-        ModelError: nobody knows the name, or the model cannot be built here.
-    """
-    _require_known(name)
-    return _build(name, _preprocess_overrides(name))
 
 
 def shortened_tables(clip: Clip, length: int | torch.SymInt) -> dict[str, Tensor]:
@@ -216,63 +209,12 @@ def _call(tower: nn.Module, tensors: Mapping[str, Tensor], argument: Tensor) -> 
     return answer
 
 
-def _require_known(name: str) -> None:
-    stay_offline()
-    line_tower.register()
-    diffclip.register()
-    if name not in open_clip.list_models():
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=1, cutoff=0.0)
-        raise ModelError(f"{name}: open_clip knows no such model; did you mean {close[0]}?")
-
-
-def _preprocess_overrides(name: str) -> dict[str, Any]:
-    return line_tower.preprocess_overrides(name) | diffclip.preprocess_overrides(name)
-
-
-def _build(name: str, preprocess: dict[str, Any]) -> Any:
-    try:
-        with _without_open_clips_log():
-            model = open_clip.create_model(
-                name, load_weights=False, pretrained_text=False, force_preprocess_cfg=preprocess
-            )
-    except (ImportError, OSError, RuntimeError) as error:
-        raise ModelError(f"{name}: cannot be built: {first_words(error)}") from error
-    for module_name, module in model.named_modules():
-        # By name as well: frozen and fused variants are classes of their own.
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or "BatchNorm" in type(module).__name__:
-            raise ModelError(
-                f"{name}: {module_name} is a BatchNorm: it carries statistics of the training pictures that"
-                " adapting cannot move; take a model with LayerNorm, such as ViT-B-32"
-            )
-    return model
-
-
-def _norms(model: nn.Module) -> dict[str, np.ndarray]:
+def _norms(name: str, model: nn.Module) -> dict[str, np.ndarray]:
     """Return gain and bias of every LayerNorm that an encoder uses, by name in the ``state_dict``."""
-    found = {}
-    for module_name, module in model.named_modules():
-        if not isinstance(module, nn.LayerNorm) or module_name.startswith("text_decoder."):
-            continue
-        for name, parameter in module.named_parameters(recurse=False):
-            found[f"{module_name}.{name}"] = parameter.detach().float().cpu().numpy()
-    if not found:
-        raise ModelError("the model has no LayerNorm with gain and bias: there is nothing to adapt")
-    return found
-
-
-def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
-    size = config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise ModelError(f"{name}: takes pictures of {width}x{height}; only square ones are supported")
-    return Preprocess(
-        size=int(height),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config["interpolation"],
-        resize_mode=config["resize_mode"],
-        fill=int(config["fill_color"]),
-    )
+    found = norm_names(model)
+    require_norms(name, found)
+    parameters = dict(model.named_parameters())
+    return {norm: parameters[norm].detach().float().cpu().numpy() for norm in found}
 
 
 def _device(wanted: str) -> torch.device:
@@ -281,19 +223,3 @@ def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ModelError("device cuda: torch sees no CUDA card here; check the driver, or set device: cpu")
     return torch.device(wanted)
-
-
-@contextlib.contextmanager
-def _without_open_clips_log() -> Iterator[None]:
-    """Hold back what open_clip tells the root logger: "initialized randomly", before weights are loaded."""
-    root = logging.getLogger()
-    silence = logging.NullHandler()
-    hold = logging.Filter("nobody")
-    # With no handler at all the first logging.info() would install one for the whole process.
-    root.addHandler(silence)
-    root.addFilter(hold)
-    try:
-        yield
-    finally:
-        root.removeFilter(hold)
-        root.removeHandler(silence)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from adapters.architecture import fresh_model
 from adapters.checkpoint import first_words, verified_digest
-from adapters.clip import fresh_model
 from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, differentiate
 from adapters.durable import write_durably
 from adapters.engine import ModelError

@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adapters.decompositions import Traceable, decompositions
 from adapters.export import forget_origins
 from adapters.export_weights import Weights
 from adapters.onnx_towers import FEATURES, GRADIENT, SAVED
-
-aten = torch.ops.aten
 
 
 def export_step(
@@ -93,90 +91,47 @@ def _differentiated(
     argument = mode.from_tensor(example, symbolic_context=StatelessSymbolicContext(sizes))
     fixed = [parameters[name].detach() for name in gains], list(constants.values())
     fakes: list[Tensor] = [mode.from_tensor(tensor, static_shapes=True) for part in fixed for tensor in part]
-    with mode, torch.no_grad():
+    with mode, Traceable(), torch.no_grad():
         named = dict(zip([*gains, *constants], fakes, strict=True))
         gradient = torch.empty_like(functional_call(tower, named, (argument,)))
     # Attention written out: what a fused kernel saves for its own backward pass no other engine can read.
-    with mode, sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        graph = make_fx(both, _decompositions())(argument, gradient, *fakes)
+    with mode, sdpa_kernel(SDPBackend.MATH), Traceable(), torch.enable_grad():
+        graph = make_fx(both, decompositions())(argument, gradient, *fakes)
     graph.graph.eliminate_dead_code()
+    used = _drop_unused(graph, fixed[1])
     with torch.no_grad():
         width = tower(example).shape[1]
         inputs = (example, torch.zeros(len(example), width), *(part.clone() for part in fixed[0]))
         shapes = (dict.fromkeys(range(free), torch.export.Dim.DYNAMIC), {0: torch.export.Dim.DYNAMIC})
         return torch.export.export(
-            _Bound(graph, fixed[1]), inputs, dynamic_shapes=((*shapes, *({} for _ in norms)),)
+            _Bound(graph, used), inputs, dynamic_shapes=((*shapes, *({} for _ in norms)),)
         )
+
+
+def _drop_unused(graph: GraphModule, constants: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Take what nobody reads out of a graph, such as the other tower; return the rest, numbered."""
+    arguments = [node for node in graph.graph.nodes if node.op == "placeholder"][-len(constants) :]
+    used = {}
+    for number, (node, tensor) in enumerate(zip(arguments, constants, strict=True)):
+        if node.users:
+            used[number] = tensor
+        else:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return used
 
 
 class _Bound(nn.Module):
     """A graph whose last arguments are constants."""
 
-    def __init__(self, graph: nn.Module, constants: Sequence[Tensor]) -> None:
+    def __init__(self, graph: nn.Module, constants: Mapping[int, Tensor]) -> None:
         super().__init__()
         self.graph = graph
-        for number, tensor in enumerate(constants):
+        for number, tensor in constants.items():
             self.register_buffer(f"constant_{number}", tensor)
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.graph(*inputs, *self.buffers())
-
-
-def _decompositions() -> dict[Any, Any]:
-    """Return how operators are taken apart: LayerNorms and GELUs stay whole, weights get no gradient."""
-    table = dict(core_aten_decompositions())
-    for whole in (aten.native_layer_norm.default, aten.gelu.default):
-        table.pop(whole, None)
-    table |= get_decompositions([aten.native_layer_norm_backward])
-    table[aten.gelu_backward.default] = _gelu_backward
-    table[aten.convolution_backward.default] = _convolution_backward
-    # No row of an attention map is masked as a whole: torch's guard against that would stay in the graph.
-    table[aten._safe_softmax.default] = lambda x, dim, dtype=None: torch.softmax(x, dim, dtype)
-    return table
-
-
-def _gelu_backward(gradient: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
-    """Return what torch's own decomposition does, in fewer passes over the largest maps there are."""
-    if approximate != "none":
-        raise NotImplementedError(f"GELU approximated by {approximate}")
-    scaled = x * math.sqrt(0.5)
-    slope = 0.5 * torch.erf(scaled) + scaled * (math.sqrt(1 / math.pi) * torch.exp(-scaled * scaled))
-    return gradient * (slope + 0.5)
-
-
-def _convolution_backward(
-    gradient: Tensor,
-    argument: Tensor,
-    weight: Tensor,
-    bias: list[int] | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-    wanted: list[bool],
-) -> tuple[Tensor | None, None, None]:
-    """Return the gradient by the input alone: weights are constants."""
-    if transposed or wanted[1] or wanted[2]:
-        raise NotImplementedError("a transposed convolution, or one whose weights learn")
-    if not wanted[0]:
-        return None, None, None
-    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    if groups == 1 and all(s == 1 for s in stride):
-        # An ordinary convolution, for which engines have their fastest kernels.
-        turned = weight.transpose(0, 1).flip([2, 3])
-        around = [r - p for r, p in zip(reach, padding, strict=True)]
-        answer = aten.convolution(gradient, turned, None, [1, 1], around, dilation, False, [0, 0], 1)
-        return answer, None, None
-    rest = [
-        size - ((out - 1) * s - 2 * p + r + 1)
-        for size, out, s, p, r in zip(
-            argument.shape[2:], gradient.shape[2:], stride, padding, reach, strict=True
-        )
-    ]
-    answer = aten.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
-    return answer, None, None
 
 
 def _passes(graph: ir.Graph) -> tuple[list[bool], list[bool]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import open_clip
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from adapters.architecture import fill_the_cache
+from adapters.checkpoint import first_words
 from adapters.clean_text import Clean
 from adapters.engine import ModelError
 from adapters.tokenizer import ClipTokenizer, TokenizerSpec
@@ -17,6 +21,10 @@ _CLEAN: dict[str, Clean] = {
     "_clean_whitespace": "whitespace",
     "_clean_canonicalize": "canonicalize",
 }
+
+
+LEAST_CONTEXT = 3
+"""Tokens: start, one word, end."""
 
 
 def open_tokenizer(name: str, *, trim: bool) -> ClipTokenizer:
@@ -31,16 +39,41 @@ def open_tokenizer(name: str, *, trim: bool) -> ClipTokenizer:
     """
     try:
         theirs = open_clip.get_tokenizer(name)
-    except (ImportError, OSError) as error:
+    except (ImportError, NameError) as error:
+        if find_spec("transformers") is not None:
+            raise ModelError(_broken(name, error)) from error
         raise ModelError(
-            f"{name}: its tokenizer is not on this machine: pip install transformers, and fill the hub's"
-            " cache where there is a network"
+            f"{name}: its tokenizer {_source(name)} needs the package transformers: pip install transformers"
         ) from error
+    except OSError as error:
+        raise ModelError(
+            f"{name}: its tokenizer {_source(name)} is not in this machine's hub cache;"
+            f" {fill_the_cache(name)}"
+        ) from error
+    # A damaged file of the cache, or a tokenizer that needs another package: transformers has many words.
+    except Exception as error:
+        raise ModelError(_broken(name, error)) from error
+    if theirs.context_length < LEAST_CONTEXT:
+        raise ModelError(
+            f"{name}: its context of {theirs.context_length} tokens has no room for a word between start and"
+            f" end; take a model with a context of {LEAST_CONTEXT} or more"
+        )
     if isinstance(theirs, SimpleTokenizer) and theirs.reduction_fn is None:
         return ClipTokenizer(*_byte_pairs(theirs), theirs.context_length, trim=trim)
     if isinstance(theirs, HFTokenizer) and not theirs.tokenizer_mode and theirs.tokenizer.is_fast:
         return ClipTokenizer(*_whole(theirs), theirs.context_length, trim=trim)
     raise ModelError(f"{name}: its tokenizer has no form that runs without open_clip; take another model")
+
+
+def _source(name: str) -> str:
+    """Return where a tokenizer comes from: its repository, where open_clip's config names one."""
+    return str(open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name") or "of SigLIP")
+
+
+def _broken(name: str, error: Exception) -> str:
+    return (
+        f"{name}: its tokenizer {_source(name)} cannot be read: {first_words(error)}; {fill_the_cache(name)}"
+    )
 
 
 def _byte_pairs(theirs: SimpleTokenizer) -> tuple[str, TokenizerSpec]:

@@ -258,7 +258,8 @@ def _model_build(arguments: argparse.Namespace) -> int:
     )
     output.say(
         f"{built.folder}: {built.size / 1e6:.1f} MB, {built.digest}, "
-        f"differs from torch by at most {built.error:.1e} of the largest feature"
+        f"differs from torch by at most {built.error:.1e} of the largest feature,"
+        f" its gradient by {built.gradient_error:.1e}"
     )
     return EXIT_OK
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from adapters.architecture import fresh_model
 from adapters.bundle_build import build_bundle
 from adapters.bundle_engine import KINDS, BundleModel, open_kind
-from adapters.clip import Clip, fresh_model, load_clip
+from adapters.clip import Clip, load_clip
 from adapters.engine import Engine, ModelError
 from adapters.torch_engine import TorchEngine
 from benchmarks.build_line_bundle import NAME, WEIGHTS

@@ -25,8 +25,8 @@ import numpy as np
 import psutil
 import yaml
 
+from adapters.architecture import fresh_model
 from adapters.bundle import IMAGE, NORMS, TEXT, bundle_path, graph
-from adapters.clip import fresh_model
 from benchmarks.line_run import config, mosquitto, subscriber, write_pictures
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.ship_line import WEIGHTS

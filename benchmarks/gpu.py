@@ -29,9 +29,10 @@ import torch
 from safetensors.torch import save_file
 
 from adapters.adapter import Adapter
+from adapters.architecture import fresh_model
 from adapters.bundle import bundle_path, open_bundle
 from adapters.bundle_build import build_bundle
-from adapters.clip import Clip, fresh_model, load_clip
+from adapters.clip import Clip, load_clip
 from adapters.engine import Precision
 from adapters.objectives import Words
 from adapters.torch_engine import TorchEngine

@@ -98,7 +98,8 @@ def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     import torch
     from safetensors.torch import save_file
 
-    from adapters.clip import fresh_model, load_clip
+    from adapters.architecture import fresh_model
+    from adapters.clip import load_clip
     from adapters.diffclip import METADATA_KEY, differentiate
     from benchmarks.parity_diffclip import SCHEDULE, Size, register
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from adapters import diffclip
 from adapters.adapter import Adapter
+from adapters.architecture import fresh_model
 from adapters.bundle import TOLERANCE, open_bundle, vectors_error
-from adapters.clip import fresh_model, load_clip
+from adapters.clip import load_clip
 from adapters.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
 from adapters.engine import ModelError
 from adapters.torch_engine import TorchEngine
