@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent.base.errors import (
     EXIT_CHECK_FAILED,
@@ -22,15 +21,11 @@ from agent.base.errors import (
     EXIT_TRY_AGAIN,
     EXIT_UNEXPECTED,
     AgentError,
-    ConfigError,
     UsageError,
 )
 from agent.base.text import on_one_line
 from agent.cli import output
 from agent.cli.parser import DEFAULT_CONFIG, Command, build_parser
-
-if TYPE_CHECKING:
-    from agent.config.loader import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -176,25 +171,12 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.print:
         output.put_text(print_config(loaded))
     if arguments.diff:
-        _print_differences(loaded)
+        from agent.reload.last_known_good import differences
+
+        for change in differences(loaded):
+            output.put(str(change))
     output.say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
     return EXIT_OK
-
-
-def _print_differences(loaded: Loaded) -> None:
-    """Print what a reload would change, against the config that was in force last."""
-    from agent.config.diff import changes
-    from agent.reload import last_known_good
-
-    try:
-        found = last_known_good.find(loaded.path)
-    except ConfigError as error:  # this release refuses what an older one took
-        why = f"{loaded.path}: what was in force last cannot be read any more: {error.problems[0]}"
-        raise UsageError(why) from error
-    if found is None:
-        raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
-    for change in changes(found[0], loaded):
-        output.put(str(change))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

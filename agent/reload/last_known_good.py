@@ -14,9 +14,10 @@ from pathlib import Path
 
 from adapters.files.atomic_file import write_durably
 from agent.base.codec import timestamp
-from agent.base.errors import ConfigError
+from agent.base.errors import ConfigError, UsageError
 from agent.config import yaml_tree
 from agent.config.absent import whatever_is_spared
+from agent.config.diff import SettingChange, changes
 from agent.config.loader import Loaded, load_text, read_text
 from agent.config.models import AgentSettings
 
@@ -58,6 +59,22 @@ def find(path: Path) -> tuple[Loaded, str] | None:
             loaded = load_text(read_text(file), path, whatever_is_spared)
             return loaded, since
     return None
+
+
+def differences(loaded: Loaded) -> tuple[SettingChange, ...]:
+    """Return what a reload would change, against the config that was in force last.
+
+    Raises:
+        UsageError: none was in force yet, or this release refuses it.
+    """
+    try:
+        found = find(loaded.path)
+    except ConfigError as error:  # this release refuses what an older one took
+        why = f"{loaded.path}: what was in force last cannot be read any more: {error.problems[0]}"
+        raise UsageError(why) from error
+    if found is None:
+        raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
+    return changes(found[0], loaded)
 
 
 def _keep(file: Path, content: bytes) -> None:
