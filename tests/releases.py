@@ -26,7 +26,7 @@ import numpy as np
 if TYPE_CHECKING:
     from adapters.baseline.baseline import Commissioning
     from adapters.core.protocol import ModelInfo
-    from agent.config.models import Recipe
+    from agent.config.recipes import Recipe
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("agent", "camera", "adapters")

@@ -17,7 +17,7 @@ from adapters.core.adapter import Adapter
 from adapters.core.prompts import Prompts, class_features, probabilities
 from adapters.core.protocol import Engine
 from adapters.engines.open_bundle import open_bundle
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.verdict import Provenance
 from agent.inspection.inspector import Inspector, StationPlan
 from agent.inspection.predictor import Predictor

@@ -31,8 +31,7 @@ from adapters.gate.evaluation import Evaluation
 from agent.cli.file_plan import of_recipe
 from agent.cli.inspect import _json, judge
 from agent.cli.main import main
-from agent.config.models import PartClass, Recipe
-from agent.config.recipes import shipped
+from agent.config.recipes import PartClass, Recipe, shipped
 from agent.domain.active_version import ActiveVersion
 from agent.domain.verdict import NOT_FINITE, Decision, Outcome, decide
 from agent.inspection.inspector import Inspector, StationPlan

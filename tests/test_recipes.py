@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.base.errors import UsageError
-from agent.config.models import Recipe
-from agent.config.recipes import find_recipe, shipped, shipped_names
+from agent.config.recipes import Recipe, find_recipe, shipped, shipped_names
 
 LABELS = {
     "line": ["ok", "scratch", "dent", "stain", "missing_hole", "chipped_edge"],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.models import PartClass, Recipe, Votes
+from agent.config.recipes import PartClass, Recipe, Votes
 from agent.domain.verdict import Decision, Outcome, decide, vote
 from camera.core.frame import Fault, Quality
 

@@ -12,8 +12,8 @@ from configs import problems_in
 from agent.base.errors import ConfigError
 from agent.config import overrides
 from agent.config.loader import load, load_text
-from agent.config.models import Votes
 from agent.config.overrides import Override, OverrideError, applied, with_set
+from agent.config.recipes import Votes
 from agent.config.voting import possible_recipes
 from agent.domain.verdict import Decision, Outcome
 from agent.inspection.ballot import Ballot

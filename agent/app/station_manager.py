@@ -11,7 +11,7 @@ from functools import partial
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
 from agent.config.loader import Loaded
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.learner_stats import LearnerStats
 from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
 from agent.inspection.predictor import Predictor

@@ -9,7 +9,7 @@ from adapters.core.observation import Observation
 from adapters.core.protocol import Engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.verdict import Verdict
 from agent.inspection.feed_factory import open_feed
 from agent.inspection.inspector import Inspector

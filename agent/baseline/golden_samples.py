@@ -14,7 +14,8 @@ from adapters.core.observation import as_bytes
 from adapters.core.protocol import Preprocess
 from agent.base.errors import UsageError
 from agent.config.diagnostics import did_you_mean
-from agent.config.models import Recipe, Station
+from agent.config.models import Station
+from agent.config.recipes import Recipe
 from camera.core.frame import CameraError, Image
 from camera.core.kept_region import kept_region
 from camera.core.settings import FolderCamera

@@ -34,8 +34,7 @@ from agent.baseline.golden_samples import read_golden
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
 from agent.config.loader import Loaded, load
-from agent.config.models import Recipe
-from agent.config.recipes import find_recipe
+from agent.config.recipes import Recipe, find_recipe
 from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged

@@ -12,8 +12,7 @@ from agent.base.errors import UsageError
 from agent.config import overrides
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import Loaded
-from agent.config.models import Recipe
-from agent.config.recipes import find_recipe
+from agent.config.recipes import Recipe, find_recipe
 from agent.inspection.predictor import Predictor
 from agent.versions.commissioned import Uncommissioned, open_station
 from agent.versions.station_plans import failing, predictors, prompts

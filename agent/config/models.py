@@ -6,8 +6,6 @@ shipped config.yaml is tested against them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from typing import Annotated, Literal, Self
 
@@ -16,8 +14,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from adapters.engines.factory import ModelSettings
 from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.config.similar_classes import alike
-from agent.config.types import Exactly, Host, Label, Name, StationName, Template, is_loopback
+from agent.config.recipes import Recipe
+from agent.config.types import Host, Name, StationName, is_loopback
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -32,81 +30,6 @@ class AgentSettings(Settings):
     data_dir: str = Field(
         default="data", min_length=1, description="folder of the store; relative to this file"
     )
-
-
-class PartClass(Settings):
-    """One thing a part can be, in words."""
-
-    verdict: Literal["pass", "fail"]
-    severity: Literal["minor", "major", "critical"] | None = Field(
-        default=None, validate_default=True, description="of a fail class; without it major"
-    )
-    phrases: tuple[Exactly, ...] = Field(min_length=1, description="what is put into the templates")
-
-    @field_validator("severity", mode="after")
-    @classmethod
-    def _of_a_fail(cls, severity: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("verdict") == "fail":
-            return severity or "major"
-        if severity is not None and "verdict" in info.data:
-            raise ValueError("only a class with verdict: fail has a severity")
-        return severity
-
-
-class Votes(Settings):
-    """Several pictures of one part decide together."""
-
-    k: int = Field(ge=1, le=1000, description="so many equal verdicts carry it")
-    n: int = Field(
-        ge=1,
-        le=1000,
-        description="among so many last pictures of the station; 1 where triggers come over MQTT",
-    )
-
-    @field_validator("n", mode="after")
-    @classmethod
-    def _enough(cls, n: int, info: ValidationInfo) -> int:
-        if info.data.get("k", 0) > n:
-            raise ValueError("should be at least k")
-        return n
-
-
-class Recipe(Settings):
-    """What is looked for, in words, and how sure the agent must be."""
-
-    templates: tuple[Template, ...] = Field(min_length=1, description="each with {} where the phrase goes")
-    threshold: Unit = Field(default=0.5, description="a part fails when its fail classes add up to this")
-    abstain_margin: float = Field(
-        default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
-    )
-    votes: Votes | None = Field(default=None, description="without it every picture decides alone")
-    classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
-
-    @field_validator("classes", mode="after")
-    @classmethod
-    def _told_apart(cls, classes: dict[str, PartClass]) -> dict[str, PartClass]:
-        problem = alike({label: one.phrases for label, one in classes.items()})
-        if problem is not None:
-            raise ValueError(problem)
-        return classes
-
-    @property
-    def digest(self) -> str:
-        """``sha256:...`` of everything in it; equal digests judge alike.
-
-        The order of the classes counts: sums of floats depend on it in the last bit.
-        """
-        return _digest(self.model_dump(mode="json"))
-
-    @property
-    def words(self) -> str:
-        """``sha256:...`` of what the model is asked, and which answers fail a part: the classes in words.
-
-        A commissioning and what was learned fit as long as this does. How sure the agent must be is not in
-        it: threshold, margin and votes may be moved on a running line.
-        """
-        classes = {label: (one.verdict, one.phrases) for label, one in self.classes.items()}
-        return _digest({"templates": self.templates, "classes": classes})
 
 
 class Continuous(Settings):
@@ -296,8 +219,3 @@ class Config(Settings):
         return f"Config(stations={list(self.stations)!r})"
 
     __str__ = __repr__
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,19 +1,102 @@
-"""Recipes by name: those of config.yaml first, then the ones that ship with the agent."""
+"""Recipes: what is looked for, in words; found by name, those of config.yaml before the shipped ones."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from adapters.core.prompts import Prompts
 from agent.base.errors import UsageError
+from agent.base.text import looks
 from agent.config.diagnostics import did_you_mean, shown
-from agent.config.models import Recipe
+from agent.config.types import Exactly, Label, Template
 from agent.config.yaml_tree import parse
+from camera.core.settings import Settings, Unit
 
 _FOLDER = resources.files("agent.config") / "shipped"
+
+_Key = TypeVar("_Key")
+
+
+class PartClass(Settings):
+    """One thing a part can be, in words."""
+
+    verdict: Literal["pass", "fail"]
+    severity: Literal["minor", "major", "critical"] | None = Field(
+        default=None, validate_default=True, description="of a fail class; without it major"
+    )
+    phrases: tuple[Exactly, ...] = Field(min_length=1, description="what is put into the templates")
+
+    @field_validator("severity", mode="after")
+    @classmethod
+    def _of_a_fail(cls, severity: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("verdict") == "fail":
+            return severity or "major"
+        if severity is not None and "verdict" in info.data:
+            raise ValueError("only a class with verdict: fail has a severity")
+        return severity
+
+
+class Votes(Settings):
+    """Several pictures of one part decide together."""
+
+    k: int = Field(ge=1, le=1000, description="so many equal verdicts carry it")
+    n: int = Field(
+        ge=1,
+        le=1000,
+        description="among so many last pictures of the station; 1 where triggers come over MQTT",
+    )
+
+    @field_validator("n", mode="after")
+    @classmethod
+    def _enough(cls, n: int, info: ValidationInfo) -> int:
+        if info.data.get("k", 0) > n:
+            raise ValueError("should be at least k")
+        return n
+
+
+class Recipe(Settings):
+    """What is looked for, in words, and how sure the agent must be."""
+
+    templates: tuple[Template, ...] = Field(min_length=1, description="each with {} where the phrase goes")
+    threshold: Unit = Field(default=0.5, description="a part fails when its fail classes add up to this")
+    abstain_margin: float = Field(
+        default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
+    )
+    votes: Votes | None = Field(default=None, description="without it every picture decides alone")
+    classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
+
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _told_apart(cls, classes: dict[str, PartClass]) -> dict[str, PartClass]:
+        problem = alike({label: one.phrases for label, one in classes.items()})
+        if problem is not None:
+            raise ValueError(problem)
+        return classes
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of everything in it; equal digests judge alike.
+
+        The order of the classes counts: sums of floats depend on it in the last bit.
+        """
+        return _digest(self.model_dump(mode="json"))
+
+    @property
+    def words(self) -> str:
+        """``sha256:...`` of what the model is asked, and which answers fail a part: the classes in words.
+
+        A commissioning and what was learned fit as long as this does. How sure the agent must be is not in
+        it: threshold, margin and votes may be moved on a running line.
+        """
+        classes = {label: (one.verdict, one.phrases) for label, one in self.classes.items()}
+        return _digest({"templates": self.templates, "classes": classes})
 
 
 @cache
@@ -56,3 +139,38 @@ def find_recipe(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
 def unknown_recipe(name: str, recipes: Mapping[str, object]) -> str:
     """Return what to say about a name that no recipe has."""
     return f"no recipe is called {shown(name)}: {did_you_mean(name, [*recipes, *shipped_names()])}"
+
+
+def alike(classes: Mapping[str, Sequence[str]]) -> str | None:
+    """Return why two classes cannot be told apart, by people or by any model; None where all can.
+
+    Args:
+        classes: phrases by label.
+    """
+    from adapters.core.clean_text import same_words
+
+    pair = first_equal((label, looks(label)) for label in classes)
+    if pair is not None:
+        return f"{shown(pair[0])} and {shown(pair[1])} look alike: give one another name"
+    pair = first_equal((label, frozenset(map(same_words, phrases))) for label, phrases in classes.items())
+    return None if pair is None else same(*pair)
+
+
+def same(label: str, other: str) -> str:
+    """Return what to say of two classes with the same words."""
+    return f"{shown(label)} and {shown(other)} are the same words to the model: change the phrases of one"
+
+
+def first_equal(keys: Iterable[tuple[str, _Key]]) -> tuple[str, str] | None:
+    """Return the first two labels with equal keys."""
+    seen: dict[_Key, str] = {}
+    for label, key in keys:
+        if key in seen:
+            return seen[key], label
+        seen[key] = label
+    return None
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.config.models import Config, Recipe, Station
-from agent.config.recipes import find_recipe, recipe_names
+from agent.config.models import Config, Station
+from agent.config.recipes import Recipe, find_recipe, recipe_names
 from agent.config.yaml_tree import Path
 
 

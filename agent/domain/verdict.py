@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from agent.config.models import Recipe, Votes
+from agent.config.recipes import Recipe, Votes
 from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]

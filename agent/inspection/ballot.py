@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from agent.config.models import Votes
+from agent.config.recipes import Votes
 from agent.domain.verdict import Decision, vote
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from agent.base.event_id import ulid
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample

@@ -24,7 +24,7 @@ from adapters.monitoring.drift_detector import DriftReport
 from agent.base.codec import timestamp
 from agent.base.event_id import ulid_of
 from agent.config.loader import Loaded
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.verdict import Verdict
 from agent.inspection.inspector import Inspector
 from agent.inspection.predictor import Predictor

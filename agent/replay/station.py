@@ -15,7 +15,7 @@ from adapters.core.version_store import AdapterStore
 from agent.audit.hash_chain import Audit
 from agent.base.codec import timestamp
 from agent.config.loader import Loaded
-from agent.config.models import Recipe
+from agent.config.recipes import Recipe
 from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import (
     NOT_COMMISSIONED,

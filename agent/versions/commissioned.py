@@ -20,9 +20,9 @@ from agent.audit.hash_chain import Audit
 from agent.base.codec import timestamp
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
-from agent.config.models import Config, Recipe
+from agent.config.models import Config
 from agent.config.models_adaptation import Adaptation
-from agent.config.recipes import prompts
+from agent.config.recipes import Recipe, prompts
 from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
 from agent.versions.version_manager import VersionManager

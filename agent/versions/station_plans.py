@@ -12,10 +12,9 @@ from adapters.core.version import SOURCE
 from agent import __version__
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
-from agent.config.models import Config, Recipe
-from agent.config.recipes import find_recipe
+from agent.config.models import Config
+from agent.config.recipes import Recipe, find_recipe, first_equal, same
 from agent.config.recipes import prompts as prompts
-from agent.config.similar_classes import first_equal, same
 from agent.domain.verdict import Provenance
 from agent.inspection.predictor import Predictor
 from agent.versions.commissioned import Commissioned, Uncommissioned
