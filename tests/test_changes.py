@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from agent.config.diff import changes, in_force
 from agent.config.loader import Loaded, load_text
 from agent.config.migrations import up_to_date
-from agent.config.yaml_tree import Node, parse
+from agent.config.yaml_reader import parse
+from agent.config.yaml_tree import Node
 
 BASE: dict[str, Any] = {
     "version": 1,

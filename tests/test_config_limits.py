@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.base.errors import ConfigError
 from agent.config import loader as configfile
 from agent.config.loader import load, print_config
-from agent.config.yaml_tree import parse
+from agent.config.yaml_reader import parse
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from configs import MINIMAL, load_text, problems_in, station
 
 from agent.base.errors import ConfigError
 from agent.config.loader import load
-from agent.config.yaml_tree import MAX_DEPTH
+from agent.config.yaml_reader import MAX_DEPTH
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from agent.base.errors import ConfigError
 from agent.base.secret_refs import without_references
-from agent.config import absent, cross_checks, migrations, yaml_tree
+from agent.config import absent, cross_checks, migrations, yaml_reader, yaml_tree
 from agent.config.absent import Absent, Excuse
 from agent.config.diagnostics import SHARED, kind_of, problems_of, shown
 from agent.config.models import Config
@@ -139,7 +139,7 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
 def _tree(text: str, path: Path) -> tuple[Node, list[Problem]]:
     """Return the settings as they are written, defaults of stations within, and what is wrong with them."""
     try:
-        tree, problems = yaml_tree.parse(text)
+        tree, problems = yaml_reader.parse(text)
     except YamlError as error:
         raise ConfigError([_line(path, error.problem)]) from None
     if not isinstance(tree.value, dict):
@@ -184,7 +184,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if yaml_tree.is_text(text) else "'"
+    style = None if yaml_reader.is_text(text) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -204,11 +204,11 @@ def read_text(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(yaml_tree.MAX_BYTES + 1)
+            content = file.read(yaml_reader.MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError([f"{path}:1: cannot be read: {error.strerror}: name a config file"]) from error
-    if len(content) > yaml_tree.MAX_BYTES:
-        limit = yaml_tree.MAX_BYTES // 1024**2
+    if len(content) > yaml_reader.MAX_BYTES:
+        limit = yaml_reader.MAX_BYTES // 1024**2
         raise ConfigError([f"{path}:1: larger than {limit} MiB: make it smaller"])
     try:
         return content.decode("utf-8-sig")

@@ -16,7 +16,7 @@ from agent.base.errors import UsageError
 from agent.base.text import looks
 from agent.config.diagnostics import did_you_mean, shown
 from agent.config.types import Exactly, Label, Template
-from agent.config.yaml_tree import parse
+from agent.config.yaml_reader import parse
 from camera.core.settings import Settings, Unit
 
 _FOLDER = resources.files("agent.config") / "shipped"

@@ -12,7 +12,7 @@ from pathlib import Path
 from watchfiles import watch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
-from agent.config.yaml_tree import MAX_BYTES
+from agent.config.yaml_reader import MAX_BYTES
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from adapters.files.atomic_file import write_durably
 from agent.base.codec import timestamp
 from agent.base.errors import ConfigError, UsageError
-from agent.config import yaml_tree
+from agent.config import yaml_reader, yaml_tree
 from agent.config.absent import whatever_is_spared
 from agent.config.diff import SettingChange, changes
 from agent.config.loader import Loaded, load_text, read_text
@@ -92,7 +92,7 @@ def _file(data: Path, config: Path) -> Path:
 def _folders(path: Path) -> Iterator[Path]:
     here = path.absolute().parent
     try:
-        tree, _ = yaml_tree.parse(read_text(path))
+        tree, _ = yaml_reader.parse(read_text(path))
         written = tree.get(("agent", "data_dir"))
     except (ConfigError, yaml_tree.YamlError):
         written = None
