@@ -5,15 +5,15 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from weakref import WeakSet
 
 from camera.core.frame import Capture, Fault, Frame, Image, Quality
 from camera.core.source import Source
+from camera.feed.counters import FeedCounters
 from camera.feed.gate import Gate, claimed
 from camera.feed.mailbox import STOP_CHECK_S, Mailbox
 from camera.feed.stats import FeedStats, Past
@@ -22,7 +22,6 @@ from camera.pictures.preprocess import InputSpec, prepare
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion
 
-RATE_S = 10.0
 LEAVE_S = 10.0
 _EVERYTHING = FeedSettings()
 _NOTHING = Past()
@@ -72,19 +71,14 @@ class Feed:
         self._stop = Event()
         # A daemon, so that a camera that hangs in its driver cannot keep the process from exiting.
         self._thread = Thread(target=self._run, name=f"camera-{station}", daemon=True)
-        self._lock = Lock()  # guards what `snapshot` reads
         self._before = before
-        self._captured = 0
-        self._number: int | None = None
-        self._recent_ns: deque[int] = deque()
-        self._started_ns = time.monotonic_ns()
-        self._quality = Quality()
+        self._counters = FeedCounters(before.past if isinstance(before, Feed) else lambda: before)
         self._unreadable = ""  # what was told of it last
         mailbox.open(station)
 
     def start(self) -> None:
         """Start the thread."""
-        self._started_ns = time.monotonic_ns()
+        self._counters.start()
         _started.add(self)
         self._thread.start()
 
@@ -112,34 +106,16 @@ class Feed:
 
     def past(self) -> Past:
         """Return what has been here so far, by the feeds before this one too. Any thread may ask."""
-        with self._lock:
-            before, number, captured = self._before, self._number, self._captured
-        past = before.past() if isinstance(before, Feed) else before
-        return past.then(past.number if number is None else number, captured, self.source.stats)
+        return self._counters.past(self.source.stats)
 
     def snapshot(self) -> FeedStats:
         """Return how the camera is doing. Any thread may ask."""
-        source = self.source.stats
-        now_ns = time.monotonic_ns()
-        past = self.past()
-        with self._lock:
-            self._forget(now_ns)
-            rated_s = min(RATE_S, max((now_ns - self._started_ns) / 1e9, 1.0))
-            return FeedStats(
-                station=self.station,
-                connected=source.connected,
-                ended=self._ended,
-                fps=len(self._recent_ns) / rated_s,
-                frames=past.frames,
-                dropped=past.source.dropped + self._mailbox.dropped(self.station),
-                reconnects=past.source.reconnects,
-                stalls=past.source.stalls,
-                last_fault=self._quality.fault,
-                luma=self._quality.luma,
-                sharpness=self._quality.sharpness,
-                problem=source.problem,
-                trouble=source.trouble,
-            )
+        return self._counters.stats(
+            self.station,
+            self.source.stats,
+            ended=self._ended,
+            dropped=self._mailbox.dropped(self.station),
+        )
 
     def _run(self) -> None:
         try:
@@ -160,14 +136,13 @@ class Feed:
         if settings is not self._view.settings:
             self._view = View(settings, live=self.source.live, before=self._view)
         gate = settings.gate
-        self._count(capture)
+        self._counters.count(capture)
         self._tell(gate, gone=capture.fault is Fault.CAMERA_OFFLINE)
         if not self._wanted(capture, gate):
             _lose(capture)
             return
         frame = claimed(self._frame(capture), gate)
-        with self._lock:
-            self._number, self._quality = frame.number, frame.quality
+        self._counters.made(frame)
         if gate is None and self.source.live:
             self._mailbox.put(frame, self._stop)
             return
@@ -182,9 +157,8 @@ class Feed:
             return
         if not before.join(LEAVE_S):
             log.warning("camera %s: does not end, it is opened a second time", self.station)
-        past = before.past()
-        with self._lock:
-            self._before = past  # what it may still count is no longer of this station
+        self._before = before.past()
+        self._counters.follow(self._before)
 
     def _captures(self) -> Iterator[Capture]:
         """Yield what the source gives until `stop`; a file waits until a picture of it is wanted."""
@@ -269,20 +243,6 @@ class Feed:
         if why != self._unreadable:
             log.warning("camera %s: %s: %s: %s", self.station, Fault.UNREADABLE, capture.part_id, why)
         self._unreadable = why
-
-    def _count(self, capture: Capture) -> None:
-        """Count a capture, whether anybody wants it or not."""
-        with self._lock:
-            self._captured += 1
-            self._recent_ns.append(capture.captured_ns)
-            self._forget(capture.captured_ns)
-            # There is a picture again: what was wrong without one is over, also where nobody wants this one.
-            if capture.image is not None and self._quality.fault in (Fault.CAMERA_OFFLINE, Fault.UNREADABLE):
-                self._quality = Quality()
-
-    def _forget(self, now_ns: int) -> None:
-        while self._recent_ns and self._recent_ns[0] < now_ns - RATE_S * 1e9:
-            self._recent_ns.popleft()
 
 
 def _lose(capture: Capture) -> None:
