@@ -112,7 +112,7 @@ def test_a_thread_that_is_left_behind_is_no_orderly_end(
 
     judge = Inspector.judge
     monkeypatch.setattr(Inspector, "judge", hang)
-    monkeypatch.setattr(daemon_module, "_INSPECTOR_S", 0.1)
+    monkeypatch.setattr("agent.app.shutdown._INSPECTOR_S", 0.1)
     path = write_config(tmp_path, tiny_bundle, LINE)
     started: list[daemon_module.Daemon] = []
     watch = daemon_module.Daemon._watch

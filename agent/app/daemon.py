@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
@@ -18,14 +17,15 @@ from agent.app.composition import Components
 from agent.app.factories import open_model
 from agent.app.optional_services import OptionalService
 from agent.app.run_record import RunRecord
-from agent.app.run_summary import Summary, not_kept
-from agent.app.service_notify import READY, STOPPING, notify, watchdog_s
+from agent.app.run_summary import Summary
+from agent.app.service_notify import READY, notify, watchdog_s
+from agent.app.shutdown import shut_down
+from agent.app.threads import AgentThreads
 from agent.app.watchdog import Watchdog
 from agent.base.codec import JSON
 from agent.base.errors import AgentError, ConfigError
 from agent.base.heaps import Heaps
-from agent.base.thread_priority import SERVING, lower_priority
-from agent.base.wire import OFFLINE, STOPPED
+from agent.base.thread_priority import SERVING
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.domain.exit_reason import LastExit
@@ -40,15 +40,6 @@ from camera.core.frame import CameraError
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-# Together below 10 s, which is what an orderly stop may take; learners end while the others do.
-_INSPECTOR_S = 3.0
-_DRAIN_S = 2.5
-_EVIDENCE_S = 0.5
-_PUBLISHER_S = _DRAIN_S + 3.0
-_CAMERAS_S = 1.0
-_TRIGGERS_S = 1.0
-_LEARNER_S = 2.0
-_SPARKPLUG_S = 1.0
 
 
 class Daemon:
@@ -85,8 +76,7 @@ class Daemon:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reason = "nothing more to inspect"
-        self._crashes: list[BaseException] = []
-        self._threads: list[threading.Thread] = []
+        self._threads = AgentThreads()
         self._reloader: Reloader | None = None
         self._unsaved: list[str] = []
         self._heaps = Heaps()
@@ -177,7 +167,7 @@ class Daemon:
             last=last,
             proven=self._proven,
             frames=self._frames,
-            on_crash=self._crashed,
+            on_crash=self._threads.crashed,
             wake=self._wake.set,
         )
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
@@ -197,32 +187,32 @@ class Daemon:
         parts.inspector.warm_up()
         parts.trail.record("started", "agent", why=self._why(now), after={"config": now.digest})
 
-        self._start("publisher", parts.publisher.run, SERVING)
-        self._start("evidence", parts.evidence.run, SERVING)
-        self._start("inspector", lambda: parts.inspector.run(self._stop))
-        self._start("learners", parts.learners.run)
-        self._start("triggers", parts.triggers.run)
+        self._threads.start("publisher", parts.publisher.run, SERVING)
+        self._threads.start("evidence", parts.evidence.run, SERVING)
+        self._threads.start("inspector", lambda: parts.inspector.run(self._stop))
+        self._threads.start("learners", parts.learners.run)
+        self._threads.start("triggers", parts.triggers.run)
         if parts.sparkplug is not None:
-            self._start("sparkplug", parts.sparkplug.run, SERVING)
+            self._threads.start("sparkplug", parts.sparkplug.run, SERVING)
         try:
             parts.stations.use(parts.prepared)
             names = ", ".join(parts.prepared.plans)
             log.info("inspecting %s with %s on %s", names, engine.info.name, engine.info.provider)
             notify(READY)
             parts.reloader.keep_last_good()
-            self._start("config-watch", parts.watch.run, SERVING)
+            self._threads.start("config-watch", parts.watch.run, SERVING)
             self._heaps.settle()
             self._watch(parts)
         except BaseException as error:
-            self._crashed(error)  # nobody is to be told that it stopped in order
+            self._threads.crashed(error)  # nobody is to be told that it stopped in order
             raise
         finally:
             self._heaps.release()
-            self._unsaved = self._end(parts)
-            why = _in_words(self._crashes[0]) if self._crashes else self._reason
+            self._unsaved = shut_down(parts, self._threads, self._stop)
+            why = _in_words(self._threads.crashes[0]) if self._threads.crashes else self._reason
             parts.trail.record("stopped", "agent", why="; ".join([why, *self._unsaved]))
-        if self._crashes:
-            raise self._crashes[0]
+        if self._threads.crashes:
+            raise self._threads.crashes[0]
         stats = parts.publisher.stats()
         # A publisher that was left behind still counts what is not on disk as waiting.
         pending = stats.waiting - store.waiting
@@ -241,79 +231,18 @@ class Daemon:
         watchdog = Watchdog(
             watchdog_s(), lambda: {"inspector": inspecting.turned_at, "publisher": publishing.turned_at}
         )
-        inspector = next(thread for thread in self._threads if thread.name == "inspector")
-        while not self._stop.is_set() and not self._crashes and inspector.is_alive():
+        inspector = self._threads.named("inspector")
+        while not self._stop.is_set() and not self._threads.crashes and inspector.is_alive():
             parts.turn()
             self._heaps.turn()
             watchdog.feed()
             self._wake.wait(_TICK_S)
             self._wake.clear()
 
-    def _end(self, parts: Components) -> list[str]:
-        """Stop in the direction of the frames, so that what was decided is stored and, if it can be, sent.
-
-        Returns:
-            What was not kept, and who did not end; nothing where all is in order.
-        """
-        dropped = parts.evidence.dropped
-        self._stop.set()
-        notify(STOPPING)
-        learners_until = time.monotonic() + _LEARNER_S
-        parts.watch.stop()
-        parts.learners.stop()
-        parts.stations.stop()
-        parts.mailbox.close()
-        left = [] if self._join("inspector", _INSPECTOR_S) else ["inspector"]
-        parts.mailbox.clear()
-        parts.triggers.stop()  # nobody will look at their pictures any more
-        left += [] if self._join("triggers", _TRIGGERS_S) else ["triggers"]
-        parts.evidence.end()
-        self._join("evidence", _EVIDENCE_S)  # what it has not written is counted below
-        # Before the publisher ends: what they did last is to be told.
-        if not parts.learners.wait(max(0.0, learners_until - time.monotonic())):
-            log.error("learners: do not end, they are left behind")
-            left.append("learners")
-        word = OFFLINE if self._crashes else STOPPED
-        parts.publisher.stop(_DRAIN_S, parts.status.availability(word))
-        left += [] if self._join("publisher", _PUBLISHER_S) else ["publisher"]
-        if parts.sparkplug is not None:
-            parts.sparkplug.stop()
-        parts.stations.join(_CAMERAS_S)
-        if parts.sparkplug is not None:
-            self._join("sparkplug", _SPARKPLUG_S)
-        facts = not_kept(parts.publisher.unsaved(), parts.evidence.dropped - dropped, left)
-        for fact in facts:
-            log.error("the end: %s", fact)
-        return facts
-
     def _why(self, now: Loaded) -> str:
         if self._refused:
             return f"with the config that was good last, because of {self._refused[0]}"
         return f"with {now.path}"
-
-    def _join(self, name: str, limit_s: float) -> bool:
-        """Wait for a thread's end; False where it is left behind."""
-        thread = next(thread for thread in self._threads if thread.name == name)
-        thread.join(limit_s)
-        if thread.is_alive():
-            log.error("%s: does not end within %.1f s, it is left behind", name, limit_s)
-        return not thread.is_alive()
-
-    def _start(self, name: str, body: Callable[[], None], nice: int = 0) -> None:
-        def run() -> None:
-            try:
-                if nice:
-                    lower_priority(nice)
-                body()
-            except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
-                self._crashed(error)
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _crashed(self, error: BaseException) -> None:
-        self._crashes.append(error)
 
 
 def _metrics(reloader: Reloader, stats: Callable[[], JSON]) -> AbstractContextManager[int]:
