@@ -26,8 +26,9 @@ from agent.config.models import Config
 from agent.domain.trigger_body import TriggerBody
 from agent.inspection.ballot import Ballot
 from agent.inspection.feed_factory import feed_settings
-from agent.mqtt.connection import BrokerConnection, _properties
+from agent.mqtt.connection import BrokerConnection
 from agent.mqtt.messages import Inbound, Message
+from agent.mqtt.packets import publish_properties
 from agent.store.retention import Holdings, Retention, excess
 from agent.store.store import Store
 from camera.feed.view import View
@@ -182,7 +183,7 @@ def use(config: Config, folder: Path) -> None:
         store.close()
     mqtt, station = config.mqtt, next(iter(config.stations.values()))
     expiry_s = math.ceil(2 * mqtt.stats_interval_s)
-    _properties(Message("t", b"", 0, False, "x", expiry_s)).pack()  # type: ignore[no-untyped-call]
+    publish_properties(Message("t", b"", 0, False, "x", expiry_s)).pack()  # type: ignore[no-untyped-call]
     RateLimiter(mqtt.drain_per_s).allows(1.0)
     RateLimiter(mqtt.commands.per_s).allows(1.0)
     BrokerConnection(mqtt, "x", 5, None, lambda: None, None)

@@ -21,7 +21,8 @@ from agent.app.composition import Components
 from agent.config.diff import changes, effect_of
 from agent.config.loader import Loaded, load
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import BrokerConnection, largest_inbound
+from agent.mqtt.connection import BrokerConnection
+from agent.mqtt.packets import largest_inbound
 from agent.mqtt.reconnect import Reconnector
 from agent.store.retention import Retention
 from agent.store.store import Store

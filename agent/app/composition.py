@@ -28,8 +28,7 @@ from agent.inspection.inspector import Inspector
 from agent.inspection.station_plan import uninspected
 from agent.inspection.triggers import Awaited, Triggers, trigger_deadlines_ms
 from agent.learning.supervisor import LearnerSupervisor
-from agent.mqtt.access import Access
-from agent.mqtt.connection import tls_context
+from agent.mqtt.access import Access, tls_context
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.retained_topics import RetainedTopics
 from agent.reload.file_watcher import ConfigWatch

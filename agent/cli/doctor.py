@@ -19,8 +19,10 @@ from agent.config.loader import Loaded
 from agent.config.models import Config, Station
 from agent.config.types import at_port
 from agent.domain.learner_stats import LearnerStats
-from agent.mqtt.connection import BrokerConnection, LinkState, Protocol, tls_context
+from agent.mqtt.access import tls_context
+from agent.mqtt.connection import BrokerConnection, LinkState
 from agent.mqtt.embedded_broker import embedded_broker
+from agent.mqtt.packets import Protocol
 from agent.reload.restart_check import nearest, unwritable
 from agent.sparkplug.payload import require_protobuf
 from agent.store.database import disk_free

@@ -7,7 +7,6 @@ import ssl
 
 from agent.base.errors import ConfigError
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -60,3 +59,23 @@ class Access:
             return False
         self.problem = None
         return True
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
+    """Return what TLS needs, None without TLS.
+
+    Raises:
+        ConfigError: the certificate files cannot be used.
+    """
+    if settings.tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.tls.cert is not None:
+            # Without a pass phrase here an encrypted key would ask for one on the terminal, for ever.
+            context.load_cert_chain(settings.tls.cert, settings.tls.key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(file for file in (settings.tls.ca, settings.tls.cert, settings.tls.key) if file)
+        raise ConfigError([f"mqtt.tls: {files}: {error}: give PEM files that belong together"]) from error
+    return context

@@ -1,4 +1,4 @@
-"""One connection to the broker: the only module that knows paho.
+"""One connection to the broker: the only module that uses paho's client.
 
 paho keeps a queue of its own that dies with the process and sends messages again behind our back after a
 reconnect. So a connection lives once: when it is lost, it is thrown away with its queue, and the publisher
@@ -16,31 +16,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.base.errors import ConfigError
 from agent.config.models_mqtt import MqttSettings
+from agent.mqtt.access import tls_context
 from agent.mqtt.messages import Inbound, Message, Subscriptions
+from agent.mqtt.packets import LARGEST, Protocol, connect_properties, packet_bytes, publish_properties
 
 log = logging.getLogger(__name__)
-
-Protocol = Literal[4, 5]
-"""MQTT 3.1.1 or 5, by the protocol level that goes over the wire."""
 
 _UNSUPPORTED_PROTOCOL = 0x84
 _TAKEN_OVER = 0x8E
 _UNLIMITED = 65_535
-_LARGEST = 268_435_460
-"""Bytes of the largest packet that MQTT can say."""
-_PROTOCOL_BYTES = 66_000
-"""What a packet may hold beside its payload: a topic of 65 535 bytes and its frame."""
 _ANSWER_S = 2.0
 _WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
 
@@ -93,7 +86,7 @@ class BrokerConnection:
         self.taken_over = self.explained = False
         self.reached = True
         self.window = _UNLIMITED
-        self.largest = _LARGEST
+        self.largest = LARGEST
         self._subscriptions = subscriptions
         self._keeps = True
         self._wake = wake
@@ -117,8 +110,7 @@ class BrokerConnection:
         # MQTT 5 says how much we take; 3.1.1 cannot. No session at the broker: our outbox is the session.
         properties = None
         if self.protocol == 5 and self._subscriptions is not None:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = largest_inbound(self._settings)
+            properties = connect_properties(self._settings)
         self._client.connect_async(
             self._settings.host, self._settings.port, int(self._settings.keepalive_s), properties=properties
         )
@@ -134,22 +126,14 @@ class BrokerConnection:
 
     def publish(self, message: Message) -> int:
         """Hand a message to the connection and return the id that `acknowledged` will name."""
-        properties = _properties(message) if self.protocol == 5 else None
+        properties = publish_properties(message) if self.protocol == 5 else None
         retain = message.retain and self._keeps
         info = self._client.publish(message.topic, message.payload, message.qos, retain, properties)
         return info.mid
 
     def fits(self, message: Message) -> bool:
         """Whether the broker takes a packet as large as this message's."""
-        return self.largest >= _LARGEST or self._size(message) <= self.largest
-
-    def _size(self, message: Message) -> int:
-        """Return the bytes of the PUBLISH packet."""
-        rest = 2 + len(message.topic.encode()) + (2 if message.qos else 0) + len(message.payload)
-        if self.protocol == 5:
-            rest += len(_properties(message).pack())  # type: ignore[no-untyped-call]
-        lengths = 1 + sum(rest >= 128**power for power in (1, 2, 3))
-        return 1 + lengths + rest
+        return self.largest >= LARGEST or packet_bytes(message, self.protocol) <= self.largest
 
     def acknowledged(self) -> list[tuple[int, str | None]]:
         """Return the ids answered since the last call, each with None, or with why it was refused."""
@@ -189,7 +173,7 @@ class BrokerConnection:
             self._down(f"refused: {code}")
         else:
             self.window = getattr(properties, "ReceiveMaximum", _UNLIMITED)
-            self.largest = getattr(properties, "MaximumPacketSize", _LARGEST)
+            self.largest = getattr(properties, "MaximumPacketSize", LARGEST)
             # A broker that keeps nothing, or takes QoS 0 alone, ends the connection of who asks for more.
             self._keeps = bool(getattr(properties, "RetainAvailable", 1))
             if getattr(properties, "MaximumQoS", 2) < 1:
@@ -255,34 +239,6 @@ class BrokerConnection:
             self._wake()
 
 
-def largest_inbound(settings: MqttSettings) -> int:
-    """Return the bytes of a packet beyond which an MQTT 5 broker is not to send it to us.
-
-    Twice what is obeyed, so that who sends a little too much is told so.
-    """
-    return 2 * settings.commands.max_payload_kb * 1024 + _PROTOCOL_BYTES
-
-
-def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
-    """Return what TLS needs, None without TLS.
-
-    Raises:
-        ConfigError: the certificate files cannot be used.
-    """
-    if settings.tls is None:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.tls.ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.tls.cert is not None:
-            # Without a pass phrase here an encrypted key would ask for one on the terminal, for ever.
-            context.load_cert_chain(settings.tls.cert, settings.tls.key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(file for file in (settings.tls.ca, settings.tls.cert, settings.tls.key) if file)
-        raise ConfigError([f"mqtt.tls: {files}: {error}: give PEM files that belong together"]) from error
-    return context
-
-
 @contextmanager
 def subscription(
     settings: MqttSettings, topics: Sequence[str], on_message: Callable[[str, bytes], None]
@@ -332,16 +288,3 @@ def _let_go(client: paho.Client) -> None:
     client.loop_stop()
     client.on_connect = client.on_connect_fail = client.on_disconnect = None
     client.on_publish = client.on_subscribe = client.on_message = None
-
-
-def _properties(message: Message) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if message.schema is not None:
-        properties.ContentType = "application/json"
-        properties.PayloadFormatIndicator = 1
-        properties.UserProperty = ("schema", message.schema)
-    if message.expiry_s is not None:
-        properties.MessageExpiryInterval = message.expiry_s
-    if message.correlation is not None:
-        properties.CorrelationData = message.correlation
-    return properties

@@ -11,10 +11,11 @@ from agent.base.wire import RESULT_SCHEMA
 from agent.config.models_mqtt import MqttSettings
 from agent.config.types import at_port
 from agent.domain.publisher_stats import NOT_YET
-from agent.mqtt.access import Access
+from agent.mqtt.access import Access, tls_context
 from agent.mqtt.client_id_conflict import ClientIdConflict
-from agent.mqtt.connection import BrokerConnection, LinkState, Protocol, largest_inbound, tls_context
+from agent.mqtt.connection import BrokerConnection, LinkState
 from agent.mqtt.messages import Message, Subscriptions
+from agent.mqtt.packets import Protocol, largest_inbound
 from agent.mqtt.reconnect import Reconnector
 from agent.mqtt.result_replay import ResultReplay
 from agent.mqtt.retained_topics import RetainedTopics

@@ -6,7 +6,8 @@ import logging
 import random
 
 from agent.config.models_mqtt import MqttSettings
-from agent.mqtt.connection import BrokerConnection, Protocol
+from agent.mqtt.connection import BrokerConnection
+from agent.mqtt.packets import Protocol
 
 log = logging.getLogger(__name__)
 

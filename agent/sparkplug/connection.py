@@ -9,8 +9,8 @@ from pathlib import Path
 
 from agent.config.models_mqtt import MqttSettings
 from agent.config.types import at_port
-from agent.mqtt.access import Access
-from agent.mqtt.connection import BrokerConnection, LinkState, tls_context
+from agent.mqtt.access import Access, tls_context
+from agent.mqtt.connection import BrokerConnection, LinkState
 from agent.mqtt.messages import Message, Subscriptions
 from agent.mqtt.reconnect import Reconnector
 from agent.sparkplug.bd_seq import BdSeq
