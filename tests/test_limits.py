@@ -117,7 +117,7 @@ def test_two_agents_with_one_id_find_out_and_do_not_fight(
         ]
         wait_until(lambda: all(one.stats().same_id is not None for one in both), 40)
         assert all("agent.id" in str(one.stats().same_id) for one in both)
-        wait_until(lambda: all(one._delivery._dialing._delay_s >= 1.5 for one in both), 40)
+        wait_until(lambda: all(one._delivery.link._dialing._delay_s >= 1.5 for one in both), 40)
 
 
 @pytest.mark.broker

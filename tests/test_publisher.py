@@ -276,7 +276,7 @@ def test_a_hanging_name_server_keeps_nothing_from_the_disk(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     publisher = a_publisher(a_store(tmp_path / "data"), 1, connect_timeout_s=0.1)
-    settings = publisher._delivery._mqtt
+    settings = publisher._delivery.link.mqtt
     assert settings is not None
     publisher.use(settings.model_copy(update={"host": "broker.plant.example"}), None)
     with running(publisher, drain_s=0.5):
@@ -308,7 +308,7 @@ def test_never_more_than_a_window_can_come_twice(broker: Mosquitto, tmp_path: Pa
     tend = delivery.tend
 
     def watched(now: float, *, ending: bool) -> None:
-        exposed.append(len(delivery._on_the_way) + len(delivery.acknowledged))
+        exposed.append(delivery.in_flight.results())
         tend(now, ending=ending)
 
     delivery.tend = watched
@@ -348,13 +348,13 @@ def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
                 for _ in range(2):
                     rude.accept()[0].close()
             broker.start()
-            delivery = publisher._delivery
-            wait_until(lambda: delivery._link is not None and delivery._link.state is LinkState.UP)
+            link = publisher._delivery.link
+            wait_until(lambda: link.connection is not None and link.connection.state is LinkState.UP)
             broker.kill()
             wait_until(lambda: publisher.stats().link_problem is not None)
             broker.start()
             wait_until(lambda: publisher.stats().link_problem is None)
-            assert delivery._link.protocol == 5
+            assert link.connection.protocol == 5
 
 
 def test_a_broker_that_acknowledges_nothing_is_left(tmp_path: Path) -> None:

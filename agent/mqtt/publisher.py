@@ -16,8 +16,9 @@ from agent.domain.command_answer import Answer, refused
 from agent.domain.publisher_stats import PublisherStats, Unsaved
 from agent.domain.verdict import Verdict
 from agent.mqtt.access import Access
+from agent.mqtt.in_flight import WINDOW
 from agent.mqtt.messages import Message, Subscriptions
-from agent.mqtt.outbox_sender import WINDOW, OutboxSender
+from agent.mqtt.outbox_sender import OutboxSender
 from agent.mqtt.retained_topics import RetainedTopics
 from agent.store.database import Damaged, DiskTrouble
 from agent.store.image_files import Written
@@ -150,24 +151,24 @@ class Publisher:
 
     def saw_client_id_conflict(self) -> None:
         """Note that another agent shows itself under our topics; any thread."""
-        self._delivery.same_id.foreign(time.monotonic())
+        self._delivery.link.same_id.foreign(time.monotonic())
 
     def stats(self) -> PublisherStats:
         """Return the present numbers; from any thread."""
         return PublisherStats(
             stored=self._stored,
-            published=self._delivery.published,
+            published=self._delivery.in_flight.published,
             waiting=self._store.waiting + len(self._pending),
             lost=self._lost,
             given_up=self._store.given_up,
             store_problem=self._store_problem,
-            link_problem=self._delivery.problem,
+            link_problem=self._delivery.link.problem,
             kept=self._store.kept,
             damage=self._store.damage,
             pictures_dropped=0 if self._evidence is None else self._evidence.dropped,
             pictures_problem=None if self._evidence is None else self._evidence.problem,
             too_large=self._delivery.too_large,
-            same_id=self._delivery.same_id.problem(time.monotonic()),
+            same_id=self._delivery.link.same_id.problem(time.monotonic()),
         )
 
     def unsaved(self) -> Unsaved:
@@ -238,7 +239,7 @@ class Publisher:
     def _write(self, now: float) -> None:
         """Commit what waits, and strike off what was acknowledged; one transaction for both."""
         self._delivery.collect()
-        acknowledged = self._delivery.acknowledged
+        acknowledged = self._delivery.in_flight.acknowledged
         due = (
             bool(self._pending)
             or len(acknowledged) >= WINDOW // 2
@@ -257,7 +258,7 @@ class Publisher:
                 self._strike_off(now)
             return
         self._works_again()
-        self._delivery.struck_off()
+        self._delivery.in_flight.struck_off()
         self._struck_at = now
         if rows:
             self._delivery.committed(rows[-1].id)
@@ -276,10 +277,10 @@ class Publisher:
     def _strike_off(self, now: float) -> None:
         """Strike off what was acknowledged, where the disk has room for that at least."""
         try:
-            self._store.commit([], sorted(self._delivery.acknowledged))
+            self._store.commit([], sorted(self._delivery.in_flight.acknowledged))
         except DiskTrouble:
             return  # told a moment ago
-        self._delivery.struck_off()
+        self._delivery.in_flight.struck_off()
         self._struck_at = now
 
     def _trouble(self, error: DiskTrouble, now: float) -> None:
@@ -393,7 +394,7 @@ class Publisher:
     def _finished(self) -> bool:
         if self._stop_at is None:
             return False
-        if not self._pending and not self._delivery.acknowledged and not self._delivery.delivering:
+        if not self._pending and not self._delivery.in_flight.acknowledged and not self._delivery.delivering:
             return True
         # What is not delivered is on disk, and is sent after the next start; what is not on disk is lost.
         return time.monotonic() >= self._stop_at + (_LAST_WRITES_S if self._pending else 0.0)
