@@ -68,7 +68,7 @@ def pictures_in(folder: Path) -> set[str]:
 
 def publisher_with(store: Store, evidence: ImageWriter) -> Publisher:
     publisher = a_publisher(store, None)
-    publisher._evidence = evidence
+    publisher._upkeep.evidence = evidence
     return publisher
 
 
@@ -85,7 +85,7 @@ def main() -> None:
         verdict = a_verdict("top", number)
         publisher.put([verdict])
         evidence.offer(a_frame(verdict), verdict)
-        publisher._tidy_at = 0.0
+        publisher._upkeep.tidy_at = 0.0
         if number % 10 == 0:
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()

@@ -77,7 +77,7 @@ def test_pictures_of_lost_results_are_counted_with_them(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     publisher = a_publisher(store, None)
     evidence = ImageWriter(store.files, ALL)
-    publisher._evidence = evidence
+    publisher._upkeep.evidence = evidence
     writer, thread = threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)
     with closing(sqlite3.connect(tmp_path / "mekiki.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

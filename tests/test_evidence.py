@@ -224,7 +224,7 @@ def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
         evidence.offer(a_frame(part), part)
         wait_until(lambda: len(evidence._offers) < 8)
     wait_until(lambda: len(pictures_in(tmp_path)) == 40)
-    publisher._tidy_at = 0.0
+    publisher._upkeep.tidy_at = 0.0
     wait_until(lambda: publisher.stats().kept.images == 40)
     evidence.end()
     publisher.stop(5, availability("stopped"))

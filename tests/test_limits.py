@@ -20,7 +20,7 @@ from support.running_publisher import running as publishing
 from verdicts import a_publisher, a_store, a_verdict
 
 from agent.config.loader import load
-from agent.mqtt.client_id_conflict import HOLD_S, SHORT_ONES, SHORT_S, ClientIdConflict
+from agent.mqtt.broker_link import HOLD_S, SHORT_ONES, SHORT_S, ClientIdConflict
 from camera.core.frame import Frame, Quality
 
 

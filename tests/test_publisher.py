@@ -18,7 +18,7 @@ from support.running_publisher import running
 from verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
 
 from agent.mqtt.embedded_broker import embedded_broker
-from agent.mqtt.publisher import MAX_PENDING
+from agent.mqtt.pending_results import MAX_PENDING
 
 pytestmark = pytest.mark.broker
 

@@ -320,7 +320,7 @@ def test_a_lock_met_while_tidying_is_over_once_tidying_works(tmp_path: Path) -> 
     store.retention = replace(store.retention, keep_results=1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        publisher._tidy(1e9)
+        publisher._upkeep.tidy(1e9)
         assert "locked" in str(publisher.stats().store_problem)
-    publisher._tidy(2e9)
+    publisher._upkeep.tidy(2e9)
     assert publisher.stats().store_problem is None

@@ -266,7 +266,7 @@ def _at_work(folder: Path, numbers: list[int], **limits: int) -> None:
     store = a_store(folder, keep_days=30, **limits)
     publisher = a_publisher(store, None)
     for act in (
-        lambda: publisher._tidy(time.monotonic()),
+        lambda: publisher._upkeep.tidy(time.monotonic()),
         lambda: store.backlog(0, 99),
         lambda: [store.tidy(NOON) for _ in range(9)],
     ):
