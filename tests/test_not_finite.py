@@ -28,7 +28,6 @@ from adapters.core.protocol import MOST_LOGIT_SCALE, Engine, Floats, ModelError,
 from adapters.core.version import Version, Window
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.gate.evaluation import Evaluation
-from agent.cli.file_plan import of_recipe
 from agent.cli.inspect import _json, judge
 from agent.cli.main import main
 from agent.config.recipes import PartClass, Recipe, shipped
@@ -39,6 +38,7 @@ from agent.inspection.sample_queue import InspectedSample
 from agent.telemetry.counters import Counters
 from agent.telemetry.health import level, not_finite
 from agent.versions.commissioned import Commissioned, Uncommissioned, open_station, require_finite
+from agent.versions.file_plan import of_recipe
 from agent.versions.station_plans import predictors, provenance
 from camera.core.frame import Frame, Quality
 from camera.core.settings import QualityLimits

@@ -6,20 +6,13 @@ Imports nothing heavy before a command needs it, as `agent.cli.main` does.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
+from agent.cli.adapter_target import target_of
 from agent.cli.arguments import number_from
 from agent.cli.output import as_json, put, put_text, say
-
-if TYPE_CHECKING:
-    from adapters.core.version import Version
-    from adapters.core.version_store import AdapterStore
-    from agent.config.models import Config
-    from agent.versions.operator_requests import Kind
 
 
 def add_parser(commands: Any, default_config: str) -> None:
@@ -78,73 +71,12 @@ def add_parser(commands: Any, default_config: str) -> None:
     take_in.add_argument("--why", default="", metavar="TEXT", help="for the audit trail, with --activate")
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The station that a command is about, and its folders."""
-
-    config: Config
-    station: str
-
-    @property
-    def data(self) -> Path:
-        return Path(self.config.agent.data_dir)
-
-    @property
-    def folder(self) -> Path:
-        return self.data / "stations" / self.station
-
-    def store(self) -> AdapterStore:
-        """Open the adapters to look at them; tells what is wrong with them."""
-        from adapters.core.adapter import AdapterFileError
-        from adapters.core.version_store import AdapterStore
-        from adapters.engines.factory import open_plain
-
-        engine = open_plain(self.config.model)
-        try:
-            store = AdapterStore(self.folder / "adapters", engine.source, engine.info.weights, reading=True)
-        except AdapterFileError as error:
-            raise ConfigError([str(error)]) from error
-        for line in store.found:
-            say(line)
-        return store
-
-    def load(self, store: AdapterStore, number: int) -> Version:
-        """Return a version that is to be shown, exported or gone back to."""
-        from adapters.core.adapter import AdapterFileError
-        from adapters.core.version_store import UnknownVersion
-
-        try:
-            return store.load(number)
-        except UnknownVersion:
-            numbers = ", ".join(map(str, [0, *store.numbers()]))
-            raise UsageError(f"{self.station}: no version {number}; there is {numbers}") from None
-        except AdapterFileError as error:
-            raise ConfigError([str(error)]) from error
-
-
-def _place(arguments: argparse.Namespace) -> _Target:
-    from agent.config.absent import whatever_is_spared
-    from agent.config.diagnostics import did_you_mean
-    from agent.config.loader import load
-
-    config = load(Path(arguments.config), whatever_is_spared).config
-    names = list(config.stations)
-    station = arguments.station
-    if station is None:
-        if len(names) > 1:
-            raise UsageError(f"which station? add -s with one of {', '.join(names)}")
-        station = names[0]
-    if station not in names:
-        raise UsageError(f"no station is called {station!r}: {did_you_mean(station, names)}")
-    return _Target(config, station)
-
-
 def _list(arguments: argparse.Namespace) -> int:
     from adapters.core.adapter import AdapterFileError
     from adapters.core.version_store import UnknownVersion
     from agent.versions.learner_memory import Memory
 
-    store = _place(arguments).store()
+    store = target_of(arguments).store()
     answers = store.active()
     active, frozen_by = answers.number, Memory.read(answers.learner).frozen_by
     rows: list[dict[str, Any]] = [{"number": 0, "active": active == 0, "origin": "source"}]
@@ -184,7 +116,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    place = _place(arguments)
+    place = target_of(arguments)
     store = place.store()
     if arguments.number == 0:
         facts: dict[str, Any] = {"number": 0, "origin": "source"}
@@ -202,19 +134,19 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    place = _place(arguments)
+    place = target_of(arguments)
     if arguments.number == 0 and arguments.kind in ("pin", "unpin"):
         raise UsageError("0 is the model as it was trained: it is always there")
     if arguments.number:  # 0, the source, is always there
         place.load(place.store(), arguments.number)
-    _request(place, arguments.kind, arguments.number, arguments.why)
+    place.request(arguments.kind, arguments.number, arguments.why)
     return EXIT_OK
 
 
 def _export(arguments: argparse.Namespace) -> int:
     from adapters.core.adapter import AdapterFileError
 
-    place, file = _place(arguments), arguments.out or arguments.file
+    place, file = target_of(arguments), arguments.out or arguments.file
     if file.exists() and not arguments.force:
         raise UsageError(f"{file}: is there already: choose another name, or --force")
     if arguments.number == 0:
@@ -239,7 +171,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from agent.base.data_dir import require_owner
     from agent.config.recipes import find_recipe
 
-    place = _place(arguments)
+    place = target_of(arguments)
     recipe = find_recipe(place.config.stations[place.station].recipe, place.config.recipes)
     store = place.store()
     require_owner(place.data, "adapter")
@@ -253,9 +185,9 @@ def _import(arguments: argparse.Namespace) -> int:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror or error}") from error
     put(str(version.number))
     say(f"{arguments.file}: is version {version.number} of {place.station} now; it does not answer yet")
-    _request(place, "imported", version.number, arguments.why or f"from {arguments.file.name}")
+    place.request("imported", version.number, arguments.why or f"from {arguments.file.name}")
     if arguments.activate:
-        _request(place, "activate", version.number, arguments.why)
+        place.request("activate", version.number, arguments.why)
     return EXIT_OK
 
 
@@ -264,7 +196,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from adapters.core.version_store import UnknownVersion
     from agent.audit.hash_chain import verify
 
-    place = _place(arguments)
+    place = target_of(arguments)
     store = place.store()
     problems = list(store.found)
     for number in store.numbers():
@@ -285,38 +217,6 @@ def _verify(arguments: argparse.Namespace) -> int:
         put(line)
     put(f"{place.station}: {len(store.numbers())} versions, {report.lines} lines, head {report.head}")
     return EXIT_CHECK_FAILED if problems or report.problems else EXIT_OK
-
-
-def _request(place: _Target, kind: Kind, number: int | None, why: str) -> None:
-    """Leave the request and say who will take it."""
-    from pydantic import ValidationError
-
-    from agent.base.data_dir import no_folder, require_owner
-    from agent.base.refusal import refusal
-    from agent.versions.commissioned import commissioning_file
-    from agent.versions.operator_requests import Request, agent_runs, ask, whoever_asks
-
-    require_owner(place.data, "adapter")
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    try:
-        request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
-    except ValidationError as error:
-        raise UsageError(refusal(error, Request)) from None
-    try:
-        runs = agent_runs(place.data)
-        ask(place.folder / "requests", request)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise no_folder(place.folder) from error
-    except OSError as error:
-        raise StoreError(f"{place.folder}: cannot be written: {error.strerror or error}") from error
-    what = kind if number is None else f"{kind} {number}"
-    if not commissioning_file(place.config, place.station).exists():
-        taken = "it waits until the station is commissioned"
-    elif runs:
-        taken = "the running agent takes it within a second"
-    else:
-        taken = "no agent runs; it takes it when it starts"
-    say(f"{place.station}: {what}: asked; {taken}")
 
 
 def _number(text: str) -> int:

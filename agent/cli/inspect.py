@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adapters.core.protocol import Engine
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from agent.base.text import on_one_line
-from agent.cli.file_plan import FilePlan
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
 from agent.domain.verdict import Decision, Outcome, decide
+from agent.versions.file_plan import FilePlan
 from camera.core.frame import CameraError, Capture, Fault, Image, Quality
 from camera.core.kept_region import kept_region
 from camera.core.settings import OpenCVCamera, RegionOfInterest

@@ -182,11 +182,11 @@ def _check(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from adapters.engines.factory import ModelSettings, open_engine
     from agent.app.factories import open_model
-    from agent.cli.file_plan import in_force, of_recipe, of_station, require_station
     from agent.cli.inspect import inspect
     from agent.config.absent import whatever_it_is
     from agent.config.loader import load
     from agent.config.recipes import find_recipe
+    from agent.versions.file_plan import in_force, of_recipe, of_station, require_station
 
     path = Path(arguments.config or DEFAULT_CONFIG)
     needed = arguments.config is not None or arguments.station is not None
