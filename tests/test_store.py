@@ -15,7 +15,7 @@ from verdicts import a_store, a_verdict, close_stores
 
 from agent.base.errors import ConfigError, StoreError
 from agent.store.database import DiskTrouble
-from agent.store.store import peek
+from agent.store.outbox import peek
 
 
 @pytest.fixture(autouse=True)

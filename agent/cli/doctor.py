@@ -26,7 +26,7 @@ from agent.mqtt.packets import Protocol
 from agent.reload.restart_check import nearest, unwritable
 from agent.sparkplug.payload import require_protobuf
 from agent.store.database import disk_free
-from agent.store.store import peek
+from agent.store.outbox import peek
 from agent.telemetry.health import of_learner
 from agent.telemetry.prometheus import metrics_server
 from agent.versions.commissioned import Uncommissioned, open_station

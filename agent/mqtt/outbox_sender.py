@@ -17,7 +17,8 @@ from agent.mqtt.messages import Message, Subscriptions
 from agent.mqtt.result_replay import ResultReplay
 from agent.mqtt.retained_topics import RetainedTopics
 from agent.payloads import result_payload
-from agent.store.store import Outgoing, Store
+from agent.store.outbox import Outgoing
+from agent.store.store import Store
 
 log = logging.getLogger(__name__)
 

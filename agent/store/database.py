@@ -1,4 +1,4 @@
-"""The database file: how it is opened, and what SQLite's errors mean."""
+"""The database file: how it is opened, what SQLite's errors mean, and what a stored value must be."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from adapters.files.strict_json import loads
 from agent.base.errors import StoreError
 from agent.store.schema import lift, require_usable
 
@@ -43,6 +46,9 @@ _PATIENCE_S = 1.0
 """For another program that has the database locked. Beyond it the publisher goes on with its other work and
 tries again: it must notice the end of the agent in time."""
 _PATIENCE_AT_START_S = 5.0
+
+
+Row = tuple[Any, ...]
 
 
 class DiskTrouble(StoreError):
@@ -210,3 +216,50 @@ def make_shrinkable(db: sqlite3.Connection) -> None:
     """Write the whole file anew so that it can give space back; takes as long again as its bytes do."""
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("VACUUM")
+
+
+def sound(rows: Iterable[Row], kinds: str) -> list[Row]:
+    """Return rows as they are.
+
+    Args:
+        rows: as the database gave them.
+        kinds: of their values, in order: ``t`` a text, ``n`` a whole number.
+
+    Raises:
+        Damaged: one holds something else.
+    """
+    found = list(rows)
+    for row in found:
+        for value, kind in zip(row, kinds, strict=True):
+            if not isinstance(value, str if kind == "t" else int):
+                raise Damaged(f"{NAME}: {value!r:.60} is no {'text' if kind == 't' else 'number'}")
+    return found
+
+
+def sound_results(rows: Iterable[Row], kinds: str) -> list[Row]:
+    """Return rows whose last value is a result's payload; see `sound`.
+
+    Raises:
+        Damaged: one cannot be read.
+    """
+    found = sound(rows, kinds)
+    for row in found:
+        try:
+            loads(row[-1])
+        except ValueError as error:
+            raise Damaged(f"{NAME}: result {row[:-1]} cannot be read: {error}") from error
+    return found
+
+
+def as_texts(row: Sequence[Any]) -> Row:
+    """Return a row of a damaged database with texts where bytes stand: there are no other bytes in it."""
+    return tuple(value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in row)
+
+
+def moment(text: str) -> datetime | None:
+    """Return a stored time; None of what is none, in a database that was damaged."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
+    return None if found.tzinfo is None else found

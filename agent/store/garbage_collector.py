@@ -9,11 +9,10 @@ from datetime import datetime
 from agent.base.event_id import moment_of
 from agent.clock.trusted_time import FIRST, Doubt, counted
 from agent.domain.publisher_stats import Kept
-from agent.store.database import used_bytes
+from agent.store.database import Row, moment, sound, used_bytes
 from agent.store.image_files import ImageFiles
 from agent.store.image_order import following, least_evidence
 from agent.store.retention import Excess, Holdings, Retention, excess
-from agent.store.row_checks import Row, moment, sound
 
 AT_ONCE = 200
 """Results, or pictures, of one transaction: some ten milliseconds of the publisher's time."""

@@ -10,7 +10,7 @@ from functools import cache
 from agent.base.codec import timestamp
 from agent.base.event_id import moment_of, ulid_of
 from agent.clock.trusted_time import FIRST, SLACK, Doubt, own_time
-from agent.store.row_checks import Row, moment, sound
+from agent.store.database import Row, moment, sound
 
 _PICTURES = (
     "SELECT event_id, station, day, bytes, rank, seq FROM image"

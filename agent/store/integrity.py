@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.files.strict_json import loads
-from agent.store.database import NAME, open_to_read, ours, used_bytes
+from agent.store.database import NAME, as_texts, open_to_read, ours, used_bytes
 from agent.store.image_files import ImageFiles
-from agent.store.row_checks import as_texts
 
 _MANY = 20
 """Lines of one kind; what is more is counted."""

@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.base.errors import StoreError
-from agent.store.database import DiskTrouble, disk_free, on_disk, ours, transaction
+from agent.base.reserved_space import ReservedSpace
+from agent.store.database import DiskTrouble, disk_free, on_disk, ours, sound, transaction
 from agent.store.garbage_collector import Doubts, GarbageCollector, no_doubts
 from agent.store.image_files import ImageFiles, Written
-from agent.store.reserved_space import ReservedSpace
 from agent.store.retention import Retention, rank_of
-from agent.store.row_checks import sound
 
 log = logging.getLogger(__name__)
 

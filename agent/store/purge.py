@@ -14,9 +14,8 @@ from typing import Any
 
 from agent.clock.time_book import TimeBook
 from agent.clock.trusted_time import own_time
-from agent.store.database import NAME, make_shrinkable, open_database, open_to_read, ours
+from agent.store.database import NAME, make_shrinkable, moment, open_database, open_to_read, ours
 from agent.store.image_files import ImageFiles
-from agent.store.row_checks import moment
 
 _BEFORE = "decided_before"
 _AT_ONCE = 5000

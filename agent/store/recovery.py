@@ -16,10 +16,9 @@ from typing import Any
 
 from adapters.files.strict_json import loads
 from agent.base.wire import RESULT_SCHEMA
-from agent.store.database import NAME, Damaged, open_database, open_to_read, ours
+from agent.store.database import NAME, Damaged, as_texts, open_database, open_to_read, ours, sound
 from agent.store.image_files import ImageFiles
 from agent.store.retention import rank_of
-from agent.store.row_checks import as_texts, sound
 
 log = logging.getLogger(__name__)
 

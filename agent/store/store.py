@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence, Set
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 
 from agent.base.codec import dumps, timestamp
 from agent.base.data_dir import lock_folder
-from agent.base.event_id import moment_of
-from agent.clock.trusted_time import FIRST
 from agent.domain.publisher_stats import NOTHING_KEPT
 from agent.domain.verdict import Verdict
 from agent.payloads import result_payload
@@ -24,59 +21,24 @@ from agent.store.database import (
     disk_free,
     on_disk,
     open_database,
-    open_to_read,
     ours,
+    sound_results,
     transaction,
 )
 from agent.store.garbage_collector import Doubts, no_doubts
 from agent.store.image_files import ImageFiles, Written
 from agent.store.labels import Labelled, put_label
 from agent.store.maintenance import Maintenance
+from agent.store.numbering import keep_numbers, last_numbers, newest_at, numbered
+from agent.store.outbox import Outbox, Outgoing
 from agent.store.recovery import finish_exchange, put_aside, salvage
 from agent.store.retention import Retention
-from agent.store.row_checks import sound, sound_results
 
 log = logging.getLogger(__name__)
 
-_LAST = """
-WITH RECURSIVE s(station) AS (
-  SELECT MIN(station) FROM verdict
-  UNION ALL
-  SELECT (SELECT MIN(station) FROM verdict WHERE station > s.station) FROM s WHERE station IS NOT NULL)
-SELECT station, MAX(seq) FROM (
-  SELECT station, (SELECT MAX(seq) FROM verdict v WHERE v.station = s.station) AS seq FROM s
-  UNION ALL
-  SELECT station, last_seq FROM numbering)
-WHERE station IS NOT NULL GROUP BY station"""
-"""The last number of each station, from one end of the index to the next: GROUP BY would read all of it."""
-_NUMBER = (
-    "INSERT INTO numbering (station, last_seq) VALUES (?, ?)"
-    " ON CONFLICT (station) DO UPDATE SET last_seq = excluded.last_seq"
-)
 _RESULT = (
     "INSERT INTO verdict (station, seq, event_id, decided_at, verdict, payload) VALUES (?, ?, ?, ?, ?, ?)"
 )
-_WAIT = "INSERT INTO outbox (station, seq) VALUES (?, ?)"
-
-_GIVEN_UP_AT_ONCE = 1000
-"""Of one commit; where `max_waiting` was lowered the rest follows with the next ones."""
-_Row = tuple[Verdict, int, str]
-"""A verdict, its number, and its payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One result that waits for delivery.
-
-    Attributes:
-        id: its place in the outbox; ids grow in the order of decision.
-        payload: JSON as stored, `replayed` false.
-    """
-
-    id: int
-    station: str
-    seq: int
-    payload: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +82,7 @@ class Store:
         self.files = ImageFiles(folder)
         self.given_up = 0
         self.kept = NOTHING_KEPT
-        self._outbox = outbox
+        self._told = outbox
         self._lock = lock_folder(folder)
         self._last_seq: dict[str, int] = {}
         self.damage: str | None = None
@@ -139,9 +101,9 @@ class Store:
         self._db = open_database(self.path)
         try:
             with ours(self.path):
-                self._last_seq = dict(sound(self._db.execute(_LAST), "tn"))
-                self.newest_at = self._newest_at()
-                self.waiting = int(self._db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
+                self._last_seq = last_numbers(self._db)
+                self.newest_at = newest_at(self._db, self._last_seq)
+                self._outbox = Outbox(self._db, self.path)
                 self._keeping = Maintenance(self._db, self.path, self.files)
             self._keeping.recover()
             self.kept = self._keeping.kept
@@ -162,7 +124,7 @@ class Store:
     def _salvage(self, error: Damaged) -> None:
         log.error("%s: it is put aside, what can be read is taken over", error)
         with on_disk(self.path.parent):
-            found = salvage(self.path.parent, datetime.now(UTC), self._last_seq, outbox=self._outbox)
+            found = salvage(self.path.parent, datetime.now(UTC), self._last_seq, outbox=self._told)
         log.error("store: %s %s", self.path, found)
         self._open()
 
@@ -187,17 +149,11 @@ class Store:
         """
         if verdicts:  # striking off only makes room
             self._require_room()
-        last_seq = dict(self._last_seq)
-        rows: list[_Row] = []
-        for verdict in verdicts:
-            seq = last_seq.get(verdict.station, 0) + 1
-            last_seq[verdict.station] = seq
-            rows.append((verdict, seq, dumps(result_payload.result(verdict, seq))))
+        numbers, last_seq = numbered(verdicts, self._last_seq)
+        rows = [(verdict, seq, dumps(result_payload.result(verdict, seq))) for verdict, seq in numbers]
         with transaction(self._db, self.path):
             # Strike off first: it makes room for what comes.
-            struck = self._db.executemany(
-                "DELETE FROM outbox WHERE id = ?", [(i,) for i in delivered]
-            ).rowcount
+            struck = self._outbox.strike_off(delivered)
             self._db.executemany(
                 _RESULT,
                 [
@@ -206,40 +162,29 @@ class Store:
                 ],
             )
             stations = {v.station for v, _, _ in rows}
-            self._db.executemany(_NUMBER, [(station, last_seq[station]) for station in stations])
-            ids = [self._db.execute(_WAIT, (v.station, seq)).lastrowid for v, seq, _ in self._told(rows)]
-            excess = self.waiting + len(ids) - max(struck, 0) - self.retention.max_waiting
-            given_up = self._give_up(excess) if excess > 0 else 0
+            keep_numbers(self._db, last_seq, stations)
+            told = rows if self._told else []
+            new = [Outgoing(self._outbox.add(v.station, seq), v.station, seq, text) for v, seq, text in told]
+            given_up = self._outbox.give_up(len(new) - struck, self.retention.max_waiting)
             for station in stations:
                 self._keeping.tidier.forget_excess(station, self.retention, last_seq[station])
         self._last_seq = last_seq
         self.given_up += given_up
-        self.waiting += len(ids) - max(struck, 0) - given_up
-        return [
-            Outgoing(int(row_id or 0), v.station, seq, text)
-            for row_id, (v, seq, text) in zip(ids, self._told(rows), strict=True)
-        ]
+        self._outbox.settle(len(new) - struck - given_up)
+        return new
+
+    @property
+    def waiting(self) -> int:
+        """How many results wait for delivery; any thread may ask."""
+        return self._outbox.waiting
 
     def backlog(self, after_id: int, limit: int) -> list[Outgoing]:
-        """Return what waits for delivery, oldest first, beyond `after_id`.
-
-        Raises:
-            DiskTrouble, Damaged: it cannot be read now.
-        """
-        rows = self._read(
-            "SELECT o.id, o.station, o.seq, v.payload FROM outbox o JOIN verdict v USING (station, seq)"
-            " WHERE o.id > ? ORDER BY o.id LIMIT ?",
-            (after_id, limit),
-        )
-        return [Outgoing(*row) for row in sound_results(rows, "ntnt")]
+        """Return what waits for delivery, oldest first, beyond `after_id`; see `Outbox.backlog`."""
+        return self._outbox.backlog(after_id, limit)
 
     def newest_waiting(self) -> int:
-        """Return the outbox id of the newest result that waits, 0 if none does.
-
-        Raises:
-            DiskTrouble: the disk cannot be read now.
-        """
-        return int(self._read("SELECT IFNULL(MAX(id), 0) FROM outbox", ())[0][0])
+        """Return the outbox id of the newest result that waits, 0 if none does; see `Outbox.newest`."""
+        return self._outbox.newest()
 
     def between(self, station: str, first_seq: int, last_seq: int, limit: int) -> list[Stored]:
         """Return stored results of a station, `first_seq` to `last_seq` inclusive, oldest first.
@@ -313,15 +258,6 @@ class Store:
         self._db.close()
         self._lock.close()
 
-    def _newest_at(self) -> datetime | None:
-        # Not from the payload: what one flipped bit makes unreadable there is no reason not to start.
-        query = "SELECT event_id FROM verdict WHERE station = ? AND seq = ?"
-        ids = [row[0] for key in self._last_seq.items() for row in self._db.execute(query, key)]
-        return max((at for one in ids if (at := moment_of(one)) is not None and at >= FIRST), default=None)
-
-    def _told(self, rows: list[_Row]) -> list[_Row]:
-        return rows if self._outbox else []
-
     def _require_room(self) -> None:
         floor = self.retention.min_free_bytes
         if disk_free(self.path) < floor:
@@ -332,16 +268,3 @@ class Store:
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with ours(self.path):
             return self._db.execute(query, parameters).fetchall()
-
-    def _give_up(self, excess: int) -> int:
-        cursor = self._db.execute(
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)",
-            (min(excess, _GIVEN_UP_AT_ONCE),),
-        )
-        return cursor.rowcount
-
-
-def peek(path: Path) -> int:
-    """Return how many results wait in a store that an agent may be using; for `mekiki doctor`."""
-    with closing(open_to_read(path)) as db, ours(path):
-        return int(db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
