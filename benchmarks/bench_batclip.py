@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from adapters.core.prompts import Prompts
 from adapters.methods.batclip import Batclip
 from adapters.methods.method import Method, Texts
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks import bench_tables, photo_model
 from benchmarks.bench_rates import MAKERS, RATES
 from benchmarks.corruptions import KINDS, corrupt

@@ -15,7 +15,8 @@ from adapters.core.protocol import Engine, ModelError
 from adapters.engines.bundle_model import KINDS, BundleModel, open_kind
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model.architecture import fresh_model
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks.build_line_bundle import NAME, WEIGHTS
 
 TORCH = "torch fp32"

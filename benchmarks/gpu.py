@@ -37,7 +37,8 @@ from adapters.engines.open_bundle import open_bundle
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words
 from adapters.torch_model.architecture import fresh_model
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks import roofline, step_time
 from benchmarks.floor import gflop_of_a_picture
 from benchmarks.gpu_beside import STEP_BATCH, beside

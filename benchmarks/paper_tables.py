@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from adapters.core.adapter import AdapterError
 from adapters.methods.method import Method, Texts
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks.bootstrap import RESAMPLES, interval
 from benchmarks.corruptions import KINDS, SEVERITIES
 from benchmarks.machine import describe, in_words, table, write

@@ -26,8 +26,9 @@ from adapters.core.norm_vector import NormVector
 from adapters.core.prompts import Prompts
 from adapters.methods.batclip import Batclip
 from adapters.methods.method import Learned, Outputs, Texts, forward, parameter
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import named
+from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 

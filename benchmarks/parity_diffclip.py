@@ -24,9 +24,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
 from adapters.torch_model.diffclip import MODEL_NAME, LambdaInit
 from adapters.torch_model.diffclip_convert import convert
+from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_words, table, write
 
 TOLERANCE = 1e-5

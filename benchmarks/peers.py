@@ -36,7 +36,7 @@ from adapters.core.prompts import Prompts, class_features, probabilities
 from adapters.core.protocol import Engine
 from adapters.engines.open_bundle import open_bundle
 from adapters.engines.torch_engine import TorchEngine
-from adapters.torch_model.clip import load_clip
+from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.peer_loops import HEIGHT, OURS, WIDTH, loops
 from benchmarks.step_time import MODEL, NAMES, TEMPLATE

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from adapters.core.protocol import Engine, Tokens
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.engines.torch_engine import TorchEngine
-from adapters.torch_model.clip import load_clip
+from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 
 PROMPTS = [

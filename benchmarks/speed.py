@@ -24,7 +24,8 @@ from adapters.core.adapter import Adapter
 from adapters.core.protocol import Engine
 from adapters.engines.open_bundle import open_bundle
 from adapters.engines.torch_engine import TorchEngine
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks import floor
 from benchmarks.line_run import write_pictures
 from benchmarks.machine import describe, in_turn, in_words, table, write

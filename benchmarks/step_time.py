@@ -36,7 +36,8 @@ from adapters.learner.losses import Words, batclip, gradients
 from adapters.methods import method as learning
 from adapters.methods.batclip import PAPER, Batclip
 from adapters.methods.method import Texts
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
+from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
 

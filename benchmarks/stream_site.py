@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from adapters.core.observation import Bytes, Observation, as_pixels, log_odds
 from adapters.core.protocol import Floats
 from adapters.methods.method import Texts, forward
-from adapters.torch_model.clip import Clip, load_clip
+from adapters.torch_model.clip import Clip
 from adapters.torch_model.differentiable import Precision
+from adapters.torch_model.loader import load_clip
 from benchmarks import photo_model
 from benchmarks.ship_line import WEIGHTS
 from benchmarks.stream_frames import Commissioning, save

@@ -81,7 +81,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tiny_clip(checkpoints: dict[str, Path]) -> Clip:
     """The tiny model on the CPU."""
-    from adapters.torch_model.clip import load_clip
+    from adapters.torch_model.loader import load_clip
 
     return load_clip("tiny", checkpoint=checkpoints["tiny"], device="cpu")
 
@@ -101,8 +101,8 @@ def tiny_diffclip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     from safetensors.torch import save_file
 
     from adapters.torch_model.architecture import fresh_model
-    from adapters.torch_model.clip import load_clip
     from adapters.torch_model.diffclip import METADATA_KEY, differentiate
+    from adapters.torch_model.loader import load_clip
     from benchmarks.parity_diffclip import SCHEDULE, Size, register
 
     # With the vocabulary and the context that sentences need.

@@ -121,7 +121,7 @@ def line_eye() -> Scorer:
     """Return the shipped model with the recipe for flanges; needs torch."""
     from adapters.core.scorer import Scorer
     from adapters.engines.torch_engine import TorchEngine
-    from adapters.torch_model.clip import load_clip
+    from adapters.torch_model.loader import load_clip
     from benchmarks.ship_line import WEIGHTS as CHECKPOINT
 
     recipe = read_recipe("line")

@@ -19,8 +19,9 @@ from adapters.core.prompts import Prompts  # noqa: E402
 from adapters.learner.optimizer import Optimizer  # noqa: E402
 from adapters.methods.batclip import Batclip, Prototypes  # noqa: E402
 from adapters.methods.method import Learned, Outputs, Texts, entropy, forward  # noqa: E402
-from adapters.torch_model.clip import Clip, load_clip  # noqa: E402
+from adapters.torch_model.clip import Clip  # noqa: E402
 from adapters.torch_model.differentiable import CHUNK  # noqa: E402
+from adapters.torch_model.loader import load_clip  # noqa: E402
 from benchmarks import parity_batclip as parity  # noqa: E402
 
 PROMPTS = Prompts(

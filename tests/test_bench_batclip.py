@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapters.torch_model.clip import load_clip  # noqa: E402
 from adapters.torch_model.diffclip import LambdaInit, stored_lambda_init  # noqa: E402
+from adapters.torch_model.loader import load_clip  # noqa: E402
 from benchmarks import bench_batclip, bench_tables, photo_model, train_clip  # noqa: E402
 from benchmarks.corruptions import KINDS  # noqa: E402
 from benchmarks.photos import FOLDER, read_photos  # noqa: E402

@@ -33,7 +33,7 @@ from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradie
 from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.torch_engine import TorchEngine
-from adapters.torch_model.clip import load_clip
+from adapters.torch_model.loader import load_clip
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip

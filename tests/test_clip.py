@@ -28,7 +28,7 @@ from adapters.engines.factory import ModelSettings, default_threads, open_engine
 from adapters.engines.torch_engine import TorchEngine
 from adapters.files.file_kind import wrong_kind
 from adapters.torch_model import checkpoint as checkpoint_module
-from adapters.torch_model.clip import load_clip
+from adapters.torch_model.loader import load_clip
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from adapters.core.protocol import ModelError
-from adapters.torch_model.clip import load_clip
 from adapters.torch_model.diffclip import METADATA_KEY, LambdaInit
 from adapters.torch_model.diffclip_convert import SOURCE_KEY, convert, read_state
+from adapters.torch_model.loader import load_clip
 from agent.cli.main import main
 from benchmarks.parity_diffclip import RECORD, TINY, checkpoint, register
 

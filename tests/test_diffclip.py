@@ -23,8 +23,8 @@ from adapters.engines.open_bundle import open_bundle
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model import diffclip
 from adapters.torch_model.architecture import fresh_model
-from adapters.torch_model.clip import load_clip
 from adapters.torch_model.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
+from adapters.torch_model.loader import load_clip
 from benchmarks.parity_diffclip import PUBLISHED, RECORD, SCHEDULE, TINY, Size, difference, ours, register
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from adapters.encoders.protocol import Encoded  # noqa: E402
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error  # noqa: E402
 from adapters.engines.open_bundle import open_bundle  # noqa: E402
 from adapters.engines.torch_engine import TorchEngine  # noqa: E402
-from adapters.torch_model.clip import load_clip  # noqa: E402
 from adapters.torch_model.convert_tokenizer import open_tokenizer  # noqa: E402
+from adapters.torch_model.loader import load_clip  # noqa: E402
 from agent.base.errors import EXIT_CONFIG, EXIT_OK  # noqa: E402
 from agent.cli.main import main  # noqa: E402
 

@@ -32,8 +32,8 @@ from adapters.learner.losses import Objective, Words  # noqa: E402
 from adapters.learner.rehearsal_update import RehearsalUpdate  # noqa: E402
 from adapters.methods.batclip import Batclip  # noqa: E402
 from adapters.methods.method import Outputs, Texts, entropy, forward  # noqa: E402
-from adapters.torch_model.clip import load_clip  # noqa: E402
 from adapters.torch_model.differentiable import Precision, named  # noqa: E402
+from adapters.torch_model.loader import load_clip  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor

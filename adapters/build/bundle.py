@@ -38,8 +38,9 @@ from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.self_check import check_bundle
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model.architecture import sketch
-from adapters.torch_model.clip import Clip, ImageTower, load_clip
+from adapters.torch_model.clip import Clip, ImageTower
 from adapters.torch_model.convert_tokenizer import open_tokenizer
+from adapters.torch_model.loader import load_clip
 
 TOOLS = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 

@@ -214,7 +214,7 @@ def open_clip_model(settings: ModelSettings) -> Clip:
     Raises:
         AdapterError: a file is missing, altered or of another model; the message names it and the remedy.
     """
-    from adapters.torch_model.clip import load_clip
+    from adapters.torch_model.loader import load_clip
 
     return load_clip(
         settings.name or "",
