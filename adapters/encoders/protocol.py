@@ -21,7 +21,7 @@ class Encoded:
     Attributes:
         images: ``(B, D)`` features, not normalised.
         texts: ``(N, D)`` features, not normalised.
-        pull: from the gradients by both, of their shapes, to the gradient by the LayerNorms, ``(P,)`` in the
+        backward: from the gradients by both, of their shapes, to the gradient by the LayerNorms, ``(P,)`` in the
             order of the vector that was passed in. At most once: it frees what the forward pass kept.
     """
 

@@ -1,5 +1,5 @@
-"""config.yaml: what it can say, how its text is read and checked, and what was in force last.
+"""config.yaml: what it can say, how its text is read and checked, and what differs between two.
 
-Imports base. The main thread reads and compares; the values are frozen, so any thread may hold them.
-Thread ``config-watch`` (watcher) notices that the file was saved.
+Imports base. The main thread reads and compares.
+The values are frozen, so any thread may hold them.
 """

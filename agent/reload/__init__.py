@@ -1,5 +1,5 @@
 """A config that was saved or set from outside, brought into force while the line runs.
 
-Imports what a restart would need, to ask before whether it could.
-The main thread does it.
+Imports telemetry and what is below it; of sparkplug and mqtt only what a restart would ask of them.
+The main thread does it; thread ``config-watch`` notices that the file was saved.
 """
