@@ -148,7 +148,7 @@ class DoneLedger:
     def _take(self, file: Path, line: bytes) -> None:
         """Take one line over; what is damaged names no file, which is then judged again."""
         try:
-            found = json.loads(line)
+            found = json.loads(line, parse_constant=_no_number)
         except (ValueError, RecursionError):
             return
         match found:
@@ -162,12 +162,17 @@ class DoneLedger:
 
 
 def _header(folder: Path) -> bytes:
-    return json.dumps({"schema": SCHEMA, "folder": str(folder)}).encode() + b"\n"
+    return json.dumps({"schema": SCHEMA, "folder": str(folder)}, allow_nan=False).encode() + b"\n"
 
 
 def _line(name: str, done: DoneFile) -> bytes:
     # In ASCII: a name that is no UTF-8 comes back as it was.
-    return json.dumps([name, done.sight.size, done.sight.mtime_ns, done.failed]).encode() + b"\n"
+    fields = [name, done.sight.size, done.sight.mtime_ns, done.failed]
+    return json.dumps(fields, allow_nan=False).encode() + b"\n"
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _flush_folder(folder: Path) -> None:
