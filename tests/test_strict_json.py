@@ -60,7 +60,7 @@ def calls(file: Path) -> Iterator[ast.Call]:
 
 @pytest.mark.parametrize("file", PRODUCT, ids=lambda file: str(file.relative_to(ROOT)))
 def test_all_json_of_the_product_is_strict(file: Path) -> None:
-    """What is written says ``allow_nan=False``; what is read goes through `strict_json.loads`, or refuses NaN itself."""
+    """What is written says ``allow_nan=False``; `strict_json.loads` reads, or who refuses NaN itself."""
     for call in calls(file):
         assert isinstance(call.func, ast.Attribute)
         if call.func.attr in ("dump", "dumps"):

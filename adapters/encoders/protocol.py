@@ -21,8 +21,8 @@ class Encoded:
     Attributes:
         images: ``(B, D)`` features, not normalised.
         texts: ``(N, D)`` features, not normalised.
-        backward: from the gradients by both, of their shapes, to the gradient by the LayerNorms, ``(P,)`` in the
-            order of the vector that was passed in. At most once: it frees what the forward pass kept.
+        backward: from the gradients by both, of their shapes, to the gradient by the LayerNorms, ``(P,)`` in
+            the order of the vector that was passed in. At most once: it frees what the forward pass kept.
     """
 
     images: Floats
