@@ -50,6 +50,8 @@ _NORMAL = tuple(
         (r"/tmp/[^\s:;,'\"]+", "<temporary>"),
         (r"\b\d+(\.\d+)? (MB free)", r"<n> \2"),
         (r"\b\d+(\.\d+)? (s|ms)\b", r"<n> \2"),
+        # Whether it is said depends on how long the run took.
+        (r"(?m)^<time> \w+ +clock: .*\n", ""),
     )
 )
 
