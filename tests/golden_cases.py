@@ -90,7 +90,6 @@ VERBS = {
     "run": """
         --frames 3 -c fresh.yaml
         --frames 0
-        --frames x
         --strict --frames 3 -c fresh.yaml
         """,
     "record": """
@@ -143,11 +142,9 @@ VERBS = {
         """,
     "inspect": """
         pictures --station line
-        pictures --recipe line
         pictures --recipe line --json
         pictures/damaged.png text.txt --recipe line --json
         pictures nowhere --recipe line
-        nowhere --recipe line
         empty --recipe line
         pictures --recipe nowhere
         pictures --station nowhere
@@ -215,7 +212,6 @@ VERBS = {
         1 absent/one.safetensors
         0 zero.safetensors
         99 other.safetensors
-        1 a --out b
         1
         """,
     "adapter verify": """
@@ -239,7 +235,6 @@ VERBS = {
         --before 2020-01-01 --yes
         --keep-days 0 --dry-run
         --keep-days 0
-        --keep-days x
         --before yesterday
         --before 2020-01-01 --keep-days 3
         -s nowhere --dry-run
@@ -252,7 +247,6 @@ VERBS = {
         --out none.csv --from 2099-01-01
         --out x.csv --verdict maybe
         --out x.csv --format xml
-        --out x.csv --to tomorrow
         --out absent/x.csv
         """,
     "audit verify": """
@@ -276,6 +270,8 @@ VERBS = {
         """,
     "bench engines": """
         --json -c no-bundle.yaml
+        --json -c bad-bundle.yaml
+        -c missing.yaml
         """,
     "model build": """
         NoSuchModel --out built
@@ -287,7 +283,6 @@ VERBS = {
         nowhere out.safetensors
         text.txt out.safetensors
         text.txt out.safetensors --lambda-init x
-        text.txt text.txt
         text.txt
         """,
 }
@@ -295,5 +290,11 @@ VERBS = {
 
 RACY = frozenset({"run"})
 """What says when and how fast: lines without numbers, each once, in no order."""
+MEASURES = frozenset({"bench engines"})
+"""Only what is refused is tried."""
+LIKE_ANOTHER = frozenset(
+    {"adapter freeze", "adapter pin", "adapter reset", "adapter resume", "adapter unpin"}
+)
+"""They read a station as `adapter rollback` does, on which the bad configs are tried."""
 NOT_ALONE = frozenset({"demo", "run"})
 """Without an argument they would go on for long."""

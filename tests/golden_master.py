@@ -5,7 +5,7 @@
 
 It drives the command line and MQTT alone, so it runs unchanged when modules move. Only recordings with the
 same inputs can be compared: pictures of a line, a commissioned station, and one that learned. All is done in
-one folder and at one port, since digests of configs cover both. It leaves out Sparkplug, `mekiki demo` and
+one folder and at one port, since digests of configs cover both. Left out are Sparkplug, and `mekiki demo` and
 `mekiki bench` on good input: what they say is chance and speed.
 """
 
@@ -44,12 +44,14 @@ _NORMAL = tuple(
         (re.escape(str(ROOT)), "<root>"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(Z|\+00:00)?", "<time>"),
         (r"\b\d{4}-\d\d-\d\d\b", "<day>"),
-        (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "<ulid>"),
+        (r"(\b\d{20}-)?\b[0-9A-HJKMNP-TV-Z]{26}\b", "<ulid>"),
         (r"\.damaged-[^\s:;,'\"]+", ".damaged-<time>"),
         (r'"(wait|infer|total|up_s|instance|since_s|pid)": ?("[^"]*"|[\d.]+)', r'"\1":"<now>"'),
         (r"/tmp/[^\s:;,'\"]+", "<temporary>"),
         (r"\b\d+(\.\d+)? (MB free)", r"<n> \2"),
         (r"\b\d+(\.\d+)? (s|ms)\b", r"<n> \2"),
+        # Whether it is said depends on how long the run took.
+        (r"(?m)^<time> \w+ +clock: .*\n", ""),
     )
 )
 
@@ -161,11 +163,11 @@ def commands(out: Path) -> None:
         tried = [line.strip() for line in lines.splitlines()[1:-1]]
         good = tried[0].partition(" -c ")[0]
         tried += ["", f"{good} --nonsense"]
-        if "--config" in leaves[verb]:
+        if "--config" in leaves[verb] and verb not in cases.MEASURES:
             bad = cases.BAD_CONFIGS if verb == "check" else cases.SOME_BAD_CONFIGS
-            tried += [f"{good} -c {config}" for config in bad]
-            tried.append(f"{good} -c crowded.yaml")
-        if verb in cases.NOT_ALONE:
+            bad = bad[:1] if verb in cases.LIKE_ANOTHER else bad
+            tried += [f"{good} -c {config}" for config in (*bad, "crowded.yaml")]
+        if verb in cases.NOT_ALONE | cases.MEASURES:
             tried.remove("")
         prepare_commands()  # what one verb leaves behind is no other's
         before = _tree(WORK)
