@@ -170,8 +170,10 @@ def test_what_hugging_face_has_and_this_machine_has_not_is_named(
 
     monkeypatch.setattr("open_clip.model.HFTextEncoder", absent)
     monkeypatch.setattr("open_clip.factory.HFTokenizer", absent)
-    for module in ("architecture", "open_tokenizer"):
-        monkeypatch.setattr(f"adapters.{module}.find_spec", lambda _: object() if installed else None)
+    for module in ("architecture", "convert_tokenizer"):
+        monkeypatch.setattr(
+            f"adapters.torch_model.{module}.find_spec", lambda _: object() if installed else None
+        )
     assert main(command(name, any_file, tmp_path / "bundle")) == EXIT_CONFIG
     said = capfd.readouterr().err
     part = "the configuration of " if installed and "tower" in what else ""

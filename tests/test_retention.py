@@ -207,8 +207,8 @@ def test_below_the_floor_pictures_go_before_results_are_refused(
     def left(_: Path) -> int:
         return free + 2 * MB - sum(map(os.path.getsize, (tmp_path / "evidence").glob("*/*/*.jpg")))
 
-    for module in ("keeping", "store"):
-        monkeypatch.setattr(f"agent.{module}.disk_free", left)
+    for module in ("maintenance", "store"):
+        monkeypatch.setattr(f"agent.store.{module}.disk_free", left)
     free = 9 * MB  # of which one picture is missing: the pass
     tidy_up(store)
     assert len(pictures_in(tmp_path)) == 1
