@@ -160,7 +160,7 @@ def _wait_for_learners() -> int:
                 parent = stat.read_text().rpartition(")")[2].split()[1]
                 if (
                     int(parent) == os.getpid()
-                    and b"learner_process" in (stat.parent / "cmdline").read_bytes()
+                    and b"agent.learning.process" in (stat.parent / "cmdline").read_bytes()
                 ):
                     return int(stat.parent.name)
         time.sleep(0.05)

@@ -23,8 +23,8 @@ from camera.feed.mailbox import Mailbox
 from camera.feed.thread import Feed
 from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.source import SimulatedLine
-from camera.sources.device import rgb
 from camera.sources.factory import open_source
+from camera.sources.opencv_reader import rgb
 
 WIDTH, HEIGHT = 1280, 720
 OURS = "Mekiki, camera thread and mailbox"

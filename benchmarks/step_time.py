@@ -33,10 +33,10 @@ from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.open_bundle import open_encoders
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.losses import Words, batclip, gradients
-from adapters.methods import method as learning
 from adapters.methods.batclip import PAPER, Batclip
 from adapters.methods.method import Texts
 from adapters.torch_model.clip import Clip
+from adapters.torch_model.differentiable import CHUNK
 from adapters.torch_model.loader import load_clip
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.official_batclip import TEMPLATE, Official
@@ -227,7 +227,7 @@ def _memory_of(way: str, batch: int, args: argparse.Namespace) -> float:
 
 @torch.no_grad()
 def _forward(clip: Clip, images: torch.Tensor) -> torch.Tensor:
-    return torch.cat([clip.encode_image(chunk, {}) for chunk in images.split(learning.CHUNK)])
+    return torch.cat([clip.encode_image(chunk, {}) for chunk in images.split(CHUNK)])
 
 
 def _image_tower(clip: Clip, images: torch.Tensor) -> None:
@@ -237,7 +237,7 @@ def _image_tower(clip: Clip, images: torch.Tensor) -> None:
         for name in clip.norm_names("image")
     }
     constants = {name: weight.detach() for name, weight in clip.model.named_parameters()}
-    features = [clip.encode_image(chunk, {**constants, **norms}) for chunk in images.split(learning.CHUNK)]
+    features = [clip.encode_image(chunk, {**constants, **norms}) for chunk in images.split(CHUNK)]
     torch.autograd.grad(torch.cat(features).square().sum(), list(norms.values()))
 
 

@@ -20,6 +20,7 @@ from adapters.core.version import Version, Window
 from adapters.core.version_store import AdapterStore
 from agent.baseline.golden_samples import read_golden
 from agent.cli import main as cli
+from agent.config import recipes
 from agent.config.loader import load
 from agent.config.recipes import shipped
 from camera.core.kept_region import kept_region
@@ -123,7 +124,7 @@ def test_the_config_of_this_folder_counts(tmp_path: Path, capfd: pytest.CaptureF
     path = line_of_pictures(tmp_path)
     config = yaml.safe_load(path.read_text())
     config["recipes"] = {
-        "line": yaml.safe_load((Path(cli.__file__).parent / "recipes/line.yaml").read_text())
+        "line": yaml.safe_load((Path(recipes.__file__).parent / "shipped" / "line.yaml").read_text())
     }
     config["recipes"]["line"]["threshold"] = 1.0
     config["mqtt"] = {"enabled": False, "password": "${file:gone}", "username": "u"}

@@ -171,7 +171,7 @@ def test_a_cell_is_no_formula(tmp_path: Path, text: str) -> None:
     """What a plant calls a part is shown by a spreadsheet, not computed; numbers stay numbers."""
     store = a_store(tmp_path)
     store.commit([replace(a_verdict(), part_id=text)])
-    store_export.export(tmp_path, tmp_path / "out.csv", "csv", store_export.Wish())
+    store_export.export(tmp_path, tmp_path / "out.csv", "csv", store_export.ExportOptions())
     (row,) = read(tmp_path / "out.csv", "csv")
     assert row["part_id"] == f"'{text}"
     assert store_export.cell(-1.5) == -1.5
@@ -194,7 +194,7 @@ def test_export_takes_no_more_memory_for_more_results(tmp_path: Path) -> None:
     for count in (2000, 14_000):
         store.commit([a_verdict() for _ in range(count)])
         tracemalloc.start()
-        store_export.export(tmp_path, tmp_path / f"{count}.csv", "csv", store_export.Wish())
+        store_export.export(tmp_path, tmp_path / f"{count}.csv", "csv", store_export.ExportOptions())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]

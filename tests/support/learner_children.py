@@ -16,7 +16,7 @@ def children(of: int) -> list[int]:
             if (
                 int(parent) == of
                 and state != "Z"
-                and b"learner_process" in (stat.parent / "cmdline").read_bytes()
+                and b"agent.learning.process" in (stat.parent / "cmdline").read_bytes()
             ):
                 found.append(int(stat.parent.name))
         except OSError:  # gone meanwhile
