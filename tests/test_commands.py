@@ -102,6 +102,8 @@ def test_a_command_is_read_with_who_asks_and_its_transaction() -> None:
         ("cmd/request/ping", b"[" * 9000, "no JSON"),
         ("cmd/request/ping", b" " * 20_000, "more than 16384 bytes"),
         ("cmd/request/format-disk", b"", "no such verb"),
+        ("cmd/request/set/recipe", b'{"value": "line"}', "<station>/recipe/set"),
+        ("cmd/request/set/enabled", b"off", "<station>/enabled/set"),
         ("top/label", b'{"event_id": "x", "label": "good"}', "no event_id"),
         ("top/enabled/set", b"perhaps", "true or false"),
         ("top/recipe/set", b"true\x00", "NULL as character 5"),

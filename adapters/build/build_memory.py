@@ -7,7 +7,8 @@ from pathlib import Path
 from adapters.core.protocol import ModelError
 
 BYTES_PER_PARAMETER = 21
-"""At the peak of a build: 18 to 21 measured, see benchmarks/results/open_clip_families.md."""
+"""At the peak of a build. 18 to 24 measured with most towers, 32 with ViTamin's small one and 48 with CoCa
+(benchmarks/results/open_clip_families.md): for those this refuses too late rather than too early."""
 
 BASE_BYTES = 1.2e9
 """What torch, the exporter and ONNX Runtime take of themselves."""
