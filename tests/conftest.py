@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,14 @@ def make_checkpoint(name: str, file: Path) -> Path:
             torch.nn.init.uniform_(module.bias, -0.5, 0.5)
     save_file({key: tensor.half().float().clone() for key, tensor in model.state_dict().items()}, file)
     return file
+
+
+@pytest.fixture(autouse=True)
+def levels_restored() -> Iterator[None]:
+    """An agent sets the levels of our loggers for the whole process, which here is that of all tests."""
+    yield
+    for name in ("agent", "adapters", "camera"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture
