@@ -75,13 +75,13 @@ _save = Commissioning.save
 Commissioning.save = lambda self, path: _save(replace(self, more={**self.more, "precision": "fp32"}), path)
 """,
 }
-_STEP = """    Step(
+_STEP = """    MigrationStep(
         "CREATE TABLE shift (began_at TEXT NOT NULL, results INTEGER NOT NULL);"
         "CREATE INDEX shift_began_at ON shift (began_at);"
         "ALTER TABLE verdict ADD COLUMN shift TEXT; ALTER TABLE label ADD COLUMN sure REAL DEFAULT 1.0;"
     ),
 """
-_BREAKING_STEP = """    Step("ALTER TABLE label RENAME COLUMN sure TO certainty;", breaking=True),
+_BREAKING_STEP = """    MigrationStep("ALTER TABLE label RENAME COLUMN sure TO certainty;", breaking=True),
 """
 _BREAKS = {
     "adapters/core/adapter.py": ("mekiki.adapter.v1", "mekiki.adapter.v2"),

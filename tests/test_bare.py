@@ -18,13 +18,13 @@ import json, sys
 from agent.demo import main as demo
 from agent.cli.main import main
 
-take = demo.Watch._take
+take = demo.DemoSubscriber._take
 
 def taken(self, result):
     take(self, result)
     print(json.dumps({"provenance": result["provenance"]}), flush=True)
 
-demo.Watch._take = taken
+demo.DemoSubscriber._take = taken
 sys.exit(main(["demo", "--json", "--fps", "10", "--frames", "1500"]))
 """
 """`mekiki demo` that also says by which adapter each part was judged.

@@ -136,7 +136,7 @@ def test_a_broken_file_changes_nothing_and_is_told_with_line_and_key(
             path.write_text(text)
             wait_until(lambda told=told: any(told in line for line in refused(subscriber)), PATIENCE_S)
             assert f"{path}:" in refused(subscriber)[0]
-            assert conditions(subscriber) == ["config_refused"]
+            wait_until(lambda: conditions(subscriber) == ["config_refused"], PATIENCE_S)
         count = len(subscriber.results("line"))
         wait_until(lambda: len(subscriber.results("line")) > count + 5, PATIENCE_S)
         assert newest(subscriber, "line")["provenance"]["config"] == digest
@@ -382,7 +382,7 @@ def test_a_model_that_a_restart_would_refuse_is_refused_at_once_until_the_file_i
             daemon.reload("once more")
             count = len(subscriber.results("line"))
             wait_until(lambda count=count: len(subscriber.results("line")) > count + 5, PATIENCE_S)
-            assert conditions(subscriber) == ["config_refused"]
+            wait_until(lambda: conditions(subscriber) == ["config_refused"], PATIENCE_S)
         assert newest(subscriber, "line")["provenance"]["config"] == digest
         kept = last_known_good.find(path)
         assert kept is not None
