@@ -149,6 +149,18 @@ def test_who_asks_and_does_not_read_keeps_nobody_waiting(tmp_path: Path) -> None
         assert ask(data) == large
 
 
+def test_an_answer_that_cannot_be_composed_is_in_the_journal_and_the_next_one_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in what is shown costs neither the agent nor whoever asks later."""
+    snapshots = iter([{"bad": float("nan")}, {"good": 1}])
+    with status_server(tmp_path, lambda: next(snapshots)):
+        with pytest.raises(NoAnswer, match="journal"):
+            ask(tmp_path)
+        assert ask(tmp_path) == {"good": 1}
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 def test_every_condition_is_in_the_schema_and_in_the_table() -> None:
     """`broker` is told on this machine only: whoever reads it over MQTT has one."""
     condition = schema("health")["properties"]["conditions"]["items"]["properties"]["code"]["enum"]

@@ -115,18 +115,25 @@ def _listen(data: Path) -> socket.socket:
 
 
 def _serve(listening: socket.socket, snapshot: Callable[[], JSON], stop: threading.Event) -> None:
+    told = ""
     while not stop.is_set():
         try:
             connection, _ = listening.accept()
         except TimeoutError:
             continue
         except OSError as error:  # too many open files: it may pass
-            log.warning("%s: %s; it is tried again", SOCKET, error.strerror)
+            if told != str(error):
+                log.warning("%s: %s; it is tried again every second", SOCKET, error.strerror)
+            told = str(error)
             stop.wait(1.0)
             continue
         with connection:
             connection.settimeout(_SEND_S)
-            answer = dumps(snapshot()).encode()
+            try:
+                answer = dumps(snapshot()).encode()
+            except Exception:  # a bug; nobody who asks may end the agent, nor keep the next from an answer
+                log.exception("%s: what it asks for cannot be composed", SOCKET)
+                continue
             with suppress(OSError):  # whoever asked has gone, or does not read
                 connection.sendall(answer)
 
