@@ -24,6 +24,7 @@ from agent.mqtt.messages import Inbound, Message
 from agent.mqtt.retained_topics import RetainedTopics
 
 OWN = "plant/agent"
+LABEL = b'{"event_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "label": "good"}'
 
 
 def heard(topic: str, payload: Any = b"", **more: Any) -> Inbound:
@@ -104,6 +105,7 @@ def test_a_command_is_read_with_who_asks_and_its_transaction() -> None:
         ("cmd/request/format-disk", b"", "no such verb"),
         ("cmd/request/set/recipe", b'{"value": "line"}', "<station>/recipe/set"),
         ("cmd/request/set/enabled", b"off", "<station>/enabled/set"),
+        ("cmd/request/label", LABEL, "<station>/label"),
         ("top/label", b'{"event_id": "x", "label": "good"}', "no event_id"),
         ("top/enabled/set", b"perhaps", "true or false"),
         ("top/recipe/set", b"true\x00", "NULL as character 5"),

@@ -179,8 +179,9 @@ def read(
     if model is None:
         why = f"no such verb: there is {', '.join(sorted(BODIES))}"
         return Refusal(reply, why, _transaction(inbound.payload), station)
-    if model is Setting and station is None:
-        why = f"a setting is that of a station: publish it to {own}/<station>/{verb.removeprefix('set/')}/set"
+    if station is None and model in (Setting, LabelBody):
+        place = f"{verb.removeprefix('set/')}/set" if model is Setting else verb
+        why = f"this is asked of a station: publish it to {own}/<station>/{place}"
         return Refusal(reply, one_line(why), _transaction(inbound.payload), None)
     try:
         body = _parse(model, verb, inbound.payload)
