@@ -88,7 +88,7 @@ bundle: .venv/full
 	$(PIP) -e '.[cpu,openvino,demo,sparkplug,torch,dev]'
 	touch $@
 
-# What a line PC has: no torch. tests/test_bare.py learns there.
+# What a line PC has: no torch. tests/system/agent/demo/test_bare.py learns there.
 .venv-bare/ready: .venv/python pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bare
 	.venv-bare/bin/python $(INSTALL) -e '.[cpu,demo]'

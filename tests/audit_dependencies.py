@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
+from tests.support.places import ROOT
+
+CONSTRAINTS = ROOT / "constraints.txt"
 _PATIENCE_S = 120.0
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip
 
-pytest_plugins = ["support.agent_conditions", "support.logging_restored"]
+pytest_plugins = ["tests.support.agent_conditions", "tests.support.logging_restored"]
 
 # No test asserts a time, and a busy machine breaks no promise: neither may hypothesis.
 settings.register_profile("mekiki", deadline=None, suppress_health_check=[HealthCheck.too_slow])

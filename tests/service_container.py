@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import releases
+from tests.support import releases
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = "systemd,systemd-sysv,dbus,udev,python3,python3-venv,ca-certificates"
 KEPT = ("agent", "camera", "adapters", "deploy")
 FILES = ("pyproject.toml", "constraints.txt", "config.yaml", "README.md", "CHANGELOG.md", "LICENSE")
@@ -316,10 +316,13 @@ def _answers(machine: Machine) -> tuple:
 
 def _at_site(machine: Machine, *verbs: str) -> tuple:
     """Do what takes a line hours, as the service's user, while the service is stopped."""
-    shutil.copy(ROOT / "tests" / "releases.py", machine.folder / "opt" / "releases.py")
+    helpers = machine.folder / "opt" / "tests" / "support"
+    helpers.mkdir(parents=True, exist_ok=True)
+    for name in ("__init__.py", "places.py", "releases.py"):
+        shutil.copy(ROOT / "tests" / "support" / name, helpers)
     machine.must("systemctl stop mekiki")
     user = "setpriv --reuid mekiki --regid mekiki --clear-groups --no-new-privs"
-    python = "/opt/mekiki/current/bin/python /opt/releases.py"
+    python = "env PYTHONPATH=/opt /opt/mekiki/current/bin/python -m tests.support.releases"
     commands = json.dumps([["line", "/etc/mekiki/config.yaml", *verbs]])
     machine.must(f"cd /var/lib/mekiki && {user} {python} '{commands}'")
     machine.must("systemctl start mekiki")

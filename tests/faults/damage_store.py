@@ -1,4 +1,4 @@
-"""Damage a store and look at what the agent makes of it: ``python -m tests.damage_store --seeds 200``."""
+"""Damage a store, and look at what comes of it: ``python -m tests.faults.damage_store --seeds 200``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from verdicts import a_store, a_verdict, close_stores
-
 from agent.store.database import NAME
 from agent.store.integrity import check
 from agent.store.recovery import put_aside
+from tests.support.verdicts import a_store, a_verdict, close_stores
 
 PAGE = 4096
 RESULTS = 400

@@ -1,9 +1,9 @@
 """Kill a program while it writes into an adapter store, again and again, and look at what is left.
 
-`python -m tests.kill_store --kills 500` kills at random moments; `--steps` kills before every single step
-that touches the disk. A forked child promotes, goes back, pins, prunes and remembers; it says on a pipe what
-it is about to do and what it has done. After the kill the store must open, answer with a verified version
-that is the one last done or the one being done, and never give a number again.
+`python -m tests.faults.kill_store --kills 500` kills at random moments; `--steps` kills before every single
+step that touches the disk. A forked child promotes, goes back, pins, prunes and remembers; it says on a pipe
+what it is about to do and what it has done. After the kill the store must open, answer with a verified
+version that is the one last done or the one being done, and never give a number again.
 """
 
 from __future__ import annotations

@@ -24,11 +24,9 @@ import yaml
 from tests.faults.camera import Camera
 from tests.faults.growth import Sample, sample
 from tests.faults.wire import Wire
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests' own modules, as pytest finds them
-
-from learning_site import clean
-from mqtt_peers import Mosquitto, free_port, wait_until
+from tests.support.learning_site import clean
+from tests.support.mqtt_peers import Mosquitto, free_port, wait_until
+from tests.support.places import ROOT
 
 PATIENCE_S = 600.0
 """The machine may be busy with other things."""
@@ -227,9 +225,7 @@ def plant(folder: Path, data: Path | None = None) -> Iterator[Plant]:
 
 
 def _write_config(folder: Path, data: Path, port: int, camera: Camera) -> Path:
-    recipe = yaml.safe_load(
-        (Path(__file__).parents[2] / "agent" / "config" / "shipped" / "line.yaml").read_text()
-    )
+    recipe = yaml.safe_load((ROOT / "agent" / "config" / "shipped" / "line.yaml").read_text())
     quick = {"initial_s": 0.2, "max_s": 1.0}
     settings = {
         "version": 1,

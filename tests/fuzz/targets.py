@@ -30,9 +30,8 @@ from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.primary_host import PrimaryHost
 from agent.versions import operator_requests
 from camera.pictures.images import UnreadableImage, read_image
-from tests import fuzz_metadata
-
-ROOT = Path(__file__).parent.parent
+from tests.fuzz import metadata
+from tests.support.places import ROOT
 
 Take = Callable[[bytes], bool]
 """Reads one input; True where it was good, False where it was refused as promised."""
@@ -136,8 +135,8 @@ def _pictures() -> Iterator[bytes]:
         pixels.save(buffer, kind)
         yield buffer.getvalue()
     # With metadata around the pixels, for mutations of it.
-    for kind in fuzz_metadata.KINDS:
-        yield fuzz_metadata.build(kind, random.Random(1)).content
+    for kind in metadata.KINDS:
+        yield metadata.build(kind, random.Random(1)).content
 
 
 def _manifest(folder: Path) -> Take:

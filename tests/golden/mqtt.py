@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from tests import mqtt_peers
-from tests.golden_cases import CLEAN, LEARNS
-from tests.golden_site import run
-from tests.mqtt_peers import Subscriber, mosquitto, wait_until
+from tests.golden.cases import CLEAN, LEARNS
+from tests.golden.site import run
+from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
 
 OWN = "plant/agent"
 PATIENCE_S = 60.0

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from tests import golden_cases as cases
+from tests.golden import cases
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 WORK = Path(tempfile.gettempdir()) / "mekiki-golden"
 """Always the same, as digests of configs cover paths."""
 INPUTS = ("bundle", "golden", "data-commissioned", "data-learned", "recording-1", "recording-2")

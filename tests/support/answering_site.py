@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from kill_store import kill_before
-from small_line import WORDS, Site, SmallEngine
 
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
+from tests.faults.kill_store import kill_before
+from tests.support.small_line import WORDS, Site, SmallEngine
 
 
 def moved(shift: float, number: int = 0) -> Adapter:

@@ -9,8 +9,8 @@ import pytest
 
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded, load
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config.yaml"
 
 MINIMAL = """\

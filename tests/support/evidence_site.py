@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from verdicts import a_publisher, a_store, a_verdict
 
 from agent.base.event_id import ulid_of
 from agent.config.models import EvidenceSettings
@@ -19,6 +18,7 @@ from agent.store.image_files import Written
 from agent.store.image_writer import ImageWriter
 from agent.store.store import Store
 from camera.core.frame import Frame, Image, Quality
+from tests.support.verdicts import a_publisher, a_store, a_verdict
 
 ALL = EvidenceSettings(enabled=True, sampled_passes=1.0)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mqtt_peers import Subscriber
+from tests.support.mqtt_peers import Subscriber
 
 
 def children(of: int) -> list[int]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from line_site import seen_by
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning, ReferenceSamples
@@ -27,8 +26,10 @@ from camera.core.settings import SimulatedCamera
 from camera.pictures.preprocess import InputSpec, prepare
 from camera.simulation.degradations import degrade
 from camera.simulation.source import SimulatedLine
+from tests.support.line_site import seen_by
+from tests.support.places import ROOT
 
-CHECKPOINT = Path(__file__).parent.parent / "benchmarks" / "weights" / "mekiki-line.safetensors"
+CHECKPOINT = ROOT / "benchmarks" / "weights" / "mekiki-line.safetensors"
 TORCH = {"engine": "torch", "name": "mekiki-line", "checkpoint": str(CHECKPOINT), "threads": 1}
 ONNX = {"threads": 1}
 PARTS = 150

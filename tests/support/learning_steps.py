@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from learning_site import engine
-
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
 from adapters.core.version_store import AdapterStore
 from agent.config.loader import Loaded
 from agent.config.recipes import shipped
+from tests.support.learning_site import engine
 
 
 def line_folder(loaded: Loaded) -> Path:

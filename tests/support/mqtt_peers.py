@@ -18,9 +18,11 @@ import jsonschema
 import paho.mqtt.client as paho
 import pytest
 
+from tests.support.places import ROOT
+
 SCHEMAS = {
     path.name.removesuffix(".schema.json"): jsonschema.Draft202012Validator(json.loads(path.read_text()))
-    for path in (Path(__file__).parent.parent / "docs" / "schemas").glob("*.schema.json")
+    for path in (ROOT / "docs" / "schemas").glob("*.schema.json")
 }
 
 

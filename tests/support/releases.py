@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.support.places import ROOT
+
 if TYPE_CHECKING:
     from adapters.baseline.baseline import Commissioning
     from adapters.core.protocol import ModelInfo
     from agent.config.recipes import Recipe
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("agent", "camera", "adapters")
 FIRST = "5df279e"
 """The commit of release 0.1.0."""
@@ -158,9 +159,9 @@ def mekiki(release: Path, site: Path, *commands: Sequence[str]) -> tuple[list[in
         Their exit codes, and what they say.
     """
     # The release comes first; of this checkout only `tests` and `benchmarks` are taken.
-    paths = os.pathsep.join(map(str, (release, ROOT / "tests", ROOT)))
+    paths = os.pathsep.join(map(str, (release, ROOT)))
     done = subprocess.run(
-        [sys.executable, __file__, json.dumps(commands)],
+        [sys.executable, "-m", "tests.support.releases", json.dumps(commands)],
         cwd=site, capture_output=True, text=True, timeout=1200, check=False,
         env=os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from mqtt_peers import Mosquitto
 from PIL import Image
 
 from agent.app.daemon import Daemon
 from agent.app.run_summary import Summary
 from agent.config.loader import Loaded
+from tests.support.mqtt_peers import Mosquitto
 
 RECIPE = {
     "templates": ["a photo of {}"],

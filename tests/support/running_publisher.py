@@ -6,9 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from verdicts import availability
-
 from agent.mqtt.publisher import Publisher
+from tests.support.verdicts import availability
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as paho
-from mqtt_peers import wait_until
 
 from agent.config.models import Config
 from agent.sparkplug.metrics import NodeNow
 from agent.sparkplug.session import Sparkplug
 from camera.feed.stats import FeedStats
+from tests.support.mqtt_peers import wait_until
 
 GROUP, NODE = "Paint Shop", "agent"
 _METRIC = {1: "name", 2: "alias", 3: "timestamp", 4: "datatype", 5: "is_historical", 7: "is_null"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs import MINIMAL, load_text
-from sparkplug_peers import GROUP, NODE
-
 from agent.config.models import Config
 from agent.sparkplug.payload import DataType, Metric, Payload, encode
+from tests.support.configs import MINIMAL, load_text
+from tests.support.sparkplug_peers import GROUP, NODE
 
 HOST_ID = "scada"
 

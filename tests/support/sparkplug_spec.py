@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
-ALL_IDS = (Path(__file__).parent / "data" / "sparkplug-3.0.0-tck-ids.txt").read_text().split()
+from tests.support.places import RECORDED
+
+ALL_IDS = (RECORDED / "sparkplug-3.0.0-tck-ids.txt").read_text().split()
 """Every ``tck-id`` of the specification's text at its tag v3.0.0, in its order."""
 
 SHOWN: dict[str, list[str]] = {}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.places import ROOT
+
 TOP = ("agent", "adapters", "camera")
 LONGEST = 300
 SIZES = range(2, 17)

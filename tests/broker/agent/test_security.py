@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from support.running_agent import RECIPE
 
 from agent.base import logs
+from tests.support.mqtt_peers import Subscriber, free_port, mosquitto, wait_until
+from tests.support.places import ROOT
+from tests.support.running_agent import RECIPE
 
 PATIENCE_S = 60.0
-ROOT = Path(__file__).parent.parent
 
 PLANTED = {
     "MQTT_USER": "planted-mqtt-user",

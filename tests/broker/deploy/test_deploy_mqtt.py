@@ -7,16 +7,16 @@ import re
 import shutil
 import subprocess
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
-from mqtt_peers import SCHEMAS
 
 from agent.commands.schema import Command, matches, read
 from agent.mqtt.messages import Inbound
+from tests.support.mqtt_peers import SCHEMAS
+from tests.support.places import ROOT
 
-DEPLOY = Path(__file__).parent.parent / "deploy"
+DEPLOY = ROOT / "deploy"
 TOPICS = {
     "mekiki/line-1/line/result": "mekiki.result.v1",
     "mekiki/line-1/line/camera": "mekiki.camera.v1",

@@ -9,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import releases
 import yaml
-from releases import mekiki, results
+
+from tests.support import releases
+from tests.support.releases import mekiki, results
 
 FRAMES = 8
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 import yaml
-from mqtt_peers import Mosquitto, wait_until
 from paho.mqtt import client as paho
 
-ROOT = Path(__file__).parent.parent
+from tests.support.mqtt_peers import Mosquitto, wait_until
+from tests.support.places import ROOT
+
 DEPLOY = ROOT / "deploy"
 
 

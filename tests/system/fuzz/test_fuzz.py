@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.audit_dependencies import judge
-from tests.fuzz import fuzz
-from tests.fuzz_targets import TARGETS, Target
+from tests.fuzz.campaign import fuzz
+from tests.fuzz.targets import TARGETS, Target
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden_master import compare
+from tests.golden.master import compare
 
 
 def recording(folder: Path, **texts: str) -> Path:

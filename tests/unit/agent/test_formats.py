@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import releases
 import safetensors
 import safetensors.numpy
 import yaml
-from kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
-from learning_site import engine, site
-from line_site import commissioned, frames
-from support.noisy_recording import noise, recorder
-from verdicts import a_store, a_verdict
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
 from adapters.core import active_file, adapter
@@ -54,6 +48,12 @@ from camera.core.source import stamp
 from camera.recording.reader import Recording, RecordingError
 from camera.watched_folder.arrivals import Sight
 from camera.watched_folder.done_ledger import SCHEMA, DoneFile, DoneLedger
+from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
+from tests.support import releases
+from tests.support.learning_site import engine, site
+from tests.support.line_site import commissioned, frames
+from tests.support.noisy_recording import noise, recorder
+from tests.support.verdicts import a_store, a_verdict
 
 ADDS = MigrationStep("CREATE TABLE shift (began_at TEXT); ALTER TABLE verdict ADD COLUMN shift TEXT;")
 BREAKS = MigrationStep("ALTER TABLE label RENAME COLUMN label TO name;", breaking=True)

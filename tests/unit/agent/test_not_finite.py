@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_site import clean, engine, scorer, site, stream
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
@@ -44,6 +43,7 @@ from camera.core.frame import Frame, Quality
 from camera.core.settings import QualityLimits
 from camera.core.source import stamp
 from camera.feed.mailbox import Mailbox
+from tests.support.learning_site import clean, engine, scorer, site, stream
 
 GOOD = Quality(100.0, 100.0)
 ODD = st.sampled_from([math.nan, math.inf, -math.inf, 1e300, -1e300, -0.1, 1.1, -1e-9])

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from PIL import Image
-from support.running_agent import RECIPE, at, running, write_config, write_pictures
 
 from agent.app.daemon import Daemon
 from agent.base.errors import ConfigError, StoreError
 from agent.base.thread_priority import SERVING
 from agent.config.loader import load
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import RECIPE, at, running, write_config, write_pictures
 
 
 @pytest.fixture

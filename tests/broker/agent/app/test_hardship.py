@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
-from support.running_agent import at, write_config
 
 from agent.base.errors import EXIT_OK
 from tests.faults.camera import Camera
+from tests.support.mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import at, write_config
 
 PATIENCE_S = 60.0
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)

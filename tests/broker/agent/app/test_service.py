@@ -18,8 +18,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from support.running_agent import at, running, write_config
 
 from adapters.engines.factory import ModelSettings, open_engine
 from agent.app.daemon import Daemon
@@ -28,6 +26,8 @@ from agent.app.service_notify import notify, watchdog_s
 from agent.app.watchdog import stalled
 from agent.config.loader import load
 from agent.inspection.inspector import Inspector
+from tests.support.mqtt_peers import Subscriber, free_port, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config
 
 PATIENCE_S = 60.0
 

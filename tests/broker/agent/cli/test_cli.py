@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mqtt_peers import free_port, mosquitto
 from PIL import Image
-from support.running_agent import at, write_config, write_pictures
 
 from agent.cli.main import main
+from tests.support.mqtt_peers import free_port, mosquitto
+from tests.support.places import ROOT
+from tests.support.running_agent import at, write_config, write_pictures
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 
@@ -205,7 +206,7 @@ def test_two_onnx_runtimes_are_counted_and_said(tiny_bundle: Path, tmp_path: Pat
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
     stations = {"line": {"camera": {"kind": "simulated", "parts": 1}}}
     path = write_config(tmp_path, tiny_bundle, stations)
-    where = f"{tmp_path / 'site'}:{Path(__file__).parent.parent}"
+    where = f"{tmp_path / 'site'}:{ROOT}"
 
     doctor = mekiki("doctor", "-c", str(path), PYTHONPATH=where)
     run = mekiki("run", "-c", str(path), PYTHONPATH=where)

@@ -11,12 +11,12 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support.running_agent import at, running, write_config
 
 from agent.config.loader import load
+from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config
 
 pytestmark = pytest.mark.broker
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from learning_site import site
-from mqtt_peers import Subscriber, mosquitto, wait_until
-from support.learning_steps import line_folder, promote
-from support.running_agent import at, running
+
+from tests.support.learning_site import site
+from tests.support.learning_steps import line_folder, promote
+from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
+from tests.support.running_agent import at, running
 
 pytestmark = pytest.mark.broker
 PATIENCE_S = 60.0

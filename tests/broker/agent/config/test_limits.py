@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
-from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from support.running_agent import at, running, write_config
-from support.running_publisher import running as publishing
-from verdicts import a_publisher, a_store, a_verdict
 
 from agent.config.loader import load
 from agent.mqtt.broker_link import HOLD_S, SHORT_ONES, SHORT_S, ClientIdConflict
 from camera.core.frame import Frame, Quality
+from tests.support.line_site import UNHURRIED
+from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config
+from tests.support.running_publisher import running as publishing
+from tests.support.verdicts import a_publisher, a_store, a_verdict
 
 
 @pytest.fixture

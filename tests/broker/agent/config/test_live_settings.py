@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from mqtt_peers import Subscriber, mosquitto, wait_until
-from mqtt_wire import cable
 from pydantic import SecretStr
-from support.running_agent import running
 
 from adapters.engines.open_bundle import open_bundle
 from agent.app.composition import Components
@@ -27,6 +24,9 @@ from agent.mqtt.reconnect import Reconnector
 from agent.store.retention import Retention
 from agent.store.store import Store
 from camera.core.settings import QualityLimits, Reconnect, Settings
+from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
+from tests.support.mqtt_wire import cable
+from tests.support.running_agent import running
 
 
 def config(bundle: Path, *, after: bool) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
-from configs import MINIMAL, load_text, problems_in, station
-from mqtt_peers import Subscriber, mosquitto, wait_until
 
 from agent.base import logs
 from agent.cli.main import main
 from agent.reload import last_known_good
+from tests.support.configs import MINIMAL, load_text, problems_in, station
+from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
 
 PATIENCE_S = 300.0
 PASSWORD = 'Gehe@imnis7/Sesam#oeff?nedich%Mond:Blau +&\\ü"Kern'

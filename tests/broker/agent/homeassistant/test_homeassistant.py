@@ -10,13 +10,13 @@ from typing import Any
 
 import jinja2
 import pytest
-from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from support.running_agent import at, running, write_config
 
 from agent.config.loader import Loaded, load
 from agent.homeassistant.announcer import Announcer
 from agent.homeassistant.description import discovery, discovery_topic
 from agent.mqtt.retained_topics import RetainedTopics
+from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config
 
 ON = {"enabled": True, "discovery_prefix": "ha"}
 LINE = {"camera": {"kind": "simulated", "fps": 30}, "images": {"last_fail": True}}

@@ -16,14 +16,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from support.running_agent import at, running, write_config
-from verdicts import a_verdict
 
 from agent.app.daemon import Daemon
 from agent.config.loader import load
 from agent.inspection.trigger_queue import Trigger
 from agent.inspection.triggers import Awaited, Triggers
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config
+from tests.support.verdicts import a_verdict
 
 PATIENCE_S = 90.0
 LINE = {"camera": {"kind": "simulated", "fps": 25}}

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
-from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from PIL import Image
-from support.running_agent import at, running, write_config, write_pictures
 
 from agent.base.errors import ConfigError
 from agent.config.loader import load
 from agent.inspection.trigger_queue import MAX_WAITING, REMEMBERED, Ended, Trigger, TriggerQueue
+from tests.support.line_site import UNHURRIED
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config, write_pictures
 
 
 def trigger(name: str, at_ns: int = 0, deadline_ns: int = 100) -> Trigger:

@@ -16,11 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learning_site import engine, site, stream
-from mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
-from support.learner_children import children, conditions
-from support.learning_steps import line_folder, promote
-from support.running_agent import at, running
 
 from agent.base.codec import JSON
 from agent.base.thread_priority import LEARNING
@@ -32,6 +27,11 @@ from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors
+from tests.support.learner_children import children, conditions
+from tests.support.learning_site import engine, site, stream
+from tests.support.learning_steps import line_folder, promote
+from tests.support.mqtt_peers import Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import at, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from learning_site import ONNX, TORCH, clean, engine, looks, site, stream
-from mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from support.learning_steps import a_store, line_folder, promote
-from support.running_agent import at, running
 
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
@@ -34,6 +30,10 @@ from agent.mqtt.retained_topics import MAX_EVENTS, RetainedTopics
 from agent.versions.commissioned import Commissioned, open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors, prompts
+from tests.support.learning_site import ONNX, TORCH, clean, engine, looks, site, stream
+from tests.support.learning_steps import a_store, line_folder, promote
+from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
+from tests.support.running_agent import at, running
 
 PATIENCE_S = 150.0
 """Longer than any of this takes on a busy machine; nothing here asserts a time."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from verdicts import PREFIX, a_verdict
-
 from agent.mqtt.messages import Message
 from agent.mqtt.retained_topics import MAX_CLEARED, RetainedTopics
+from tests.support.verdicts import PREFIX, a_verdict
 
 STATE = f"{PREFIX}/top/state"
 IMAGE = f"{PREFIX}/top/image/last_fail"

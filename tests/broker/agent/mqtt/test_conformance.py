@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
-from mqtt_wire import ALWAYS, FIVE, Cable, Sent, Witness, cable
-from support.running_agent import running, write_config
 
 from agent.config.loader import load
 from agent.mqtt.embedded_broker import embedded_broker
+from tests.support.mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
+from tests.support.mqtt_wire import ALWAYS, FIVE, Cable, Sent, Witness, cable
+from tests.support.running_agent import running, write_config
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -9,11 +9,11 @@ import weakref
 from pathlib import Path
 
 import pytest
-from mqtt_peers import free_port, mosquitto, wait_until
 
 from agent.config.models_mqtt import MqttSettings
 from agent.mqtt.connection import BrokerConnection, LinkState
 from agent.mqtt.messages import Message, Subscriptions
+from tests.support.mqtt_peers import free_port, mosquitto, wait_until
 
 PATIENCE_S = 120.0
 """A busy machine takes its time for a handshake."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from mqtt_peers import Subscriber, free_port, mosquitto, wait_until
-from support.running_publisher import running
-from verdicts import a_publisher, a_store, a_verdict
 
 from agent.base.errors import ConfigError
 from agent.config.models_mqtt import TlsSettings
 from agent.mqtt.embedded_broker import embedded_broker
+from tests.support.mqtt_peers import Subscriber, free_port, mosquitto, wait_until
+from tests.support.running_publisher import running
+from tests.support.verdicts import a_publisher, a_store, a_verdict
 
 
 def write_certificates(folder: Path) -> trustme.CA:

@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mqtt_peers import Mosquitto, Subscriber, check_complete, free_port, mosquitto, wait_until
-from support.running_publisher import running
-from verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
 
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.mqtt.pending_results import MAX_PENDING
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, free_port, mosquitto, wait_until
+from tests.support.places import ROOT
+from tests.support.running_publisher import running
+from tests.support.verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
 
 pytestmark = pytest.mark.broker
 
@@ -78,11 +79,12 @@ def test_kill_minus_nine_loses_nothing(broker: Mosquitto, tmp_path: Path) -> Non
         victim = subprocess.Popen(
             [
                 sys.executable,
-                str(Path(__file__).with_name("verdicts.py")),
+                "-m",
+                "tests.support.verdicts",
                 str(tmp_path / "data"),
                 str(broker.port),
             ],
-            cwd=Path(__file__).parent.parent,
+            cwd=ROOT,
             env={"PYTHONPATH": ".", "PATH": "/usr/bin:/bin"},
         )
         seen = len(subscriber.results())
@@ -173,11 +175,12 @@ def test_the_will_speaks_when_we_cannot(broker: Mosquitto, tmp_path: Path) -> No
     victim = subprocess.Popen(
         [
             sys.executable,
-            str(Path(__file__).with_name("verdicts.py")),
+            "-m",
+            "tests.support.verdicts",
             str(tmp_path / "data"),
             str(broker.port),
         ],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         env={"PYTHONPATH": ".", "PATH": "/usr/bin:/bin"},
     )
     wait_until(lambda: subscriber.results())

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import FEW
-from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from support.running_publisher import running
-from verdicts import a_publisher, a_store, a_verdict
 
 from agent.base.call_queue import CAPACITY, CallQueue
 from agent.mqtt.result_replay import MAX_RANGES, ResultReplay
 from agent.store.store import Store
+from tests.support.line_site import FEW
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_publisher import running
+from tests.support.verdicts import a_publisher, a_store, a_verdict
 
 
 @pytest.fixture

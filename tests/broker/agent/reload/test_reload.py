@@ -19,10 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from learning_site import clean
-from mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
-from support.learner_children import children, conditions
-from support.running_agent import at, running, write_config, write_pictures
 
 from adapters.bundle.manifest import read_manifest
 from adapters.bundle.reader import SHIPPED
@@ -34,6 +30,10 @@ from agent.config.overrides import Overrides, read
 from agent.reload import last_known_good
 from agent.reload.reloader import ReloadOutcome
 from agent.reload.restart_check import require_startable
+from tests.support.learner_children import children, conditions
+from tests.support.learning_site import clean
+from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config, write_pictures
 
 PATIENCE_S = 60.0
 LINE_BUNDLE = SHIPPED / "mekiki-line"
@@ -504,7 +504,7 @@ def test_learners_begin_again_only_where_learning_has_changed(tmp_path: Path) ->
 
 
 def commissioned(folder: Path, recipe: Any) -> Path:
-    from learning_site import site
+    from tests.support.learning_site import site
 
     path = site(folder, camera={"kind": "simulated", "seed": 5, "fps": 25}).path
 

@@ -19,8 +19,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 import trustme
-from mqtt_peers import free_port, wait_until
-from support.running_agent import running, write_config, write_pictures
 
 from agent.app.daemon import Daemon
 from agent.app.optional_services import OptionalService
@@ -38,6 +36,8 @@ from camera.core.frame import Fault
 from camera.core.settings import FolderCamera, OpenCVCamera, RecordingCamera, SimulatedCamera
 from camera.sources.factory import open_source
 from camera.sources.waiting import Waiting, is_live
+from tests.support.mqtt_peers import free_port, wait_until
+from tests.support.running_agent import running, write_config, write_pictures
 
 PATIENCE_S = 120.0
 TOKEN = "0123456789abcdef"

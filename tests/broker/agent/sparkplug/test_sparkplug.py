@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import MINIMAL, problems_in
-from mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
-from sparkplug_peers import GROUP, NODE, Host, Site, Wire, a_feed, read_payload, settled
-from sparkplug_spec import shows
-from support.running_agent import at, running, write_config, write_pictures
-from support.sparkplug_site import HOST_ID, SPARKPLUG, a_config, by_name, rebirth
-from verdicts import a_verdict
 
 from agent.config.loader import load
 from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.buffer import CAPACITY, Book
 from agent.sparkplug.payload import DataType, Metric, Payload, encode
+from tests.support.configs import MINIMAL, problems_in
+from tests.support.mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
+from tests.support.running_agent import at, running, write_config, write_pictures
+from tests.support.sparkplug_peers import GROUP, NODE, Host, Site, Wire, a_feed, read_payload, settled
+from tests.support.sparkplug_site import HOST_ID, SPARKPLUG, a_config, by_name, rebirth
+from tests.support.sparkplug_spec import shows
+from tests.support.verdicts import a_verdict
 
 pytestmark = pytest.mark.broker
 

@@ -11,16 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import MINIMAL, load_text, problems_in
-from mqtt_peers import Mosquitto, mosquitto, wait_until
-from sparkplug_peers import FIELD_OF, GROUP, NODE, Host, Packet, Site, Wire, a_feed, read_payload, settled
-from sparkplug_spec import ALL_IDS, SHOWN, shows
-from support.sparkplug_site import SPARKPLUG, a_config, by_name, rebirth
-from verdicts import a_verdict
 
 from agent.sparkplug.metrics import DEVICE as DEVICE_METRICS
 from agent.sparkplug.metrics import NODE as NODE_METRICS
 from agent.sparkplug.metrics import NodeNow
+from tests.support.configs import MINIMAL, load_text, problems_in
+from tests.support.mqtt_peers import Mosquitto, mosquitto, wait_until
+from tests.support.places import ROOT
+from tests.support.sparkplug_peers import (
+    FIELD_OF,
+    GROUP,
+    NODE,
+    Host,
+    Packet,
+    Site,
+    Wire,
+    a_feed,
+    read_payload,
+    settled,
+)
+from tests.support.sparkplug_site import SPARKPLUG, a_config, by_name, rebirth
+from tests.support.sparkplug_spec import ALL_IDS, SHOWN, shows
+from tests.support.verdicts import a_verdict
 
 pytestmark = pytest.mark.broker
 
@@ -465,7 +477,7 @@ def test_a_rebirth_is_a_whole_birth(run: Run) -> None:
 
 # The documentation.
 
-DOCS = Path(__file__).parent.parent / "docs" / "sparkplug.md"
+DOCS = ROOT / "docs" / "sparkplug.md"
 
 
 def test_the_documentation_names_the_test_of_every_assertion() -> None:

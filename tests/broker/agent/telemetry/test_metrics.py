@@ -24,11 +24,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mqtt_peers import SCHEMAS, Subscriber, free_port, mosquitto, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr, ValidationError
-from support.running_agent import at, running, write_config
-from verdicts import a_verdict
 
 from agent.app.daemon import Daemon
 from agent.base.codec import JSON
@@ -44,6 +41,10 @@ from agent.telemetry.counters import BOUNDS_MS, Counters
 from agent.telemetry.http_server import MAX_CLIENTS
 from agent.telemetry.prometheus import metrics_server
 from camera.feed.stats import FeedStats
+from tests.support.mqtt_peers import SCHEMAS, Subscriber, free_port, mosquitto, wait_until
+from tests.support.places import ROOT
+from tests.support.running_agent import at, running, write_config
+from tests.support.verdicts import a_verdict
 
 TOKEN = "a token that is long enough"
 NOW: JSON = {
@@ -320,7 +321,7 @@ def test_the_steps_of_latency_add_up(latencies_ms: list[float]) -> None:
 
 def test_the_dashboard_asks_for_what_there_is() -> None:
     """Every metric that a panel names is one that the agent serves."""
-    dashboard = json.loads((Path(__file__).parent.parent / "deploy" / "grafana" / "mekiki.json").read_text())
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "mekiki.json").read_text())
     station = STATION | {"verdicts": {"line": {"pass": 1}}}
     with metrics_server(MetricsSettings(port=0), lambda: NOW | {"stations": {"line": station}}) as port:
         names = {name for name, _ in samples(get(port)[1])}

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_zoo import ZOO, checkpoint, register
+
+from tests.support.model_zoo import ZOO, checkpoint, register
 
 torch = pytest.importorskip("torch")
 
@@ -33,9 +34,9 @@ from adapters.torch_model.convert_tokenizer import open_tokenizer  # noqa: E402
 from adapters.torch_model.loader import load_clip  # noqa: E402
 from agent.base.errors import EXIT_CONFIG, EXIT_OK  # noqa: E402
 from agent.cli.main import main  # noqa: E402
+from tests.support.places import ROOT  # noqa: E402
 
 BUILT = ["zoo-coca", "zoo-convnext", "zoo-timm-vit", "zoo-short"]
-HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -278,7 +279,7 @@ def test_no_name_of_open_clip_ends_in_a_traceback(any_file: Path, tmp_path: Path
     """As a person types it, in a process of its own."""
     arguments = command("MobileCLIP-S1", any_file, tmp_path / "bundle")
     ended = subprocess.run(
-        [sys.executable, "-m", "agent", *arguments], capture_output=True, text=True, cwd=HERE, timeout=120
+        [sys.executable, "-m", "agent", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert ended.returncode == EXIT_CONFIG
     assert ended.stderr.startswith("model: MobileCLIP-S1: visual.trunk")

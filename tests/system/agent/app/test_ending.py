@@ -10,10 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from evidence_site import ALL, a_frame
-from mqtt_peers import wait_until
-from support.running_agent import write_config
-from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.app import daemon as daemon_module
 from agent.app.composition import Components
@@ -25,6 +21,10 @@ from agent.domain.command_answer import Answer, refused
 from agent.inspection.inspector import Inspector
 from agent.store.image_writer import ImageWriter
 from agent.telemetry.status_topics import StatusTopics
+from tests.support.evidence_site import ALL, a_frame
+from tests.support.mqtt_peers import wait_until
+from tests.support.running_agent import write_config
+from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from learning_site import LINE, PARTS, engine, photos, site, stream, write_photos
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning
@@ -19,6 +18,7 @@ from agent.base.data_dir import lock_folder
 from agent.cli import parser as cli_parser
 from agent.cli.main import main
 from agent.config.recipes import shipped
+from tests.support.learning_site import LINE, PARTS, engine, photos, site, stream, write_photos
 
 DEFECTS = ["scratch", "dent", "stain", "missing_hole", "chipped_edge"]
 
@@ -128,9 +128,8 @@ def test_what_is_there_is_replaced_only_on_demand(
 
 def test_a_new_commissioning_forgets_what_answered(folder: Path, watched: list[Observation]) -> None:
     """What was learned from another clean line does not answer on this one; it stays stored."""
-    from support.learning_steps import a_store, promote
-
     from agent.config.loader import load
+    from tests.support.learning_steps import a_store, promote
 
     loaded = load(folder / "config.yaml")
     promote(loaded, 3.0)

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import small_line
-from mqtt_peers import wait_until
-from support.answering_site import a_version, full, killed_at, trail
 
 from adapters.baseline.baseline import Commissioning
 from adapters.gate.state_machine import Phase, State
@@ -17,6 +14,9 @@ from agent.audit.hash_chain import Audit
 from agent.cli.commission import _keep
 from agent.replay.station import _active
 from agent.versions.operator_requests import Request, ask, waiting_names
+from tests.support import small_line
+from tests.support.answering_site import a_version, full, killed_at, trail
+from tests.support.mqtt_peers import wait_until
 
 PATIENCE_S = 20.0
 

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from support.running_agent import write_config
 
 from agent.base.data_dir import lock_folder
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, EXIT_UNEXPECTED
@@ -20,6 +19,8 @@ from agent.cli.main import _COMMANDS, main
 from agent.reload import last_known_good
 from agent.store.database import Damaged
 from agent.store.store import Store
+from tests.support.places import ROOT
+from tests.support.running_agent import write_config
 
 LINE = {"line": {"camera": {"kind": "simulated"}}}
 
@@ -238,7 +239,7 @@ def test_the_service_is_started_again_after_all_but_a_bad_config() -> None:
     """For ever, however often: after ten minutes of a busy disk it has to come back."""
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[method-assign,assignment]
-    unit.read(Path(__file__).parent.parent / "deploy" / "mekiki.service")
+    unit.read(ROOT / "deploy" / "mekiki.service")
     assert unit["Service"]["Restart"] == "always"
     assert unit["Service"]["RestartPreventExitStatus"] == str(EXIT_CONFIG)
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from configs import MINIMAL
 from PIL import Image
 
 from agent.cli.output import as_json, safe_json
+from tests.support.configs import MINIMAL
+from tests.support.places import ROOT
 
 ODD = "刀\n\x1b[2J\x9b\u202e\u2028.png"
 
@@ -29,7 +30,7 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
         env={
             **os.environ,
             "M": f"{sys.executable} -m agent",
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": str(ROOT),
             **environment,
         },
     )
@@ -119,7 +120,7 @@ def test_a_message_is_one_line_whatever_a_name_holds(folder):
     odd = "a\nERROR forged\x1b[2J.png"
     done = subprocess.run(
         [sys.executable, "-m", "agent", "inspect", odd, "--recipe", "line"], capture_output=True, text=True,
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}, timeout=170,
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=170,
     )  # fmt: skip
     assert done.returncode == 64
     assert done.stderr == "a\\nERROR forged\\x1b[2J.png: no such file or folder\n"

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-BARE = Path(__file__).parent.parent / ".venv-bare"
+from tests.support.places import ROOT
+
+BARE = ROOT / ".venv-bare"
 ABSENT = ("torch", "torchvision", "open_clip", "timm", "onnx", "onnx_ir", "onnxscript")
 
 DEMO = """

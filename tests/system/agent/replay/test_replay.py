@@ -18,8 +18,6 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from learning_site import ONNX, TORCH, clean, site
-from support.learning_steps import promote
 
 from agent.base.data_dir import lock_folder
 from agent.cli.main import main
@@ -29,8 +27,11 @@ from camera.core.frame import Capture
 from camera.core.settings import QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.recording.writer import Recorder, RecordingLimits
 from camera.simulation.source import SimulatedLine
+from tests.support.learning_site import ONNX, TORCH, clean, site
+from tests.support.learning_steps import promote
+from tests.support.places import ROOT
 
-SCHEMA = json.loads((Path(__file__).parent.parent / "docs/schemas/mekiki.result.v1.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "docs/schemas/mekiki.result.v1.schema.json").read_text())
 FRAMES, CHANGE = 175, 50
 CAMERA = {
     "kind": "simulated",

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
-from sparkplug_peers import read_payload
 
 from agent.sparkplug.edge_node import EdgeNode, batches
 from agent.sparkplug.metrics import DEVICE, NODE, Reading
 from agent.sparkplug.payload import DataType, Metric, Payload, PayloadError, decode, encode
 from agent.sparkplug.primary_host import PrimaryHost
+from tests.support.line_site import UNHURRIED
+from tests.support.sparkplug_peers import read_payload
 
 NUMBERS = st.integers(0, 2**64 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

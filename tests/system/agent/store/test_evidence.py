@@ -15,11 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evidence_site import ALL, a_frame, judged, pictures_in, publisher_with, tidy_up, with_pictures
-from mqtt_peers import wait_until
 from PIL import Image
-from support.running_agent import running, write_config, write_pictures
-from verdicts import a_store, availability, close_stores
 
 from agent.app.daemon import Daemon
 from agent.config.loader import load
@@ -28,6 +24,19 @@ from agent.store.image_files import ImageFiles, Written
 from agent.store.image_writer import MAX_PICTURES, MAX_STAGED, ImageWriter
 from agent.store.integrity import check
 from camera.pictures.images import read_image
+from tests.support.evidence_site import (
+    ALL,
+    a_frame,
+    judged,
+    pictures_in,
+    publisher_with,
+    tidy_up,
+    with_pictures,
+)
+from tests.support.mqtt_peers import wait_until
+from tests.support.places import ROOT
+from tests.support.running_agent import running, write_config, write_pictures
+from tests.support.verdicts import a_store, availability, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -261,8 +270,8 @@ def test_kill_minus_nine_leaves_pictures_and_database_in_step(tmp_path: Path) ->
     dice = random.Random(3)
     for _ in range(12):
         victim = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("evidence_site.py")), str(tmp_path)],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, "-m", "tests.support.evidence_site", str(tmp_path)],
+            cwd=ROOT,
             env={**os.environ, "PYTHONPATH": "."},
             stdout=subprocess.PIPE,
         )

@@ -14,8 +14,6 @@ from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
-from mqtt_peers import wait_until
-from support.running_agent import running, write_config
 
 from agent.base.data_dir import lock_folder
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, NoAnswer
@@ -23,8 +21,11 @@ from agent.cli.main import main
 from agent.config.loader import load
 from agent.domain.conditions import Code
 from agent.telemetry.status_socket import SOCKET, ask, status_server
+from tests.support.mqtt_peers import wait_until
+from tests.support.places import ROOT
+from tests.support.running_agent import running, write_config
 
-SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
+SCHEMAS = ROOT / "docs" / "schemas"
 LINE = {"line": {"camera": {"kind": "simulated", "fps": 50}}}
 AWAY = {"line": {"camera": {"kind": "opencv", "source": "rtsp://127.0.0.1:9/none"}}}
 PATIENCE_S = 60.0

@@ -27,8 +27,9 @@ from camera.sources import device as opencv
 from camera.sources.clip_time import ClipTime
 from camera.sources.device import Camera, backoff
 from camera.sources.factory import open_source
+from tests.support.places import SHARED
 
-CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video-open"
+CLIPS = SHARED / "video-open"
 QUICK = Reconnect(initial_s=0.05, max_s=0.2)
 
 

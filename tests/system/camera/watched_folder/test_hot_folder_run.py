@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 import yaml
-from mqtt_peers import wait_until
 from PIL import Image as Pillow
-from support.running_agent import running, write_config, write_pictures
 
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from agent.cli.main import main
 from agent.config.loader import load
+from tests.support.mqtt_peers import wait_until
+from tests.support.places import ROOT
+from tests.support.running_agent import running, write_config, write_pictures
 
 PATIENCE_S = 60.0
 LINE = {"camera": {"kind": "simulated", "fps": 5}}
@@ -60,7 +61,7 @@ def names(folder: Path) -> set[str]:
 def agent(config: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "agent", "run", "-c", str(config)],
-        cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import safetensors
 import yaml
-from learning_site import engine, site
-from line_site import commissioned, frames
 
 from adapters.baseline.baseline import Commissioning, CommissioningError, measured_with
 from adapters.core.measured_with import MeasuredWith
@@ -29,6 +27,8 @@ from agent.domain.learner_stats import LearnerStats
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.station_plans import failing
+from tests.support.learning_site import engine, site
+from tests.support.line_site import commissioned, frames
 
 HERE = MeasuredWith("mekiki-line", "fp32", "onnx:CPUExecutionProvider", "sha256:" + 64 * "a")
 

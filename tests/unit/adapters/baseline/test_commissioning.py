@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import PLAIN, PLAIN_FAILS, RECIPE, UNHURRIED, WEIGHTS, commissioned, frames, part, prepared
 
 from adapters.baseline.baseline import (
     LEAST_DEFECTS,
@@ -24,6 +23,17 @@ from adapters.core.observation import Observation
 from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 from camera.core.settings import RegionOfInterest
 from camera.pictures.region import Region
+from tests.support.line_site import (
+    PLAIN,
+    PLAIN_FAILS,
+    RECIPE,
+    UNHURRIED,
+    WEIGHTS,
+    commissioned,
+    frames,
+    part,
+    prepared,
+)
 
 FRAMES = 1000
 

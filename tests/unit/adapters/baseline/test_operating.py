@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from line_site import FEW, UNHURRIED
 
 from adapters.baseline.threshold import separate, soft_error, tracked
+from tests.support.line_site import FEW, UNHURRIED
 
 SCORES = arrays.arrays(np.float64, st.integers(3, 40), elements=st.integers(-640, 640).map(lambda n: n / 64))
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
 
 from adapters.core.adapter import Adapter, AdapterError, AdapterFileError, load_adapter, save_adapter
 from adapters.core.version_store import AdapterStore, OtherRecipe, UnknownVersion
+from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
+from tests.support.places import ROOT
 
 LATER = "2026-01-02T00:00:00.000Z"
 RECIPE = "sha256:recipe"
@@ -349,14 +350,13 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(
 
 @pytest.mark.parametrize("how", [("--kills", "25"), ("--steps",)])
 def test_killed_at_any_moment_it_answers_with_what_was_promoted(how: tuple[str, ...]) -> None:
-    """At random moments, a short form of `python -m tests.kill_store`; and before every step on the disk."""
-    script = Path(__file__).with_name("kill_store.py")
+    """At random moments, a short form of `tests.faults.kill_store --kills`; and before every step on disk."""
     run = subprocess.run(
-        [sys.executable, str(script), *how],
+        [sys.executable, "-m", "tests.faults.kill_store", *how],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
+        cwd=ROOT,
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout).get("steps", 100) > 40

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from line_site import MEAN, STD, UNHURRIED, spec
 
 from adapters.core import protocol as engine
 from adapters.core.observation import as_bytes, as_pixels, log_odds
 from adapters.core.prompts import Prompts
 from camera.pictures.preprocess import InputSpec, prepare
+from tests.support.line_site import MEAN, STD, UNHURRIED, spec
 
 HALVES = engine.Preprocess(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "longest", fill=114)
 OURS = engine.Preprocess(16, MEAN, STD, "bicubic", "shortest")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_store import WEIGHTS, a_version, an_adapter
-from line_site import commissioned, frames
 
 from adapters.baseline.baseline import Commissioning, CommissioningError, measured_with
 from adapters.core.adapter import AdapterFileError
 from adapters.core.version import read_version, save_version
 from adapters.files.tensors import read_tensors
+from tests.faults.kill_store import WEIGHTS, a_version, an_adapter
+from tests.support.line_site import commissioned, frames
 
 KINDS = {"BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F64": 8, "I32": 4, "BOOL": 1, "U64": 8, "C64": 8}
 """Numbers of other kinds, and their bytes."""

@@ -34,13 +34,14 @@ from adapters.methods.batclip import Batclip  # noqa: E402
 from adapters.methods.method import Outputs, Texts, entropy, forward  # noqa: E402
 from adapters.torch_model.differentiable import Precision, named  # noqa: E402
 from adapters.torch_model.loader import load_clip  # noqa: E402
+from tests.support.places import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adapters.torch_model.clip import Clip
 
-CHECKPOINT = Path(__file__).parent.parent / "benchmarks" / "weights" / "mekiki-line.safetensors"
+CHECKPOINT = ROOT / "benchmarks" / "weights" / "mekiki-line.safetensors"
 PROMPTS = Prompts(
     (("ok", ("a clean part",)), ("scratch", ("a scratch", "a scratched part")), ("dent", ("a dent",))),
     ("a photo of {}", "a close-up of {}"),

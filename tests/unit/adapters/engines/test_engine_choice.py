@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from support.available_engines import model, runs_here
 
 from adapters.core.protocol import Engine, ModelError
 from adapters.engines import auto_select
@@ -26,6 +25,7 @@ from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.openvino_engine import OpenVinoEngine
 from adapters.engines.timing import EngineTiming, fastest
 from agent.cli.main import main
+from tests.support.available_engines import model, runs_here
 
 
 @pytest.fixture(autouse=True)

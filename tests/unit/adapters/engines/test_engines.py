@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from support.available_engines import model, runs_here
 
 from adapters.build.forward_graph import export_image
 from adapters.build.weights import Weights
@@ -33,6 +32,7 @@ from adapters.engines.self_check import Agreement
 from adapters.engines.torch_engine import TorchEngine
 from adapters.learner.factory import LearnerModel
 from adapters.learner.losses import Words
+from tests.support.available_engines import model, runs_here
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip

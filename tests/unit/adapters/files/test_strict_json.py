@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.files.strict_json import loads
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PRODUCT = [
     *(ROOT / "adapters").rglob("*.py"),
     *(ROOT / "agent").rglob("*.py"),

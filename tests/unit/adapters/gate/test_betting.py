@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
 from numpy.typing import NDArray
 
 from adapters.gate.label_test import LabelTest
+from tests.support.line_site import UNHURRIED
 
 RUNS, LABELS = 2000, 2000
 

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
 
 from adapters.gate.promotion_gate import HARMFUL, Evidence, GateLimits, Rule, judge
+from tests.support.line_site import UNHURRIED
 
 LIMITS = GateLimits()
 GOOD = Evidence(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import FEW
 
 from adapters.gate.state_machine import (
     Action,
@@ -23,6 +22,7 @@ from adapters.gate.state_machine import (
     advance,
     proposed,
 )
+from tests.support.line_site import FEW
 
 WATCH, LEARN, HOLD, TRIPPED = Phase.WATCH, Phase.LEARN, Phase.HOLD, Phase.TRIPPED
 TURNS: tuple[Turn, ...] = get_args(Turn)

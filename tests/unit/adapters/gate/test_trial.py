@@ -7,8 +7,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from line_site import flanges, line_commissioning, line_eye, seen_by  # noqa: E402
-
 from adapters.baseline.baseline import Commissioning  # noqa: E402
 from adapters.baseline.threshold import soft_error  # noqa: E402
 from adapters.core.adapter import Adapter  # noqa: E402
@@ -20,6 +18,7 @@ from adapters.gate.promotion_gate import GateLimits, judge  # noqa: E402
 from adapters.learner.losses import Words  # noqa: E402
 from adapters.learner.rehearsal_update import Proposer, RehearsalUpdate  # noqa: E402
 from camera.simulation.part import LABELS  # noqa: E402
+from tests.support.line_site import flanges, line_commissioning, line_eye, seen_by  # noqa: E402
 
 FADED = ("contrast", 4.0)
 BOUND = 8.0

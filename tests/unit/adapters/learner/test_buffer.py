@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
 
 from adapters.core.observation import Observation
 from adapters.learner.sample_buffer import Buffer, BufferPolicy, good_parts
+from tests.support.line_site import UNHURRIED
 
 CLASSES = 4
 FAILS = np.array([False, True, False, True])

@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from line_site import flanges, line_eye
 
 from adapters.core.observation import Bytes
 from adapters.monitoring.degradation import Blur, Degradation, Noise
 from adapters.monitoring.degradation_fit import LEAST, PictureStatistics, estimate
 from camera.simulation.degradations import ANCHORS, KINDS
+from tests.support.line_site import flanges, line_eye
 
 PARTS, OTHERS = 100, 24
 SEVERITY = 3

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.drift_lines import _AXES, COMMISSIONING, line
 
 from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import measure, middle, summarise
 from adapters.monitoring.drift_baseline import DriftReference, DriftReferenceError
 from adapters.monitoring.drift_detector import Drift, DriftMonitor, DriftReport, bet, threshold, update
+from tests.support.drift_lines import _AXES, COMMISSIONING, line
 
 
 def reports(reference: DriftReference, frames: Iterator[Observation]) -> list[DriftReport]:

@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from learning_site import clean, scorer, stream
-from line_site import FEW
 from numpy.typing import NDArray
-from support.drift_lines import COMMISSIONING, line
 
 from adapters.core.observation import Bytes, Observation
 from adapters.monitoring.block_statistics import SCALARS, Doubles, looks, measure
@@ -28,6 +25,9 @@ from adapters.monitoring.change_point import (
     DomainMark,
 )
 from adapters.monitoring.drift_baseline import DriftReference
+from tests.support.drift_lines import COMMISSIONING, line
+from tests.support.learning_site import clean, scorer, stream
+from tests.support.line_site import FEW
 
 KINDS = ["dim", "defocus", "noise"]
 LUMA = SCALARS.index("luma")

@@ -23,6 +23,7 @@ from adapters.torch_model.diffclip_convert import SOURCE_KEY, convert, read_stat
 from adapters.torch_model.loader import load_clip
 from agent.cli.main import main
 from benchmarks.parity_diffclip import RECORD, TINY, checkpoint, register
+from tests.support.places import ROOT
 
 State = dict[str, Tensor]
 
@@ -282,7 +283,7 @@ def test_without_torch_the_remedy_is_said(command: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
         cwd=tmp_path,
     )
     assert done.returncode == 78

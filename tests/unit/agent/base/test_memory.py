@@ -11,11 +11,11 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from verdicts import a_verdict
 
 from agent.base.event_id import ulid
 from agent.base.heaps import Heaps
 from agent.commands.result_handlers import RecentParts
+from tests.support.verdicts import a_verdict
 
 PROGRAM = """
 import ctypes, json, re, sys, threading

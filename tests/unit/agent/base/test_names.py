@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 
 import pytest
-from configs import MINIMAL, load_text, problems_in
 from pydantic import SecretStr
 
 from agent.base.errors import ConfigError
@@ -17,6 +16,7 @@ from agent.config.types import at_port
 from agent.domain.command_answer import one_line
 from agent.telemetry.prometheus import metrics_server
 from agent.versions.station_plans import check_prompts
+from tests.support.configs import MINIMAL, load_text, problems_in
 
 
 def _has_ipv6() -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from configs import MINIMAL, load_text, problems_in
 from pydantic import ValidationError
 
 from agent.base.text import looks, on_one_line, visible, visible_as_given, visible_key
@@ -15,6 +14,7 @@ from agent.commands.schema import LabelBody, Reasoned, Setting, read
 from agent.domain.trigger_body import TriggerBody
 from agent.mqtt.messages import Inbound
 from agent.versions.operator_requests import Request
+from tests.support.configs import MINIMAL, load_text, problems_in
 
 TAKEN = [
     "傷のある　金属部品",

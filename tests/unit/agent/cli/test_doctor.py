@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from learning_site import clean, engine, site
 
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
@@ -22,6 +21,7 @@ from agent.config.recipes import find_recipe, shipped
 from agent.domain.learner_stats import LearnerStats
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Commissioned, Uncommissioned, open_station
+from tests.support.learning_site import clean, engine, site
 
 
 def findings(loaded: Loaded) -> dict[str, Finding]:

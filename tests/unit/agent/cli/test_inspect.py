@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from learning_site import PARTS, engine, photos, site
 from PIL import Image
 
 from adapters.core.adapter import Adapter
@@ -25,6 +24,7 @@ from agent.config.loader import load
 from agent.config.recipes import shipped
 from camera.core.kept_region import kept_region
 from camera.pictures.images import encode_jpeg
+from tests.support.learning_site import PARTS, engine, photos, site
 
 REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
 

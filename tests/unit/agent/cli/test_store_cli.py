@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evidence_site import judged, pictures_in, with_pictures
-from verdicts import a_store, a_verdict, close_stores
 
 from agent.audit.hash_chain import verify
 from agent.cli.main import main
@@ -21,6 +19,8 @@ from agent.store import export as store_export
 from agent.store.database import NAME
 from agent.store.integrity import check
 from agent.store.store import Store
+from tests.support.evidence_site import judged, pictures_in, with_pictures
+from tests.support.verdicts import a_store, a_verdict, close_stores
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from evidence_site import NOON, judged, pictures_in, with_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verdicts import a_store, close_stores
 
 from agent.base.event_id import moment_of, ulid_of
 from agent.clock.time_book import TimeBook
@@ -30,6 +28,8 @@ from agent.clock.trusted_time import (
 from agent.domain.verdict import Verdict
 from agent.store.garbage_collector import no_doubts
 from agent.store.purge import Purge, purge, would_go
+from tests.support.evidence_site import NOON, judged, pictures_in, with_pictures
+from tests.support.verdicts import a_store, close_stores
 
 TRUTH = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEEP = timedelta(days=10)

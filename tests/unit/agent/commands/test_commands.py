@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import UNHURRIED
-from mqtt_peers import SCHEMAS
 
 from agent.base.rate_limiter import RateLimiter
 from agent.commands.answer_cache import MAX_ANSWERS, AnswerCache
@@ -22,6 +20,8 @@ from agent.domain.command_answer import Answer
 from agent.mqtt.bounded_inbox import CAPACITY, REFUSALS, Inbox
 from agent.mqtt.messages import Inbound, Message
 from agent.mqtt.retained_topics import RetainedTopics
+from tests.support.line_site import UNHURRIED
+from tests.support.mqtt_peers import SCHEMAS
 
 OWN = "plant/agent"
 LABEL = b'{"event_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "label": "good"}'

@@ -11,12 +11,12 @@ from functools import partial
 import jsonschema
 import pytest
 import yaml
-from configs import MINIMAL, ROOT, SHIPPED, load_text, station, uncommented
 from pydantic import BaseModel
 
 from agent.config import cross_checks
 from agent.config.loader import load, print_config, schema
 from agent.config.models import Config
+from tests.support.configs import MINIMAL, ROOT, SHIPPED, load_text, station, uncommented
 
 SCHEMA = ROOT / "docs" / "config.schema.json"
 

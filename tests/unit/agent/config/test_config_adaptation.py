@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from configs import MINIMAL, load_text, problems_in
 
 from agent.config.models_adaptation import Adaptation
 from agent.versions.learner_settings import LearnerSettings
+from tests.support.configs import MINIMAL, load_text, problems_in
 
 SHA = "sha256:" + 64 * "a"
 PINS = f"{{weights: '{SHA}', recipe: '{SHA}', commissioning: '{SHA}', adapter: '{SHA}'}}"

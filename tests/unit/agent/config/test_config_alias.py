@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from configs import load_text, problems_in
+
+from tests.support.configs import load_text, problems_in
 
 HEAD = """\
 version: 1

@@ -10,7 +10,6 @@ import time
 from functools import partial
 
 import pytest
-from configs import MINIMAL, SHIPPED, load_text, problems_in, uncommented
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from agent.base.errors import ConfigError
 from agent.config import loader as configfile
 from agent.config.loader import load, print_config
 from agent.config.yaml_reader import parse
+from tests.support.configs import MINIMAL, SHIPPED, load_text, problems_in, uncommented
 
 
 @pytest.fixture

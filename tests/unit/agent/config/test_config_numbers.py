@@ -15,7 +15,6 @@ import cv2
 import pytest
 import yaml
 from pydantic import SecretStr, ValidationError
-from verdicts import a_verdict
 
 from agent.base.errors import ConfigError
 from agent.base.rate_limiter import RateLimiter
@@ -34,6 +33,7 @@ from agent.store.store import Store
 from camera.feed.view import View
 from camera.sources.factory import open_source
 from camera.sources.opencv_reader import VideoError, open_camera
+from tests.support.verdicts import a_verdict
 
 CAMERAS: list[dict[str, Any]] = [
     {"kind": "opencv", "source": "rtsp://10.0.0.1/x"},

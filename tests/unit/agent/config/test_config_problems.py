@@ -7,11 +7,11 @@ import re
 from functools import partial
 
 import pytest
-from configs import MINIMAL, load_text, problems_in, station
 
 from agent.base.errors import ConfigError
 from agent.config.loader import load
 from agent.config.yaml_reader import MAX_DEPTH
+from tests.support.configs import MINIMAL, load_text, problems_in, station
 
 
 @pytest.fixture

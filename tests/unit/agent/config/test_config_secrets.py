@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 import yaml
-from configs import MINIMAL, load_text, problems_in
 
 from agent.config import loader as configfile
 from agent.config.loader import print_config
+from tests.support.configs import MINIMAL, load_text, problems_in
 
 SECRETS = {
     "MQTT_USER": "planted-user",

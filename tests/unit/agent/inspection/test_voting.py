@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from configs import problems_in
 
 from agent.base.errors import ConfigError
 from agent.config import overrides
@@ -18,6 +17,7 @@ from agent.config.voting import possible_recipes
 from agent.domain.verdict import Decision, Outcome
 from agent.inspection.ballot import Ballot
 from agent.reload import last_known_good
+from tests.support.configs import problems_in
 
 CLASSES = """
     templates: ["a photo of {}"]

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mqtt_peers import wait_until
-from small_line import Site, hand_over, stream
-from support.answering_site import a_version, full
 
 from adapters.gate.promotion_gate import Ruling
 from adapters.gate.state_machine import Phase, State
@@ -21,6 +18,9 @@ from agent.learning.episode import AdaptationContext
 from agent.learning.ipc import Label
 from agent.learning.worker import Learning
 from agent.versions.operator_requests import Kind, Request, ask, waiting_names
+from tests.support.answering_site import a_version, full
+from tests.support.mqtt_peers import wait_until
+from tests.support.small_line import Site, hand_over, stream
 
 PATIENCE_S = 150.0
 DIM = 100.0

@@ -12,21 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import FEW
-from mqtt_peers import wait_until
-from small_line import (
-    LABELS,
-    Site,
-    SmallEngine,
-    clean,
-    commissioned,
-    hand_over,
-    pictures,
-    scorer,
-    seen,
-    stream,
-)
-from support.answering_site import a_version, moved
 
 from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.core.adapter import Adapter
@@ -47,6 +32,21 @@ from agent.learning.process import _Changes
 from agent.learning.station_learner import StationLearner
 from agent.telemetry.health import conditions
 from agent.versions.operator_requests import Request, ask
+from tests.support.answering_site import a_version, moved
+from tests.support.line_site import FEW
+from tests.support.mqtt_peers import wait_until
+from tests.support.small_line import (
+    LABELS,
+    Site,
+    SmallEngine,
+    clean,
+    commissioned,
+    hand_over,
+    pictures,
+    scorer,
+    seen,
+    stream,
+)
 
 PATIENCE_S = 150.0
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learning_site import clean, engine, failing, prompts, shipped, stream
 from numpy.typing import NDArray
-from support.drift_lines import COMMISSIONING, DIM, line
 
 from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.core.adapter import Adapter
@@ -29,6 +27,8 @@ from agent.learning.station_learner import StationLearner
 from agent.versions.learner_settings import LearnerSettings
 from agent.versions.operator_requests import Request
 from agent.versions.version_manager import VersionManager
+from tests.support.drift_lines import COMMISSIONING, DIM, line
+from tests.support.learning_site import clean, engine, failing, prompts, shipped, stream
 
 FEW_LOOKS = LearnerSettings(
     level="operating_point", recheck=10**6, patience=Patience(idle=1, cool_down=2 * WINDOW)

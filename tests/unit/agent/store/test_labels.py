@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from verdicts import a_store, a_verdict, close_stores
 
 from agent.store.database import NAME
 from agent.store.labels import Labelled, UnknownEvent
+from tests.support.verdicts import a_store, a_verdict, close_stores
 
 AT, LATER = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:09.000Z"
 

@@ -14,11 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from evidence_site import NOON, judged, pictures_in, tidy_up, with_pictures
 from hypothesis import given
 from hypothesis import strategies as st
-from mqtt_peers import wait_until
-from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.base.event_id import ulid_of
 from agent.config.models import EvidenceSettings, StorageSettings
@@ -27,6 +24,9 @@ from agent.store.garbage_collector import AT_ONCE
 from agent.store.integrity import check
 from agent.store.retention import Holdings, Rank, Retention, excess, rank_of, wanted
 from agent.telemetry.health import conditions
+from tests.support.evidence_site import NOON, judged, pictures_in, tidy_up, with_pictures
+from tests.support.mqtt_peers import wait_until
+from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 MB = 1_000_000
 BYTES = st.integers(0, 10**12)

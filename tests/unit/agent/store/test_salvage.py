@@ -14,14 +14,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from damage_store import survive
-from evidence_site import NOON, judged, pictures_in, with_pictures
-from mqtt_peers import wait_until
-from verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 from agent.store.database import NAME, Damaged
 from agent.store.integrity import check
 from agent.telemetry.health import conditions
+from tests.faults.damage_store import survive
+from tests.support.evidence_site import NOON, judged, pictures_in, with_pictures
+from tests.support.mqtt_peers import wait_until
+from tests.support.places import ROOT
+from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def _closed() -> Iterator[None]:
 def test_a_page_of_noise_costs_its_own_results_at_most(tmp_path: Path, seed: int) -> None:
     """Numbers go on, what waited waits, the damaged file is untouched, and the next start is an ordinary one.
 
-    More of them: python -m tests.damage_store --seeds 200
+    More of them: python -m tests.faults.damage_store --seeds 200
     """
     survive(tmp_path / "data", seed)
 
@@ -157,9 +158,9 @@ def test_an_exchange_that_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 _FAILS = """
 import sys, time
-sys.path[:0] = ["tests", "."]
+sys.path[:0] = ["."]
 from pathlib import Path
-from verdicts import a_store, a_verdict
+from tests.support.verdicts import a_store, a_verdict
 from agent.store.database import DiskTrouble
 store = a_store(Path(sys.argv[1]))
 told, refused, pending = [], 0, None
@@ -188,7 +189,7 @@ def test_a_disk_that_fails_now_and_then_loses_nothing(tmp_path: Path, fault: str
     run = subprocess.run(
         [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}", sys.executable, "-c", _FAILS,
          str(tmp_path)],
-        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent,
+        capture_output=True, text=True, timeout=120, cwd=ROOT,
     )  # fmt: skip
     if "PTRACE" in run.stderr or "Operation not permitted" in run.stderr:
         pytest.skip("strace may not trace here")

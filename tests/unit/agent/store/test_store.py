@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from verdicts import a_store, a_verdict, close_stores
 
 from agent.base.errors import ConfigError, StoreError
 from agent.store.database import DiskTrouble
 from agent.store.outbox import peek
+from tests.support.verdicts import a_store, a_verdict, close_stores
 
 
 @pytest.fixture(autouse=True)

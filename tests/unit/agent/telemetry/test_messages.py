@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from configs import MINIMAL, load_text
 
 from agent.cli.main import main
 from agent.domain.publisher_stats import NOT_YET, PublisherStats
@@ -16,6 +15,7 @@ from agent.telemetry.counters import Counters
 from agent.telemetry.status_topics import StatusTopics
 from camera.core.frame import Fault
 from camera.feed.stats import FeedStats
+from tests.support.configs import MINIMAL, load_text
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_line import Site, clean, stream
-from support.answering_site import a_version, full, killed_at, trail
 
 from adapters.core.version_store import AdapterStore
 from adapters.encoders.cancellation import Cancelled
@@ -19,6 +17,8 @@ from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.version_manager import VersionManager
+from tests.support.answering_site import a_version, full, killed_at, trail
+from tests.support.small_line import Site, clean, stream
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,6 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from line_site import FEW
-from mqtt_peers import wait_until
-from small_line import Site, SmallEngine, hand_over, stream
-from support.answering_site import a_version
 
 from adapters.core.observation import Observation
 from adapters.gate.state_machine import Phase, State
@@ -22,6 +18,10 @@ from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.station_state import SAVE_FRAMES
 from agent.versions.version_manager import VersionManager
+from tests.support.answering_site import a_version
+from tests.support.line_site import FEW
+from tests.support.mqtt_peers import wait_until
+from tests.support.small_line import Site, SmallEngine, hand_over, stream
 
 BACK_STOP = 86_400
 PATIENCE_S = 150.0

@@ -9,12 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
-from mqtt_peers import wait_until
 from PIL import Image as Pillow
 
 from agent.inspection.triggers import Awaited, Triggers
@@ -27,6 +25,8 @@ from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
 from camera.pictures.preprocess import InputSpec, prepare
 from camera.sources.factory import open_source
+from tests.support.mqtt_peers import wait_until
+from tests.support.places import ROOT
 
 SPEC = InputSpec(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 NOBODY = Past()
@@ -451,7 +451,7 @@ def test_the_process_can_leave_while_a_camera_does_not_answer(exit_s):
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
         left = subprocess.run(
             [sys.executable, "-c", LEAVING, url, str(exit_s)],
-            cwd=Path(__file__).parents[1],
+            cwd=ROOT,
             stderr=subprocess.DEVNULL,
             timeout=60,
             check=False,

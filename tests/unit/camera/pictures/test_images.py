@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import TiffImagePlugin
-from support.encoded_pictures import encoded, rainbow
 
 from camera.pictures.images import MAX_PIXELS, UnreadableImage, decode, read_image
+from tests.support.encoded_pictures import encoded, rainbow
 
 
 def huge_png(file: Path, width: int, height: int) -> Path:

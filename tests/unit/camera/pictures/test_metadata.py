@@ -13,7 +13,6 @@ from threading import Event
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from support.encoded_pictures import encoded, rainbow
 
 from camera.core.frame import Fault
 from camera.core.settings import FolderCamera
@@ -22,7 +21,8 @@ from camera.pictures.images import MAX_JPEG_PX, UnreadableImage, decode, encode_
 from camera.pictures.orientation import UPRIGHT, orientation
 from camera.pictures.quality import MIN_SIDE_PX
 from camera.sources.folder import Folder
-from tests.fuzz_metadata import KINDS, build, fuzz
+from tests.fuzz.metadata import KINDS, build, fuzz
+from tests.support.encoded_pictures import encoded, rainbow
 
 ORDERS = {"<": b"II*\0", ">": b"MM\0*"}
 

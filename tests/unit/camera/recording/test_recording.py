@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from configs import load_text
 from PIL import Image as Pillow
-from support.noisy_recording import BEGAN, noise, recorder
 
 from agent.cli.main import main
 from camera.core.frame import Capture, Fault
@@ -36,6 +34,8 @@ from camera.recording.reader import PlayedRecording, Recording, RecordingError
 from camera.recording.writer import Recorder, RecordingLimits
 from camera.simulation.source import SimulatedLine
 from camera.sources.factory import open_source
+from tests.support.configs import load_text
+from tests.support.noisy_recording import BEGAN, noise, recorder
 
 STATIONS = """\
 version: 1

@@ -14,7 +14,6 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from mqtt_peers import wait_until
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
@@ -24,6 +23,7 @@ from camera.core.source import Source
 from camera.sources.factory import open_source
 from camera.watched_folder.arrivals import LOOK_AHEAD
 from camera.watched_folder.source import TRIES, HotFolder
+from tests.support.mqtt_peers import wait_until
 
 SOON_S = 20.0
 

@@ -1,0 +1,1 @@
+"""Inputs that nobody would send, to everything that reads what others wrote."""

@@ -1,0 +1,1 @@
+"""What the product says and does, recorded before and compared after a refactoring."""
