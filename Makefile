@@ -5,10 +5,14 @@ BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test check soak sbom fuzz bench bench-gpu bench-streams photo-models bundle clean
+.PHONY: demo fast test check soak sbom fuzz bench bench-gpu bench-streams photo-models bundle clean
 
 demo: .venv/light
 	$(BIN)/mekiki demo $(if $(FRAMES),--frames $(FRAMES))
+
+# The unit tests: no broker, no other process, no model of torch; under a minute on two cores.
+fast: .venv/full
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist loadfile tests/unit
 
 test: .venv/full .venv-bare/ready
 	tests/setup-services.sh

@@ -2,8 +2,8 @@
 
 The resizing is Pillow's own, which is what open_clip uses through torchvision; the rest is exact float32
 arithmetic in numpy. Pictures up to six times as large as the input come out bit for bit as open_clip's, and
-larger ones within one grey level in a third to a half of the time. `tests/unit/camera/pictures/
-test_preprocess.py` holds both.
+larger ones within one grey level in a third to a half of the time. `test_preprocess.py` holds
+both.
 """
 
 from __future__ import annotations
