@@ -107,3 +107,23 @@ def test_the_process_that_learns_loads_neither_cameras_nor_the_broker_nor_the_da
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_tests_lie_where_the_package_lies_that_they_test() -> None:
+    """`tests/<kind>/<package>`; what is tested across packages lies at the top of its kind."""
+    kinds = ("unit", "broker", "system", "research")
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert len(tests) > 100
+    for file in tests:
+        kind, *package = file.relative_to(ROOT / "tests").parent.parts
+        assert kind in kinds, file
+        place = "/".join(package)
+        assert (ROOT / place).is_dir() or (ROOT / "tests" / place).is_dir(), file
+
+
+def test_no_test_imports_from_a_test() -> None:
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(part.startswith("test_") for name in names for part in name.split(".")), file
