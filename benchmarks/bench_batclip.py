@@ -59,7 +59,7 @@ Answers = NDArray[np.int64]
 
 def main() -> None:
     """Run what is missing, then write tables and plot."""
-    args = _arguments()
+    args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     make_pictures(args)
     jobs = [
@@ -176,7 +176,8 @@ def _file(args: argparse.Namespace, kind: str, mode: str, method: str) -> Path:
     return Path(args.out / name.replace(", ", "-").replace(" ", "-"))
 
 
-def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options that a benchmark and its tables go by."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--severity", type=int, choices=range(1, 6), default=5)
     parser.add_argument("--photos", type=int, default=3000, help="of each corruption, with resets")

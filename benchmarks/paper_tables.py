@@ -55,7 +55,7 @@ class Answers:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the methods over the kinds and write the table; 2 if something that was named is not usable."""
-    args = _arguments(argv)
+    args = arguments(argv)
     published = SETS[args.set]
     try:
         pictures = open_pictures(args.set, args.data, args.kinds, args.severity, args.list)
@@ -179,7 +179,8 @@ def report(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options that a run and its summary go by."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the set as published")
     parser.add_argument("--set", choices=list(SETS), required=True)

@@ -174,7 +174,7 @@ def worst_window(failed: Bools, frozen: Bools, truth: Truth) -> dict[str, Any]:
         rows = slice(start, start + WINDOW)
         counted, bad = truth.counted[rows], truth.defective[rows]
         gain, loss = _changes(failed[rows], frozen[rows], bad)
-        kinds = [_Kind.of(gain, loss, counted & kind) for kind in (~bad, bad)]
+        kinds = [Kind.of(gain, loss, counted & kind) for kind in (~bad, bad)]
         kinds = [kind for kind in kinds if kind.count]
         if not kinds:
             continue
@@ -190,7 +190,7 @@ def worst_window(failed: Bools, frozen: Bools, truth: Truth) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
     """Ok or defective parts of a window: how many, and on how many the verdict got right or wrong."""
 
     count: int
@@ -198,11 +198,12 @@ class _Kind:
     losses: int
 
     @classmethod
-    def of(cls, gain: Bools, loss: Bools, rows: Bools) -> _Kind:
+    def of(cls, gain: Bools, loss: Bools, rows: Bools) -> Kind:
+        """Count some rows."""
         return cls(int(rows.sum()), int((gain & rows).sum()), int((loss & rows).sum()))
 
 
-def chance(kinds: Sequence[_Kind], tolerance: float = TOLERANCE) -> float:
+def chance(kinds: Sequence[Kind], tolerance: float = TOLERANCE) -> float:
     """Return how likely so large a loss against the frozen model is if the true one were the tolerance.
 
     Only parts on which the two disagree say anything. The true drop may fall on ok parts, on defects or on both,
@@ -220,7 +221,7 @@ def chance(kinds: Sequence[_Kind], tolerance: float = TOLERANCE) -> float:
     return best
 
 
-def _tail(kind: _Kind, drop: float) -> float:
+def _tail(kind: Kind, drop: float) -> float:
     """Return the chance of so small a net gain, if the share that is right falls by `drop`."""
     # As many as were seen to change both ways do so under the hypothesis, too; a drop below 0 is a rise.
     churn = min(kind.gains, kind.losses) / kind.count

@@ -104,7 +104,7 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
             say(f"{error}; nothing was written")
             return EXIT_CHECK_FAILED
         try:
-            _keep(made.clean, file, engine)
+            keep(made.clean, file, engine)
         except OSError as error:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
@@ -186,7 +186,7 @@ def _require_clean(made: _Made, fails: Any) -> None:
         )
 
 
-def _keep(clean: Commissioning, file: Path, engine: Engine) -> None:
+def keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     """Write it, and let the model as it was trained answer: what was learned knew another clean line.
 
     What the new commissioning means is on the disk before it is there, and holds from the moment that its

@@ -75,7 +75,7 @@ def test_tables_and_plot_say_what_was_measured(
     better = frozen.copy()
     better[KINDS.index("fog")] = labels
     better[KINDS.index("snow"), 100:140] += 1
-    args = bench_batclip._arguments(["--out", str(tmp_path), "--kinds", "clip", "--modes", "reset"])
+    args = bench_batclip.arguments(["--out", str(tmp_path), "--kinds", "clip", "--modes", "reset"])
     args.methods = ["frozen", "TENT"]
     found = {
         ("clip", "reset", name): {"answers": answers, "step_s": np.array([0.25])}

@@ -181,7 +181,7 @@ def test_the_papers_means_stand_beside_the_papers_run_only(tiny_clip):
     options = ["--set", "imagenet-c", "--data", "x", "--pretrained", "openai", "--list", "y"]
     rng = np.random.default_rng(0)
     answers = {name: Answers(rng.random((15, 400)) < 0.3, [0.01]) for name in SETS["imagenet-c"].means}
-    figures = summary(paper_tables._arguments(options), tiny_clip, answers)
+    figures = summary(paper_tables.arguments(options), tiny_clip, answers)
     batclip = figures["results"]["BATCLIP"]
     assert batclip["mean"][0] == pytest.approx(100 * answers["BATCLIP"].right.mean(), abs=0.01)
     # 400 pictures, the mean of 15 answers each: 1.96 standard errors are 1.16 points.
@@ -198,7 +198,7 @@ def test_the_papers_means_stand_beside_the_papers_run_only(tiny_clip):
         [*some, "--pretrained", "openai"],
         [*some, "--checkpoint", "z", "--list", "y"],
     ):
-        figures = summary(paper_tables._arguments(other), tiny_clip, answers)
+        figures = summary(paper_tables.arguments(other), tiny_clip, answers)
         assert figures["results"]["BATCLIP"]["paper"] is None
         assert "mean in the paper" not in report(figures)
 

@@ -339,12 +339,12 @@ def test_chance_blames_no_more_often_than_it_says() -> None:
     blamed = 0
     for _ in range(100):
         kinds = [
-            stream_metrics._Kind(485, 10, int(rng.binomial(485, 10 / 485 + 0.03))),
-            stream_metrics._Kind(15, 0, int(rng.binomial(15, 0.03))),
+            stream_metrics.Kind(485, 10, int(rng.binomial(485, 10 / 485 + 0.03))),
+            stream_metrics.Kind(15, 0, int(rng.binomial(15, 0.03))),
         ]
         blamed += stream_metrics.chance(kinds) < 0.05
     assert blamed <= 9
-    assert stream_metrics.chance([stream_metrics._Kind(100, 0, 3)]) == pytest.approx(0.58, abs=0.01)
+    assert stream_metrics.chance([stream_metrics.Kind(100, 0, 3)]) == pytest.approx(0.58, abs=0.01)
 
 
 def test_recovery_is_the_time_until_half_of_the_gap_is_closed() -> None:
