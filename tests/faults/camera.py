@@ -32,6 +32,11 @@ class Camera:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/stream"
 
+    def picture(self, number: int) -> bytes:
+        """Return what it sees, as JPEG."""
+        pictures = self._large if self.mood == "grows" else self._small
+        return pictures[number % len(pictures)]
+
     def plug(self) -> None:
         self._gone = gone = threading.Event()
         camera = self
@@ -46,8 +51,7 @@ class Camera:
                     if camera.mood == "stalls":
                         continue
                     number += 1
-                    pictures = camera._large if camera.mood == "grows" else camera._small
-                    picture = pictures[number % len(pictures)]
+                    picture = camera.picture(number)
                     if camera.mood == "garbage":
                         picture = bytes(reversed(picture))
                     head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"

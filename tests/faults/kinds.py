@@ -47,11 +47,9 @@ def broker_killed(one: Plant, rng: random.Random) -> None:
 
 def broker_frozen(one: Plant, rng: random.Random) -> None:
     """It takes everything and acknowledges nothing."""
-    process = one.broker._process
-    assert process is not None
-    process.send_signal(signal.SIGSTOP)
+    one.broker.signal(signal.SIGSTOP)
     time.sleep(6)
-    process.send_signal(signal.SIGCONT)
+    one.broker.signal(signal.SIGCONT)
 
 
 def cable_cut(one: Plant, rng: random.Random) -> None:

@@ -121,6 +121,16 @@ class Plant:
         assert self._process is not None
         return self._process.wait(PATIENCE_S)
 
+    def end(self) -> None:
+        """Watch no more, and stop the agent where it runs; one that does not stop is killed."""
+        self._over.set()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
     def learners(self) -> list[int]:
         return [
             child.pid
@@ -211,13 +221,7 @@ def plant(folder: Path, data: Path | None = None) -> Iterator[Plant]:
         one.recovered(0.0)
         yield one
     finally:
-        one._over.set()
-        if one._process is not None and one._process.poll() is None:
-            one._process.terminate()
-            try:
-                one._process.wait(30)
-            except subprocess.TimeoutExpired:
-                one._process.kill()
+        one.end()
         one.subscriber.close()
         wire.close()
         camera.unplug()

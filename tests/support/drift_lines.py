@@ -18,7 +18,7 @@ CLASSES = 5
 
 COMMISSIONING = 2000
 
-_AXES = np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0]
+AXES = np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0]
 
 
 def line(
@@ -44,8 +44,8 @@ def line(
         bad = rng.random() < (0.5 if burst else defects)
         label = (burst or int(rng.integers(1, CLASSES))) if bad else 0
         part = rng.standard_normal(DIM)
-        feature = 10 * _AXES[0] + 0.5 * part + 0.1 * wander * _AXES[1] + 4 * bad * _AXES[2 + label]
-        feature = feature + 0.5 * lost[number] * _AXES[7]
+        feature = 10 * AXES[0] + 0.5 * part + 0.1 * wander * AXES[1] + 4 * bad * AXES[2 + label]
+        feature = feature + 0.5 * lost[number] * AXES[7]
         light = 120 * (1 + 0.04 * part[0] + 0.004 * wander) * (1 - 0.1 * lost[number])
         picture = np.clip(light + 12 * rng.standard_normal((SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
         score = (4 if bad else -4) + rng.standard_normal() + 0.3 * wander + 0.4 * lost[number]

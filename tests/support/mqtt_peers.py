@@ -18,6 +18,7 @@ import jsonschema
 import paho.mqtt.client as paho
 import pytest
 
+from tests.support.insides import close_sockets
 from tests.support.places import ROOT
 
 SCHEMAS = {
@@ -44,11 +45,19 @@ def wait_until(condition: Any, timeout_s: float = 15.0) -> None:
         time.sleep(0.01)
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Mosquitto:
     """A mosquitto on a port of its own that can be killed and started again."""
 
-    def __init__(self, folder: Path, extra: str = "allow_anonymous true\n") -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, extra: str = "allow_anonymous true\n", *, port: int | None = None
+    ) -> None:
+        self.port = free_port() if port is None else port
         self._config = folder / "mosquitto.conf"
         # Run as whoever runs the tests; as root mosquitto would change to a user who cannot read tmp_path.
         self._config.write_text(f"listener {self.port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{extra}")
@@ -59,7 +68,7 @@ class Mosquitto:
         self._process = subprocess.Popen(
             [binary, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until(self._answers)
+        wait_until(lambda: answers(self.port))
 
     def kill(self) -> None:
         if self._process is not None:
@@ -67,9 +76,10 @@ class Mosquitto:
             self._process.wait(10)
             self._process = None
 
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def signal(self, number: int) -> None:
+        """Send a signal to the process that runs."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
 
 @contextmanager
@@ -111,6 +121,11 @@ class Subscriber:
             for error in SCHEMAS[payload["schema"]].iter_errors(payload):
                 self.invalid.append(f"{message.topic}: {error.json_path}: {error.message}")
 
+    def subscribe_again(self) -> None:
+        """Wait until a broker that forgot the subscription is back, and tell it."""
+        wait_until(self._client.is_connected)
+        self._client.subscribe("#", 1)
+
     def results(self, station: str | None = None) -> list[dict[str, Any]]:
         found = [json.loads(p) for t, p, _ in list(self.messages) if t.endswith("/result")]
         return [r for r in found if station in (None, r["station"])]
@@ -146,7 +161,7 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-        self._client._reset_sockets()  # otherwise the garbage collector finds them, in somebody else's test
+        close_sockets(self._client)
 
 
 def check_complete(results: list[dict[str, Any]], last_seq: int) -> list[int]:

@@ -19,7 +19,7 @@ import pytest
 
 from agent.config.loader import load
 from agent.mqtt.embedded_broker import embedded_broker
-from tests.support.mqtt_peers import Mosquitto, Subscriber, free_port, mosquitto, wait_until
+from tests.support.mqtt_peers import Subscriber, answers, free_port, mosquitto, wait_until
 from tests.support.mqtt_wire import ALWAYS, FIVE, Cable, Sent, Witness, cable
 from tests.support.running_agent import running, write_config
 
@@ -132,7 +132,7 @@ def test_against_the_strict_reference_broker(protocol: int, tiny_bundle: Path, t
             cwd=Path(checkout) / "interoperability", stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            wait_until(lambda: Mosquitto._answers(_At(port)), 20)
+            wait_until(lambda: answers(port), 20)
             with cable(port) as wire:
                 go_through_it(tmp_path, tiny_bundle, wire, port, protocol)
             judged(wire, protocol)
@@ -144,13 +144,6 @@ def test_against_the_strict_reference_broker(protocol: int, tiny_bundle: Path, t
     assert [line for line in report if line.startswith(("ERROR", "CRITICAL", "Traceback"))] == []
     covered = {found for line in report for found in re.findall(r"\[MQTT5?-[0-9.]+-[0-9]+\]", line)}
     assert len(covered) > 10
-
-
-class _At:
-    """A port that somebody answers at, or not."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
 
 
 def packet(kind: int, body: bytes, flags: int = 0) -> Sent:

@@ -111,9 +111,7 @@ def test_a_broker_that_never_heard_a_number_hears_it_later(tmp_path: Path) -> No
     site = Site(config)
     with site.running():
         wait_until(lambda: "cannot be reached" in str(site.sparkplug.conditions()))
-        broker = Mosquitto(folder)
-        broker.port = port
-        broker._config.write_text(f"listener {port} 127.0.0.1\nuser root\nallow_anonymous true\n")
+        broker = Mosquitto(folder, port=port)
         host = None
         broker.start()
         try:

@@ -14,7 +14,7 @@ from adapters.core.observation import Observation
 from adapters.monitoring.block_statistics import measure, middle, summarise
 from adapters.monitoring.drift_baseline import DriftReference, DriftReferenceError
 from adapters.monitoring.drift_detector import Drift, DriftMonitor, DriftReport, bet, threshold, update
-from tests.support.drift_lines import _AXES, COMMISSIONING, line
+from tests.support.drift_lines import AXES, COMMISSIONING, line
 
 
 def reports(reference: DriftReference, frames: Iterator[Observation]) -> list[DriftReport]:
@@ -72,7 +72,7 @@ def test_known_defects_are_no_drift_even_where_the_model_misses_them() -> None:
 
     def missed(frames: int, seed: int, share: float) -> list[Observation]:
         rng = np.random.default_rng(seed)
-        shift = (0.8 * _AXES[20]).astype(np.float32)
+        shift = (0.8 * AXES[20]).astype(np.float32)
         return [
             replace(seen, feature=(seen.feature + shift) / np.linalg.norm(seen.feature + shift))
             if rng.random() < share
