@@ -22,8 +22,8 @@ def conditions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
     monkeypatch.setattr(Components, "turn", watched)
 
     def found() -> dict[str, str]:
-        if not made or made[0].status._conditions is None:
+        if not made:
             return {}
-        return {one.code: one.message for one in made[0].status._conditions}
+        return {one["code"]: one["message"] for one in made[0].local_status()["health"]["conditions"]}
 
     return found

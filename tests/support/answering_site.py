@@ -6,12 +6,15 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
+from agent.audit import hash_chain
 from tests.faults.kill_store import kill_before
 from tests.support.small_line import WORDS, Site, SmallEngine
 
@@ -35,6 +38,12 @@ def trail(site: Site) -> list[dict[str, Any]]:
 
 def full(*arguments: object, **options: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def fill_disk_of_trails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no line of an audit trail come to the disk; all other files do."""
+    of_trails = SimpleNamespace(**{**vars(os), "fsync": full})
+    monkeypatch.setattr(hash_chain, "os", of_trails)
 
 
 def killed_at(step: int, body: Callable[[], object]) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 from agent.base.event_id import ulid_of
 from agent.config.models import EvidenceSettings
 from agent.domain.verdict import Outcome, Verdict
-from agent.mqtt.publisher import Publisher
 from agent.store.image_files import Written
 from agent.store.image_writer import ImageWriter
 from agent.store.store import Store
@@ -66,17 +65,11 @@ def pictures_in(folder: Path) -> set[str]:
     return {path.stem for path in (folder / "evidence").glob("*/*/*.jpg")}
 
 
-def publisher_with(store: Store, evidence: ImageWriter) -> Publisher:
-    publisher = a_publisher(store, None)
-    publisher._upkeep.evidence = evidence
-    return publisher
-
-
 def main() -> None:
     """Keep results and pictures, and delete old ones, until killed; argument: data folder."""
     store = a_store(Path(sys.argv[1]), keep_results=60, image_bytes=100_000, ballast_bytes=100_000)
     evidence = ImageWriter(store.files, ALL)
-    publisher = publisher_with(store, evidence)
+    publisher = a_publisher(store, None, evidence=evidence)
     threading.Thread(target=evidence.run, daemon=True).start()
     threading.Thread(target=publisher.run, daemon=True).start()
     number = 0
@@ -85,7 +78,7 @@ def main() -> None:
         verdict = a_verdict("top", number)
         publisher.put([verdict])
         evidence.offer(a_frame(verdict), verdict)
-        publisher._upkeep.tidy_at = 0.0
+        publisher.keep(store.retention)  # which it goes by at once
         if number % 10 == 0:
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()

@@ -170,12 +170,13 @@ class Site:
     def audit(self) -> Audit:
         return Audit("line", self.folder / "audit.jsonl")
 
-    def ledger(self, happened: Callable[[dict[str, Any]], None] = lambda record: None) -> VersionManager:
+    def ledger(
+        self,
+        happened: Callable[[dict[str, Any]], None] = lambda record: None,
+        now: Callable[[], str] = lambda: "2026-01-02T00:00:00.000Z",
+    ) -> VersionManager:
         store = self.store(reading=False)
-        return VersionManager(
-            self.clean, SmallEngine.source, store, self.audit(), lambda: "2026-01-02T00:00:00.000Z",
-            happened, self.run,
-        )  # fmt: skip
+        return VersionManager(self.clean, SmallEngine.source, store, self.audit(), now, happened, self.run)
 
     def events(self) -> list[str]:
         return [payload["event"] for name, payload in list(self.told) if name == "adapter/event"]

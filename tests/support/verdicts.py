@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from agent.base.event_id import ulid
 from agent.config.models_mqtt import MqttSettings
@@ -13,6 +16,7 @@ from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.mqtt.messages import Message
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.retained_topics import RetainedTopics
+from agent.store.image_writer import ImageWriter
 from agent.store.retention import Retention
 from agent.store.store import Store
 from camera.core.frame import Quality
@@ -53,21 +57,39 @@ def a_store(folder: Path, *, outbox: bool = True, **limits: int) -> Store:
     return store
 
 
+def beside(store: Store, statement: str) -> list[Any]:
+    """Do something to the store's file over a connection of one's own, and return what that finds."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        return other.execute(statement).fetchall()
+
+
 def close_stores() -> None:
     """Close what `a_store` opened since the last call; closing twice does no harm."""
     while _opened:
         _opened.pop().close()
 
 
-def a_publisher(store: Store, port: int | None, **settings: object) -> Publisher:
+def a_board() -> RetainedTopics:
+    return RetainedTopics(lambda station: f"{PREFIX}/{station}/state")
+
+
+def a_publisher(
+    store: Store,
+    port: int | None,
+    *,
+    board: RetainedTopics | None = None,
+    evidence: ImageWriter | None = None,
+    **settings: object,
+) -> Publisher:
     quick = {"reconnect": Reconnect(initial_s=0.1, max_s=0.3), "drain_per_s": 5000.0}
     return Publisher(
         store,
         None if port is None else MqttSettings(host="127.0.0.1", port=port, **{**quick, **settings}),
         "agent",
         lambda station: f"{PREFIX}/{station}/result",
-        RetainedTopics(lambda station: f"{PREFIX}/{station}/state"),
+        board or a_board(),
         availability("offline"),
+        evidence,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from agent.config.models_mqtt import MqttSettings
 from agent.mqtt.connection import BrokerConnection, LinkState
 from agent.mqtt.messages import Message, Subscriptions
+from tests.support.insides import paho_client
 from tests.support.mqtt_peers import free_port, mosquitto, wait_until
 
 PATIENCE_S = 120.0
@@ -50,7 +51,7 @@ def test_a_connection_that_is_over_is_freed_at_once(tmp_path: Path) -> None:
                 link.open()
                 wait_until(lambda link=link: link.check() is LinkState.UP, PATIENCE_S)
                 link.publish(Message("b", bytes(100_000), 1, False))
-                gone += [weakref.ref(link), weakref.ref(link._client)]
+                gone += [weakref.ref(link), weakref.ref(paho_client(link))]
                 link.close()
                 del link
             wait_until(lambda: not any(one() for one in gone), PATIENCE_S)
@@ -68,7 +69,7 @@ def test_a_connection_that_never_was_is_freed_at_once() -> None:
             link = _link(port, number)
             link.open()
             wait_until(lambda link=link: link.check() is LinkState.DOWN, PATIENCE_S)
-            gone += [weakref.ref(link), weakref.ref(link._client)]
+            gone += [weakref.ref(link), weakref.ref(paho_client(link))]
             link.close()
             del link
         wait_until(lambda: not any(one() for one in gone), PATIENCE_S)

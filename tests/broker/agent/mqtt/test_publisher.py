@@ -16,10 +16,11 @@ import pytest
 
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.mqtt.pending_results import MAX_PENDING
+from tests.support.insides import delivery
 from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, free_port, mosquitto, wait_until
 from tests.support.places import ROOT
 from tests.support.running_publisher import running
-from tests.support.verdicts import PREFIX, a_publisher, a_store, a_verdict, availability
+from tests.support.verdicts import PREFIX, a_board, a_publisher, a_store, a_verdict, availability
 
 pytestmark = pytest.mark.broker
 
@@ -58,8 +59,7 @@ def test_a_broker_outage_loses_nothing(broker: Mosquitto, tmp_path: Path) -> Non
             if part in (450, 750, 1050):
                 broker.start()
                 # The broker forgot the subscription with everything else; wait for it, not for luck.
-                wait_until(subscriber._client.is_connected)
-                subscriber._client.subscribe("#", 1)
+                subscriber.subscribe_again()
             publisher.put([a_verdict("top", part)])
             time.sleep(0.001)
         wait_until(lambda: publisher.stats().waiting == 0, 30)
@@ -154,8 +154,9 @@ def test_a_refused_publish_is_not_delivered(tmp_path: Path) -> None:
 
 def test_retained_state_is_there_for_whoever_connects_late(broker: Mosquitto, tmp_path: Path) -> None:
     """State and availability are retained, and the last word of an orderly stop is `stopped`."""
-    publisher = a_publisher(a_store(tmp_path / "data"), broker.port)
-    publisher._board.set(availability("online"))
+    board = a_board()
+    publisher = a_publisher(a_store(tmp_path / "data"), broker.port, board=board)
+    board.set(availability("online"))
     with running(publisher):
         publisher.put([a_verdict() for _ in range(5)])
         wait_until(lambda: publisher.stats().published == 5)
@@ -279,7 +280,7 @@ def test_a_hanging_name_server_keeps_nothing_from_the_disk(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     publisher = a_publisher(a_store(tmp_path / "data"), 1, connect_timeout_s=0.1)
-    settings = publisher._delivery.link.mqtt
+    settings = delivery(publisher).link.mqtt
     assert settings is not None
     publisher.use(settings.model_copy(update={"host": "broker.plant.example"}), None)
     with running(publisher, drain_s=0.5):
@@ -307,20 +308,22 @@ def test_never_more_than_a_window_can_come_twice(broker: Mosquitto, tmp_path: Pa
     store.commit([a_verdict() for _ in range(1500)])
     exposed = []
     publisher = a_publisher(store, broker.port, drain_per_s=100_000.0)
-    delivery = publisher._delivery
-    tend = delivery.tend
+    sender = delivery(publisher)
+    tend = sender.tend
 
     def watched(now: float, *, ending: bool) -> None:
-        exposed.append(delivery.in_flight.results())
+        exposed.append(sender.in_flight.results())
         tend(now, ending=ending)
 
-    delivery.tend = watched
+    sender.tend = watched
     with running(publisher):
         wait_until(lambda: publisher.stats().waiting == 0)
     assert max(exposed) <= 64
 
 
-def test_a_refused_retained_topic_does_not_stop_the_results(tmp_path: Path) -> None:
+def test_a_refused_retained_topic_does_not_stop_the_results(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """An ACL that forbids one topic costs that topic and one line in the log, not the connection."""
     folder = tmp_path / "broker"
     folder.mkdir()
@@ -334,7 +337,8 @@ def test_a_refused_retained_topic_does_not_stop_the_results(tmp_path: Path) -> N
             time.sleep(0.01)
         wait_until(lambda: publisher.stats().published == 50)
         assert publisher.stats().link_problem is None
-        assert publisher._delivery._refused == {f"{PREFIX}/top/state"}
+        refused = [record.args for record in caplog.records if "the broker refuses" in record.msg]
+        assert [args[0] for args in refused] == [f"{PREFIX}/top/state"]
 
 
 def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
@@ -351,7 +355,7 @@ def test_a_moment_of_trouble_does_not_cost_mqtt_5(tmp_path: Path) -> None:
                 for _ in range(2):
                     rude.accept()[0].close()
             broker.start()
-            link = publisher._delivery.link
+            link = delivery(publisher).link
             wait_until(lambda: link.connection is not None and link.connection.state is LinkState.UP)
             broker.kill()
             wait_until(lambda: publisher.stats().link_problem is not None)

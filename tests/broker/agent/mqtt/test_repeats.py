@@ -18,7 +18,7 @@ from agent.store.store import Store
 from tests.support.line_site import FEW
 from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from tests.support.running_publisher import running
-from tests.support.verdicts import a_publisher, a_store, a_verdict
+from tests.support.verdicts import a_board, a_publisher, a_store, a_verdict
 
 
 @pytest.fixture
@@ -103,8 +103,7 @@ def test_a_replay_goes_on_after_an_outage(broker: Mosquitto, tmp_path: Path) -> 
         broker.kill()
         wait_until(lambda: publisher.stats().link_problem is not None)
         broker.start()
-        wait_until(subscriber._client.is_connected)
-        subscriber._client.subscribe("#", 1)
+        subscriber.subscribe_again()
         wait_until(lambda: bool(subscriber.results()) and subscriber.results()[-1]["seq"] == 300, 30)
     assert all(result["replayed"] for result in subscriber.results())
     subscriber.close()
@@ -171,13 +170,14 @@ def test_every_result_of_every_range_is_acknowledged_once_at_least(
 def test_state_names_the_newest_number(tmp_path: Path) -> None:
     """Retained: who connects late knows up to where results go."""
     store = a_store(tmp_path / "data")
-    with running(a_publisher(store, None), drain_s=0.1) as publisher:
+    board = a_board()
+    with running(a_publisher(store, None, board=board), drain_s=0.1) as publisher:
         publisher.put([a_verdict() for _ in range(7)])
         wait_until(lambda: publisher.stats().stored == 7)
         shown: list[dict[str, Any]] = []
 
         def state() -> bool:
-            shown.extend(json.loads(m.payload) for m in publisher._board.take() if m.topic.endswith("state"))
+            shown.extend(json.loads(m.payload) for m in board.take() if m.topic.endswith("state"))
             return bool(shown) and shown[-1]["seq"] == 7
 
         wait_until(state)

@@ -14,6 +14,7 @@ import pytest
 from agent.app import daemon as daemon_module
 from agent.app.composition import Components
 from agent.app.run_record import RunRecord
+from agent.app.run_summary import Summary
 from agent.base.call_queue import CallQueue
 from agent.base.errors import EXIT_OK, EXIT_UNEXPECTED
 from agent.cli.main import main
@@ -22,6 +23,7 @@ from agent.inspection.inspector import Inspector
 from agent.store.image_writer import ImageWriter
 from agent.telemetry.status_topics import StatusTopics
 from tests.support.evidence_site import ALL, a_frame
+from tests.support.insides import limit
 from tests.support.mqtt_peers import wait_until
 from tests.support.running_agent import write_config
 from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
@@ -75,9 +77,8 @@ def test_a_database_that_is_free_again_in_time_takes_everything(tmp_path: Path) 
 def test_pictures_of_lost_results_are_counted_with_them(tmp_path: Path) -> None:
     """Written or not; those of stored results are recorded at the next start."""
     store = a_store(tmp_path)
-    publisher = a_publisher(store, None)
     evidence = ImageWriter(store.files, ALL)
-    publisher._upkeep.evidence = evidence
+    publisher = a_publisher(store, None, evidence=evidence)
     writer, thread = threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)
     with closing(sqlite3.connect(tmp_path / "mekiki.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -112,17 +113,15 @@ def test_a_thread_that_is_left_behind_is_no_orderly_end(
 
     judge = Inspector.judge
     monkeypatch.setattr(Inspector, "judge", hang)
-    monkeypatch.setattr("agent.app.shutdown._INSPECTOR_S", 0.1)
+    limit(monkeypatch, "the inspector may take to end", 0.1)
     path = write_config(tmp_path, tiny_bundle, LINE)
-    started: list[daemon_module.Daemon] = []
-    watch = daemon_module.Daemon._watch
+    run = daemon_module.Daemon.run
 
-    def stop_soon(self: daemon_module.Daemon, parts: object) -> None:
-        started.append(self)
+    def stop_soon(self: daemon_module.Daemon) -> Summary:
         threading.Thread(target=lambda: (hung.wait(60), self.stop())).start()
-        watch(self, parts)  # type: ignore[arg-type]
+        return run(self)
 
-    monkeypatch.setattr(daemon_module.Daemon, "_watch", stop_soon)
+    monkeypatch.setattr(daemon_module.Daemon, "run", stop_soon)
     try:
         assert main(["run", "-c", str(path)]) == EXIT_UNEXPECTED
     finally:

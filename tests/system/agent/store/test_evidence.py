@@ -29,14 +29,13 @@ from tests.support.evidence_site import (
     a_frame,
     judged,
     pictures_in,
-    publisher_with,
     tidy_up,
     with_pictures,
 )
 from tests.support.mqtt_peers import wait_until
 from tests.support.places import ROOT
 from tests.support.running_agent import running, write_config, write_pictures
-from tests.support.verdicts import a_store, availability, close_stores
+from tests.support.verdicts import a_publisher, a_store, availability, beside, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +95,7 @@ def test_pictures_and_limits_are_set_while_the_agent_runs(tiny_bundle: Path, tmp
     data = tmp_path / "data"
     with running(load(write_config(tmp_path, tiny_bundle, stations, storage=storage))) as (daemon, _):
         wait_until(lambda: (data / NAME).exists())
-        wait_until(lambda: daemon._reloader is not None)
+        wait_until(lambda: daemon.started)
         images = {"enabled": True, "sampled_passes": 1.0}
         write_config(tmp_path, tiny_bundle, stations, storage={**storage, "images": images})
         daemon.reload("yamada")
@@ -153,7 +152,7 @@ def test_no_more_is_written_than_the_publisher_records(tmp_path: Path) -> None:
     for _ in range(MAX_STAGED + MAX_PICTURES + 5):
         verdict = judged("fail")
         evidence.offer(a_frame(verdict), verdict)
-        wait_until(lambda: len(evidence._offers) == 0 or len(evidence._written) == MAX_STAGED)
+        wait_until(lambda: evidence.unwritten == 0 or len(evidence.staged()) == MAX_STAGED)
     staged = len(ImageFiles(tmp_path).staged())
     evidence.end()
     evidence.take()
@@ -202,7 +201,7 @@ def test_a_picture_whose_result_was_lost_is_counted(tmp_path: Path) -> None:
     """It was to be kept and is not, like one that the disk or the queue gave up."""
     store = a_store(tmp_path)
     evidence = ImageWriter(store.files, ALL)
-    publisher = publisher_with(store, evidence)
+    publisher = a_publisher(store, None, evidence=evidence)
     lost, kept = judged("fail"), judged("fail")
     publisher.put([kept])
     for part in (lost, kept):
@@ -223,7 +222,7 @@ def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
     """Through both threads: every result that was to have a picture has one."""
     store = a_store(tmp_path)
     evidence = ImageWriter(store.files, ALL)
-    publisher = publisher_with(store, evidence)
+    publisher = a_publisher(store, None, evidence=evidence)
     threads = [threading.Thread(target=evidence.run), threading.Thread(target=publisher.run)]
     for thread in threads:
         thread.start()
@@ -231,9 +230,9 @@ def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
     for part in parts:
         publisher.put([part])
         evidence.offer(a_frame(part), part)
-        wait_until(lambda: len(evidence._offers) < 8)
+        wait_until(lambda: evidence.unwritten < 8)
     wait_until(lambda: len(pictures_in(tmp_path)) == 40)
-    publisher._upkeep.tidy_at = 0.0
+    publisher.keep(store.retention)  # which it goes by at once
     wait_until(lambda: publisher.stats().kept.images == 40)
     evidence.end()
     publisher.stop(5, availability("stopped"))
@@ -253,7 +252,7 @@ def test_a_crash_between_any_two_steps_leaves_nothing_wrong(tmp_path: Path) -> N
     day = parts[1].decided_at.date().isoformat()
     place = store.files.place("top", day, parts[1].event_id)
     place.rename(tmp_path / "evidence" / ".new" / place.name)
-    store._db.execute("UPDATE image SET doomed = 1 WHERE seq IN (2, 3)")
+    beside(store, "UPDATE image SET doomed = 1 WHERE seq IN (2, 3)")
     store.files.remove("top", day, parts[2].event_id)
     store.close()
 
@@ -312,6 +311,6 @@ def test_check_finds_what_does_not_agree(tmp_path: Path, damage: str, said: str)
     store.label(part.event_id, "ok", "yamada", "2026-01-01T00:00:00.000Z")
     assert check(tmp_path).problems == ()
 
-    store._db.execute(damage)
+    beside(store, damage)
 
     assert any(said in line for line in check(tmp_path).problems), check(tmp_path).problems

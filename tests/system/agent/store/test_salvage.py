@@ -20,9 +20,10 @@ from agent.store.integrity import check
 from agent.telemetry.health import conditions
 from tests.faults.damage_store import survive
 from tests.support.evidence_site import NOON, judged, pictures_in, with_pictures
+from tests.support.insides import upkeep
 from tests.support.mqtt_peers import wait_until
 from tests.support.places import ROOT
-from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
+from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, beside, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def test_a_log_that_is_torn_anywhere_opens(tmp_path: Path, torn: str) -> None:
     """At each 512-byte boundary of the last commits: whole commits stay, no gap, no number twice."""
     store = a_store(tmp_path / "data")
     store.commit([a_verdict() for _ in range(20)])
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
     log = tmp_path / "data" / f"{NAME}-wal"
     for _ in range(3):
         store.commit([a_verdict() for _ in range(2)])
@@ -109,8 +110,8 @@ def test_pictures_stay_with_their_results(tmp_path: Path) -> None:
     store = a_store(tmp_path)
     parts = [judged("fail") for _ in range(30)]
     with_pictures(store, parts)
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    (root,) = store._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'image'").fetchone()
+    beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
+    ((root,),) = beside(store, "SELECT rootpage FROM sqlite_schema WHERE name = 'image'")
     store.close()
     with (tmp_path / NAME).open("r+b") as file:
         file.seek((root - 1) * 4096)
@@ -241,7 +242,7 @@ def test_bytes_in_the_place_of_a_text_end_nothing(tmp_path: Path, column: str) -
     """One flipped bit of a row's header; of the newest and of the oldest result. Nothing is lost."""
     store = a_store(tmp_path, keep_days=30)
     rows = store.commit([judged() for _ in range(20)])
-    store._db.execute(f"UPDATE verdict SET {column} = CAST({column} AS BLOB) WHERE seq IN (1, 20)")
+    beside(store, f"UPDATE verdict SET {column} = CAST({column} AS BLOB) WHERE seq IN (1, 20)")
     store.close()
     assert any("bytes" in problem or "says" in problem for problem in check(tmp_path).problems)
     _at_work(tmp_path, [row.seq for row in rows])
@@ -255,7 +256,7 @@ def test_bytes_in_the_place_of_a_text_of_a_picture_end_nothing(
     store = a_store(tmp_path)
     parts = [judged("fail") for _ in range(20)]
     with_pictures(store, parts, deliver=False)
-    store._db.execute(f"UPDATE image SET {column} = CAST({column} AS BLOB), doomed = {doomed} WHERE seq = 20")
+    beside(store, f"UPDATE image SET {column} = CAST({column} AS BLOB), doomed = {doomed} WHERE seq = 20")
     store.close()
     assert any("bytes" in problem for problem in check(tmp_path).problems)
     _at_work(tmp_path, list(range(1, 21)), image_bytes=15_000)
@@ -267,7 +268,7 @@ def _at_work(folder: Path, numbers: list[int], **limits: int) -> None:
     store = a_store(folder, keep_days=30, **limits)
     publisher = a_publisher(store, None)
     for act in (
-        lambda: publisher._upkeep.tidy(time.monotonic()),
+        lambda: upkeep(publisher).tidy(time.monotonic()),
         lambda: store.backlog(0, 99),
         lambda: [store.tidy(NOON) for _ in range(9)],
     ):
@@ -289,7 +290,7 @@ def test_damage_that_is_met_while_somebody_asks_is_mended(tmp_path: Path) -> Non
     store = a_store(tmp_path, outbox=False)
     publisher = a_publisher(store, None)
     text = store.commit([a_verdict() for _ in range(3)]) or store.between("top", 1, 1, 1)[0].payload
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
     store.close()
     flip(tmp_path, str(text), 0, 7)
     publisher = a_publisher(a_store(tmp_path, outbox=False), None)

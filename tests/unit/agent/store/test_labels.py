@@ -11,7 +11,7 @@ import pytest
 
 from agent.store.database import NAME
 from agent.store.labels import Labelled, UnknownEvent
-from tests.support.verdicts import a_store, a_verdict, close_stores
+from tests.support.verdicts import a_store, a_verdict, beside, close_stores
 
 AT, LATER = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:09.000Z"
 
@@ -125,4 +125,4 @@ def test_a_store_of_the_version_before_goes_on(tmp_path: Path) -> None:
 
     assert [row.seq for row in store.backlog(0, 10)] == [1, 2, 3]
     assert [row.seq for row in store.commit([a_verdict()])] == [4]
-    assert store._db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert beside(store, "PRAGMA auto_vacuum") == [(2,)]

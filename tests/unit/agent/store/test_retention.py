@@ -25,8 +25,9 @@ from agent.store.integrity import check
 from agent.store.retention import Holdings, Rank, Retention, excess, rank_of, wanted
 from agent.telemetry.health import conditions
 from tests.support.evidence_site import NOON, judged, pictures_in, tidy_up, with_pictures
+from tests.support.insides import upkeep
 from tests.support.mqtt_peers import wait_until
-from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, close_stores
+from tests.support.verdicts import a_publisher, a_store, a_verdict, availability, beside, close_stores
 
 MB = 1_000_000
 BYTES = st.integers(0, 10**12)
@@ -167,7 +168,7 @@ def test_a_lower_limit_is_reached_in_small_steps_and_the_file_shrinks(tmp_path: 
     store = a_store(tmp_path, outbox=False)
     for _ in range(10):
         store.commit([a_verdict() for _ in range(500)])
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
     before = (tmp_path / NAME).stat().st_size
 
     store.retention = replace(store.retention, keep_results=100)
@@ -175,7 +176,7 @@ def test_a_lower_limit_is_reached_in_small_steps_and_the_file_shrinks(tmp_path: 
     while store.tidy(NOON):
         most, purged = max(most, store.kept.purged - purged), store.kept.purged
         purging.append(store.kept.purging)
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
 
     assert (purged, most) == (4900, AT_ONCE)
     assert any(purging)
@@ -320,7 +321,7 @@ def test_a_lock_met_while_tidying_is_over_once_tidying_works(tmp_path: Path) -> 
     store.retention = replace(store.retention, keep_results=1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        publisher._upkeep.tidy(1e9)
+        upkeep(publisher).tidy(1e9)
         assert "locked" in str(publisher.stats().store_problem)
-    publisher._upkeep.tidy(2e9)
+    upkeep(publisher).tidy(2e9)
     assert publisher.stats().store_problem is None

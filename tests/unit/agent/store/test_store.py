@@ -15,7 +15,8 @@ import pytest
 from agent.base.errors import ConfigError, StoreError
 from agent.store.database import DiskTrouble
 from agent.store.outbox import peek
-from tests.support.verdicts import a_store, a_verdict, close_stores
+from tests.support.insides import database
+from tests.support.verdicts import a_store, a_verdict, beside, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -97,14 +98,14 @@ def test_a_failed_commit_leaves_everything_as_it_was(tmp_path: Path) -> None:
     """A full disk loses nothing: the same call succeeds when there is space, with the same numbers."""
     store = a_store(tmp_path)
     rows = store.commit([a_verdict() for _ in range(3)])
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLITE_FULL, as a full disk gives it
+    pages = database(store).execute("PRAGMA page_count").fetchone()[0]
+    database(store).execute(f"PRAGMA max_page_count = {pages}")  # SQLITE_FULL, as a full disk gives it
     many = [a_verdict() for _ in range(200)]
 
     with pytest.raises(DiskTrouble, match="full"):
         store.commit(many, [rows[0].id])
     assert store.waiting == 3
-    store._db.execute("PRAGMA max_page_count = 100000")
+    database(store).execute("PRAGMA max_page_count = 100000")
     again = store.commit(many, [rows[0].id])
 
     assert [row.seq for row in again] == list(range(4, 204))
@@ -166,7 +167,7 @@ def test_a_disk_that_is_really_full_is_survived(tmp_path: Path) -> None:
         rows = store.commit([a_verdict()])
 
         assert rows[0].seq == stored + 1
-        assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert beside(store, "PRAGMA integrity_check") == [("ok",)]
         store.close()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
