@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -223,12 +224,14 @@ def test_text_of_others_makes_no_line_of_its_own(
     before = logging.getLogger().handlers[:]
     try:
         if journal:
-            monkeypatch.setattr("agent.base.logs._is_journal", lambda: True)
+            stream = os.fstat(sys.stderr.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
         logs.set_up("info", "text")
         evil = "part\n<0>2026-01-01 ERROR forged\r\x1b[2Jx\u2028y\u202e"
         logging.getLogger("agent.test").warning("file %s is odd", evil)
         lines = capfd.readouterr().err.splitlines()
         assert len(lines) == 1
+        assert lines[0].startswith("<4>") is journal
         assert lines[0].isprintable()
         assert r"part\n<0>" in lines[0]
     finally:

@@ -27,7 +27,7 @@ from adapters.core.protocol import MOST_LOGIT_SCALE, Engine, Floats, ModelError,
 from adapters.core.version import Version, Window
 from adapters.engines.factory import ModelSettings, open_engine
 from adapters.gate.evaluation import Evaluation
-from agent.cli.inspect import _json, judge
+from agent.cli.inspect import inspect
 from agent.cli.main import main
 from agent.config.recipes import PartClass, Recipe, shipped
 from agent.domain.active_version import ActiveVersion
@@ -41,7 +41,6 @@ from agent.versions.file_plan import of_recipe
 from agent.versions.station_plans import predictors, provenance
 from camera.core.frame import Frame, Quality
 from camera.core.settings import QualityLimits
-from camera.core.source import stamp
 from camera.feed.mailbox import Mailbox
 from tests.support.learning_site import clean, engine, scorer, site, stream
 
@@ -185,13 +184,15 @@ def test_one_picture_that_gives_no_numbers_is_not_inspected_alone(value: float, 
 
 
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
-def test_inspect_prints_strict_json_whatever_a_model_says(value: float) -> None:
+def test_inspect_prints_strict_json_whatever_a_model_says(
+    value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The picture is not inspected, and its line is JSON."""
     size = engine().info.preprocess.size
-    capture = stamp(np.full((size, size, 3), 100, np.uint8))
+    Image.fromarray(np.full((size, size, 3), 100, np.uint8)).save(tmp_path / "a.png")
     odd = Odd(engine(), with_row(value))
-    (judged,) = judge([("a.png", capture)], of_recipe(shipped("line"), odd), odd)
-    line = json.loads(_json(judged), parse_constant=pytest.fail)
+    inspect([str(tmp_path / "a.png")], of_recipe(shipped("line"), odd), odd, as_json=True)
+    line = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (line["verdict"], line["reason"], line["score"]) == ("not_inspected", NOT_FINITE, None)
 
 

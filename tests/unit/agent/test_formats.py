@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sqlite3
@@ -18,11 +19,11 @@ import safetensors.numpy
 import yaml
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
-from adapters.core import active_file, adapter
+from adapters.core import adapter
 from adapters.core.adapter import AdapterFileError
 from adapters.core.version import read_version, save_version
 from adapters.core.version_store import AdapterStore
-from adapters.engines.auto_select import Choice, Circumstances, _stored
+from adapters.engines.auto_select import Choice, Circumstances
 from adapters.files.formats import is_newer, mismatch
 from adapters.gate.state_machine import Phase, State
 from agent import __version__
@@ -50,6 +51,7 @@ from camera.watched_folder.arrivals import Sight
 from camera.watched_folder.done_ledger import SCHEMA, DoneFile, DoneLedger
 from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
 from tests.support import releases
+from tests.support.insides import stored_choice, write_besides
 from tests.support.learning_site import engine, site
 from tests.support.line_site import commissioned, frames
 from tests.support.noisy_recording import noise, recorder
@@ -221,8 +223,8 @@ def rewrite_pointer(folder: Path, **fields: Any) -> None:
     """Let a newer release write active.json."""
     content = json.loads((folder / "active.json").read_text())
     del content["seal"]
-    text = active_file._text(content | fields)
-    sealed = {**json.loads(text), "seal": active_file._seal(text)}
+    text = json.dumps(content | fields, sort_keys=True)
+    sealed = {**json.loads(text), "seal": hashlib.sha256(text.encode()).hexdigest()}
     (folder / "active.json").write_text(json.dumps(sealed))
 
 
@@ -290,7 +292,7 @@ def test_a_choice_of_engine_is_used_whatever_a_newer_release_has_added(tmp_path:
     content["circumstances"]["kernel"] = "6.1"
     (tmp_path / "engine.json").write_text(json.dumps({**content, "watts": 3}))
 
-    assert _stored(tmp_path / "engine.json", now) == choice
+    assert stored_choice(tmp_path / "engine.json", now) == choice
 
 
 def a_config(folder: Path) -> Path:
@@ -354,9 +356,8 @@ def test_a_trail_goes_on_behind_lines_of_a_newer_release(
 ) -> None:
     """What they say besides is a part of the chain: it cannot be changed either."""
     file = tmp_path / "audit.jsonl"
-    append = Audit._append
     with monkeypatch.context() as newer:
-        newer.setattr(Audit, "_append", lambda self, facts: append(self, {**facts, "shift": "early"}))
+        write_besides(newer, {"shift": "early"})
         Audit("top", file).append(AT, "promoted", actor="guard", why="better")
     older = Audit("top", file)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agent.config.loader import load
 from agent.mqtt.broker_link import HOLD_S, SHORT_ONES, SHORT_S, ClientIdConflict
 from camera.core.frame import Frame, Quality
+from tests.support.insides import delivery, reconnect_wait_s
 from tests.support.line_site import UNHURRIED
 from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
 from tests.support.running_agent import at, running, write_config
@@ -49,7 +50,7 @@ def test_a_result_that_is_too_large_holds_nothing_up(tmp_path: Path) -> None:
             assert (stats.too_large, stats.link_problem) == (1, None)
             publisher.repeat("top", 2, 3).result(10)
             wait_until(lambda: [r["seq"] for r in subscriber.results()] == [1, 3, 3])
-            wait_until(lambda: not publisher._delivery._repeats)
+            wait_until(lambda: not delivery(publisher).draining)
             assert publisher.stats().link_problem is None
         subscriber.close()
 
@@ -117,7 +118,7 @@ def test_two_agents_with_one_id_find_out_and_do_not_fight(
         ]
         wait_until(lambda: all(one.stats().same_id is not None for one in both), 40)
         assert all("agent.id" in str(one.stats().same_id) for one in both)
-        wait_until(lambda: all(one._delivery.link._dialing._delay_s >= 1.5 for one in both), 40)
+        wait_until(lambda: all(reconnect_wait_s(one) >= 1.5 for one in both), 40)
 
 
 @pytest.mark.broker

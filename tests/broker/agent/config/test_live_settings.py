@@ -24,6 +24,7 @@ from agent.mqtt.reconnect import Reconnector
 from agent.store.retention import Retention
 from agent.store.store import Store
 from camera.core.settings import QualityLimits, Reconnect, Settings
+from tests.support.insides import adopt_plans, delivery, looks_by_present_settings
 from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
 from tests.support.mqtt_wire import cable
 from tests.support.running_agent import running
@@ -222,8 +223,8 @@ def test_nothing_of_the_agent_holds_a_live_setting_of_before(tiny_bundle: Path, 
         # Its keys too: what the old one named may be there still under another name.
         new = {value for value in reachable(after.config) if isinstance(value, int | float | str)}
         assert parts.reloader.reload("test").state == "applied"
-        parts.publisher._delivery.tend(0.0, ending=True)
-        parts.inspector._adopt()
+        delivery(parts.publisher).tend(0.0, ending=True)
+        adopt_plans(parts.inspector)
         assert parts.triggers.receive("waits", b'{"trigger_id": "t"}')
         wait_until(lambda: [*parts.mailbox.take(8, 0.1), *looked(parts)].count(True) == 2, 60)
         wanted = [*of_settings(after.config)]
@@ -244,7 +245,7 @@ def test_nothing_of_the_agent_holds_a_live_setting_of_before(tiny_bundle: Path, 
 
 def looked(parts: Components) -> list[bool]:
     """Return which cameras look at their pictures by the present settings."""
-    return [feed._view.settings is feed._settings for feed in parts.stations.feeds]
+    return [looks_by_present_settings(feed) for feed in parts.stations.feeds]
 
 
 def of_settings(value: object) -> Iterator[object]:

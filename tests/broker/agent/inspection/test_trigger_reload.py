@@ -21,6 +21,7 @@ from agent.app.daemon import Daemon
 from agent.config.loader import load
 from agent.inspection.trigger_queue import Trigger
 from agent.inspection.triggers import Awaited, Triggers
+from tests.support.insides import reloader
 from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
 from tests.support.running_agent import at, running, write_config
 from tests.support.verdicts import a_verdict
@@ -47,9 +48,8 @@ def edit(path: Path, daemon: Daemon, change: Callable[[Any], Any]) -> None:
     config = yaml.safe_load(path.read_text())
     change(config["stations"])
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    assert daemon._reloader is not None
-    reloader, wanted = daemon._reloader, load(path).digest
-    wait_until(lambda: reloader.now.digest == wanted, PATIENCE_S)
+    reloads, wanted = reloader(daemon), load(path).digest
+    wait_until(lambda: reloads.now.digest == wanted, PATIENCE_S)
 
 
 def reasons(subscriber: Subscriber, station: str) -> dict[str, str]:

@@ -100,7 +100,9 @@ def test_too_many_are_busy_and_the_memory_of_ids_is_bounded() -> None:
     book.close("shutdown")
     for number in range(2 * REMEMBERED):
         book.ask(trigger(f"n{number}"))
-    assert len(book._over) == REMEMBERED
+    newest = range(REMEMBERED, 2 * REMEMBERED)
+    assert [end for number in newest for end in book.ask(trigger(f"n{number}"))] == []  # known: it was here
+    assert [end.reason for end in book.ask(trigger(f"n{REMEMBERED - 1}"))] == ["shutdown"]  # forgotten
 
 
 def test_each_trigger_has_a_picture_of_its_own() -> None:

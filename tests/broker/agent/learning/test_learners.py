@@ -27,6 +27,7 @@ from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors
+from tests.support.insides import limit, lives_of_learners
 from tests.support.learner_children import children, conditions
 from tests.support.learning_site import engine, site, stream
 from tests.support.learning_steps import line_folder, promote
@@ -154,7 +155,7 @@ def test_without_a_process_what_answers_goes_on_and_what_is_missed_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a process can be had: that is health's business, and it is tried again."""
-    monkeypatch.setattr("agent.learning.supervisor._PAUSE_S", 0.3)
+    limit(monkeypatch, "the learners pause", 0.3)
     loaded = site(tmp_path)
     told: list[tuple[str, JSON]] = []
     real = subprocess.Popen
@@ -184,7 +185,7 @@ def test_what_is_asked_of_learners_that_died_ends_their_pause(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once: what waited already when a process was started has had its turn, and does not drive it."""
-    monkeypatch.setattr("agent.learning.supervisor._PAUSE_S", 900.0)
+    limit(monkeypatch, "the learners pause", 900.0)
     loaded = site(tmp_path)
     lives: list[int] = []
 
@@ -197,7 +198,7 @@ def test_what_is_asked_of_learners_that_died_ends_their_pause(
             asks()
         return "ended"
 
-    monkeypatch.setattr(LearnerSupervisor, "_live", lives_briefly)
+    lives_of_learners(monkeypatch, lives_briefly)
     learners = LearnerSupervisor(loaded, lambda *told: None)
     learners.use(loaded, {"line": LearnerHandle("line", None, None)})  # type: ignore[arg-type]
     asks()

@@ -30,6 +30,7 @@ from agent.mqtt.retained_topics import MAX_EVENTS, RetainedTopics
 from agent.versions.commissioned import Commissioned, open_station
 from agent.versions.operator_requests import Request, ask
 from agent.versions.station_plans import predictors, prompts
+from tests.support.insides import compute_nothing, limit
 from tests.support.learning_site import ONNX, TORCH, clean, engine, looks, site, stream
 from tests.support.learning_steps import a_store, line_folder, promote
 from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
@@ -308,7 +309,7 @@ def test_what_was_learned_for_other_pictures_is_left_also_while_the_learner_rest
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its share of the time is for computing; to leave what answers takes none."""
-    monkeypatch.setattr("agent.learning.worker.Learning._work", lambda self, learner: None)
+    compute_nothing(monkeypatch)
     loaded = site(tmp_path)
     promote(loaded, 1.5)
     told: list[tuple[str, dict]] = []
@@ -416,7 +417,7 @@ def test_what_cannot_be_obeyed_is_refused_with_a_reason(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops_learning_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread lives on, says so in its stats, and takes the request when the disk takes it."""
-    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
+    limit(monkeypatch, "a full disk is left alone", 0.2)
     loaded = site(tmp_path)
     promote(loaded, 1.5)
     full = threading.Event()

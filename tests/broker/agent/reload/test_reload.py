@@ -30,6 +30,7 @@ from agent.config.overrides import Overrides, read
 from agent.reload import last_known_good
 from agent.reload.reloader import ReloadOutcome
 from agent.reload.restart_check import require_startable
+from tests.support.insides import reloader
 from tests.support.learner_children import children, conditions
 from tests.support.learning_site import clean
 from tests.support.mqtt_peers import Mosquitto, Subscriber, check_complete, mosquitto, wait_until
@@ -521,8 +522,7 @@ def save(path: Path, change: Callable[[Any], Any], daemon: Daemon) -> None:
     """Change the file and wait until what it says is in force."""
     wait_until(lambda: daemon.started, PATIENCE_S)
     edit(path, change)
-    assert daemon._reloader is not None
-    wait_until(lambda: daemon._reloader.now.digest == load(path).digest, PATIENCE_S)
+    wait_until(lambda: reloader(daemon).now.digest == load(path).digest, PATIENCE_S)
 
 
 def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
@@ -545,7 +545,7 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
         ("top", "enabled", False),
     }
     with running(load(path)) as (daemon, _):
-        wait_until(lambda: daemon._reloader is not None, PATIENCE_S)
+        wait_until(lambda: daemon.started, PATIENCE_S)
         assert shown(daemon) == ["line:line"]
         save_over(path, daemon, lambda config: config["stations"]["line"].update(recipe="steel-neu"))
         assert shown(daemon) == ["line:steel-neu"]
@@ -561,30 +561,27 @@ def test_what_is_set_over_the_file_outlives_a_restart_until_the_file_is_edited(
 
 def put(daemon: Daemon, station: str, name: Any, value: Any) -> ReloadOutcome:
     """Set something, in the thread that owns the config."""
-    reloader = daemon._reloader
-    assert reloader is not None
+    reloads = reloader(daemon)
     done: queue.Queue[ReloadOutcome] = queue.Queue()
-    serve = reloader.serve
+    serve = reloads.serve
 
     def served() -> None:
-        reloader.serve = serve
-        done.put(reloader.set(station, name, value, "mqtt:ada"))
+        reloads.serve = serve
+        done.put(reloads.set(station, name, value, "mqtt:ada"))
 
-    reloader.serve = served
+    reloads.serve = served
     return done.get(timeout=PATIENCE_S)
 
 
 def shown(daemon: Daemon) -> list[str]:
-    assert daemon._reloader is not None
-    stations = daemon._reloader.now.config.stations
+    stations = reloader(daemon).now.config.stations
     return [f"{name}:{station.recipe}" for name, station in stations.items() if station.enabled]
 
 
 def save_over(path: Path, daemon: Daemon, change: Callable[[Any], Any]) -> None:
-    assert daemon._reloader is not None
-    before = daemon._reloader.now
+    before = reloader(daemon).now
     edit(path, change)
-    wait_until(lambda: daemon._reloader.now is not before, PATIENCE_S)
+    wait_until(lambda: reloader(daemon).now is not before, PATIENCE_S)
 
 
 def test_damaged_overrides_are_told_and_the_file_counts(

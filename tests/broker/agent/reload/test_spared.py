@@ -25,10 +25,11 @@ from agent.app.optional_services import OptionalService
 from agent.audit.agent_log import Trail
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from agent.cli.main import main
-from agent.config.absent import nothing, unchanged, whatever_is_spared
+from agent.config.absent import nothing, whatever_is_spared
 from agent.config.diff import changes, in_force
 from agent.config.loader import load
 from agent.config.models_mqtt import MqttSettings, TlsSettings
+from agent.config.yaml_reader import parse
 from agent.mqtt.access import Access
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.reload.file_watcher import ConfigWatch
@@ -36,6 +37,7 @@ from camera.core.frame import Fault
 from camera.core.settings import FolderCamera, OpenCVCamera, RecordingCamera, SimulatedCamera
 from camera.sources.factory import open_source
 from camera.sources.waiting import Waiting, is_live
+from tests.support.insides import limit, reloader
 from tests.support.mqtt_peers import free_port, wait_until
 from tests.support.running_agent import running, write_config, write_pictures
 
@@ -76,7 +78,7 @@ def test_a_metrics_token_that_was_missing_comes_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody has to start the agent again; until then, and with half of it, nobody is let in."""
-    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
+    limit(monkeypatch, "an optional service is tried again", 0.1)
     port = free_port()
     metrics = {"enabled": True, "host": "0.0.0.0", "port": port, "token": "${file:token}"}
     path = write_config(tmp_path, tiny_bundle, {"line": LINE}, metrics=metrics)
@@ -97,15 +99,14 @@ def test_a_metrics_token_that_was_missing_comes_by_itself(
             urlopen(url, timeout=30)
         with urlopen(Request(url, headers={"Authorization": f"Bearer {TOKEN}"}), timeout=30) as answer:
             assert b"mekiki_" in answer.read()
-        assert daemon._reloader is not None
-        assert daemon._reloader.shown()["pending"] == []
+        assert reloader(daemon).shown()["pending"] == []
 
 
 def test_what_is_spared_is_tried_again_after_a_bug_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Told with its traceback in the journal; its text, which may hold anything, is not in health."""
-    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
+    limit(monkeypatch, "an optional service is tried again", 0.1)
     broken = Event()
     broken.set()
 
@@ -135,13 +136,12 @@ def test_a_broken_certificate_stops_no_other_edit(
     mqtt = {"host": "127.0.0.1", "port": 1, "tls": {"ca": str(ca)}}
     path = write_config(tmp_path, tiny_bundle, {"line": LINE}, mqtt=mqtt, sparkplug={"enabled": sparkplug})
     with running(load(path)) as (daemon, _):
-        wait_until(lambda: daemon._reloader is not None and conditions() != {}, PATIENCE_S)
-        reloader = daemon._reloader
-        assert reloader is not None
+        wait_until(lambda: conditions() != {}, PATIENCE_S)
+        reloads = reloader(daemon)
         ca.write_text("no certificate")
         text = path.read_text()
         path.write_text(text.replace("a bad part", "a worse part"))
-        wait_until(lambda: reloader.now.text != text or "config_refused" in conditions(), PATIENCE_S)
+        wait_until(lambda: reloads.now.text != text or "config_refused" in conditions(), PATIENCE_S)
         assert "config_refused" not in conditions()
         (tmp_path / "other.pem").write_text("no certificate")
         path.write_text(path.read_text().replace(str(ca), str(tmp_path / "other.pem")))
@@ -149,7 +149,7 @@ def test_a_broken_certificate_stops_no_other_edit(
 
 
 def test_an_embedded_broker_whose_port_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.app.optional_services._AGAIN_S", 0.1)
+    limit(monkeypatch, "an optional service is tried again", 0.1)
     port = free_port()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -177,12 +177,11 @@ def test_a_folder_that_is_missing_at_a_restart_waits_alone(
         wait_until(lambda: "no such folder" in conditions().get("camera_offline", ""), PATIENCE_S)
         wait_until(lambda: len(stored(tmp_path, "line")) > 5, PATIENCE_S)
         wait_until(lambda: stored(tmp_path, "side")[before:] == ["not_inspected"], PATIENCE_S)
-        reloader = daemon._reloader
-        assert reloader is not None
+        reloads = reloader(daemon)
 
         text = path.read_text()
         path.write_text(text.replace("a bad part", "a worse part"))
-        wait_until(lambda: reloader.now.text != text, PATIENCE_S)
+        wait_until(lambda: reloads.now.text != text, PATIENCE_S)
         path.write_text(text.replace(str(pictures), str(tmp_path / "nowhere")))
         wait_until(lambda: "nowhere" in conditions().get("config_refused", ""), PATIENCE_S)
         path.write_text(text)
@@ -274,7 +273,9 @@ def test_what_inspection_needs_is_never_spared(tiny_bundle: Path, tmp_path: Path
     path.write_text(path.read_text().replace("nowhere", "elsewhere"))
     with pytest.raises(ConfigError, match="elsewhere"):
         load(path, before.unchanged)
-    assert unchanged(before._tree)(("stations", "side", "recipe"), before._tree) is False
+    tree, _ = parse(path.read_text())
+    recipe = ("stations", "side", "recipe")
+    assert before.unchanged(recipe, tree.get(recipe)) is False
 
 
 def test_defaults_of_stations_are_excused_for_each_of_them(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -407,7 +408,7 @@ def test_no_more_watches_on_this_machine_stop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saving is not noticed, health says so; noticed again once there are some."""
-    monkeypatch.setattr("agent.reload.file_watcher._AGAIN_S", 0.1)
+    limit(monkeypatch, "the config is watched again", 0.1)
     path = tmp_path / "config.yaml"
     path.write_text("a: 1\n")
     seen = Event()

@@ -41,6 +41,7 @@ from agent.telemetry.counters import BOUNDS_MS, Counters
 from agent.telemetry.http_server import MAX_CLIENTS
 from agent.telemetry.prometheus import metrics_server
 from camera.feed.stats import FeedStats
+from tests.support.insides import limit
 from tests.support.mqtt_peers import SCHEMAS, Subscriber, free_port, mosquitto, wait_until
 from tests.support.places import ROOT
 from tests.support.running_agent import at, running, write_config
@@ -242,7 +243,7 @@ def threads() -> int:
 
 def test_a_client_that_drips_its_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is no reason to wait on: the whole request has its time."""
-    monkeypatch.setattr("agent.telemetry.http_server._ASK_S", 0.5)
+    limit(monkeypatch, "a scrape may take to ask", 0.5)
     with metrics_server(MetricsSettings(port=0), lambda: NOW) as port:
         (slow,) = connections(port, 1, b"GET /metrics HTTP/1.1\r\n")
         with slow:
@@ -261,7 +262,7 @@ def takes(client: socket.socket, byte: bytes) -> bool:
 
 def test_a_client_that_does_not_read_its_answer_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one that keeps the connection open behind it, for another request that never comes."""
-    monkeypatch.setattr("agent.telemetry.http_server._ANSWER_S", 600.0)  # they are pushed out, not waited for
+    limit(monkeypatch, "a scrape may take to read", 600.0)  # they are pushed out, not waited for
     asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
     with metrics_server(MetricsSettings(port=0), lambda: LARGE) as port:
         deaf = connections(port, 2 * MAX_CLIENTS, asked)

@@ -22,7 +22,7 @@ from adapters.build import build_memory  # noqa: E402
 from adapters.build import bundle as bundle_build  # noqa: E402
 from adapters.build.bundle import TEXTS, build, fitting  # noqa: E402
 from adapters.build.export_failure import root_words  # noqa: E402
-from adapters.build.graph_decompositions import _avg_pool2d_backward, _gelu_backward  # noqa: E402
+from adapters.build.graph_decompositions import aten, decompositions  # noqa: E402
 from adapters.core.adapter import Adapter  # noqa: E402
 from adapters.core.norm_vector import NormVector  # noqa: E402
 from adapters.core.protocol import Engine, ModelError  # noqa: E402
@@ -303,7 +303,7 @@ def test_the_slope_of_gelu_is_torchs(approximate: str) -> None:
     x = torch.linspace(-6, 6, 1001, requires_grad=True)
     gradient = torch.linspace(-1, 1, 1001)
     (expected,) = torch.autograd.grad(F.gelu(x, approximate=approximate), x, gradient)
-    found = _gelu_backward(gradient, x.detach(), approximate=approximate)
+    found = decompositions()[aten.gelu_backward.default](gradient, x.detach(), approximate=approximate)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -326,7 +326,9 @@ def test_the_way_back_through_a_mean_of_windows_is_torchs(
     gradient = torch.randn_like(pooled)
     (expected,) = torch.autograd.grad(pooled, x, gradient)
     sizes = [[size, size] for size in (kernel, stride, padding)]
-    found = _avg_pool2d_backward(gradient, x.detach(), *sizes, ceil, counts, None)
+    found = decompositions()[aten.avg_pool2d_backward.default](
+        gradient, x.detach(), *sizes, ceil, counts, None
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -334,7 +336,9 @@ def test_windows_beyond_the_map_are_refused() -> None:
     """They are smaller than the others, which is not supported and not silently wrong."""
     pooled = F.avg_pool2d(torch.zeros(1, 1, 5, 5), 2, 2, ceil_mode=True)
     with pytest.raises(NotImplementedError, match="beyond the map"):
-        _avg_pool2d_backward(pooled, torch.zeros(1, 1, 5, 5), [2, 2], [2, 2], [0, 0], True, True, None)
+        decompositions()[aten.avg_pool2d_backward.default](
+            pooled, torch.zeros(1, 1, 5, 5), [2, 2], [2, 2], [0, 0], True, True, None
+        )
 
 
 class Noisy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -18,9 +17,9 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime import InferenceSession
 
 from adapters.build import bundle as bundle_build
-from adapters.build import forward_graph
 from adapters.build.bundle import build, build_bundle
 from adapters.bundle import reader as bundle_module
 from adapters.bundle.reader import MANIFEST, bundle_path, graph, weights
@@ -34,6 +33,7 @@ from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.torch_engine import TorchEngine
 from adapters.torch_model.loader import load_clip
+from tests.support.insides import graphs_of, merge_norms
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip
@@ -114,14 +114,13 @@ def test_a_mixed_batch_goes_through_the_tower_once(
 ) -> None:
     """Sixteen adapters cost one call, not sixteen."""
     engine = open_bundle(tiny_bundle, device="cpu", threads=1)
-    session, sizes = engine._image, []
+    run, sizes = InferenceSession.run, []
 
-    class Counting:
-        def run(self, outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            sizes.append(len(feeds["images"]))
-            return session.run(outputs, feeds)
+    def counting(self: InferenceSession, outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(feeds["images"]))
+        return run(self, outputs, feeds)
 
-    monkeypatch.setattr(engine, "_image", Counting())
+    monkeypatch.setattr(InferenceSession, "run", counting)
     engine.encode_image(pictures(16), [moved(engine.source, seed) for seed in range(16)])
     assert sizes == [16]
 
@@ -282,7 +281,7 @@ def test_a_bundle_that_differs_from_torch_is_not_written(
         for file in (*tiny_bundle.glob("*.onnx"), *tiny_bundle.glob("*.weights")):
             shutil.copy(file, folder)
 
-    monkeypatch.setattr(bundle_build, "_write_graphs", as_before)
+    graphs_of(monkeypatch, as_before)
     monkeypatch.setattr(bundle_build, tolerance, 1e-12)
     with pytest.raises(ModelError, match=problem):
         build_bundle(tiny_clip, tmp_path / "out")
@@ -298,7 +297,7 @@ def test_a_merged_layer_norm_is_noticed(
     for parameter, tensor in clip.model.named_parameters():
         if parameter in clip.source.tensors:
             tensor.data.fill_(1.0)
-    monkeypatch.setattr(forward_graph, "_distinct_norms", contextlib.nullcontext)
+    merge_norms(monkeypatch)
     with pytest.raises(ModelError, match="did not arrive in the graph"):
         build_bundle(clip, tmp_path / "out")
 

@@ -16,6 +16,7 @@ import pytest
 from adapters.core.adapter import Adapter, AdapterError, AdapterFileError, load_adapter, save_adapter
 from adapters.core.version_store import AdapterStore, OtherRecipe, UnknownVersion
 from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
+from tests.support.insides import limit
 from tests.support.places import ROOT
 
 LATER = "2026-01-02T00:00:00.000Z"
@@ -340,7 +341,7 @@ def test_a_writer_that_hangs_is_not_waited_for_for_ever(
 ) -> None:
     """The call fails as on a full disk, and nothing has changed."""
     store = filled(tmp_path)
-    monkeypatch.setattr("adapters.files.folder_lock._PATIENCE_S", 0.05)
+    limit(monkeypatch, "a lock is waited for", 0.05)
     with (tmp_path / "lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another program"):

@@ -29,6 +29,7 @@ from adapters.engines.torch_engine import TorchEngine
 from adapters.files.file_kind import wrong_kind
 from adapters.torch_model import checkpoint as checkpoint_module
 from adapters.torch_model.loader import load_clip
+from tests.support.insides import add_pretrained
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip
@@ -322,7 +323,7 @@ def test_a_cached_tag_brings_its_preprocessing(
     """Mean, resize mode and interpolation are the tag's, as open_clip would have them."""
     tag = {"hf_hub": "someone/tiny/", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     tag |= {"interpolation": "bilinear", "resize_mode": "squash"}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"web": tag})
+    add_pretrained(monkeypatch, "tiny", {"web": tag})
     snapshot = tmp_path / "models--someone--tiny" / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
     (snapshot / "open_clip_model.safetensors").symlink_to(checkpoints["tiny"])

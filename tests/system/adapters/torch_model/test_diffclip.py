@@ -26,6 +26,7 @@ from adapters.torch_model.architecture import fresh_model
 from adapters.torch_model.diffclip import METADATA_KEY, MODEL_NAME, LambdaInit, attention_maps, differentiate
 from adapters.torch_model.loader import load_clip
 from benchmarks.parity_diffclip import PUBLISHED, RECORD, SCHEDULE, TINY, Size, difference, ours, register
+from tests.support.insides import hooks_before
 
 if TYPE_CHECKING:
     from adapters.torch_model.clip import Clip
@@ -176,7 +177,7 @@ def test_attention_maps_are_what_attention_does(
             values = attention.qkv(x)[..., -x.shape[2] :].unflatten(2, (2, -1)).transpose(1, 2)
             pairs = attention.sub_norm(weights @ values) * (1 - attention.lambda_init)
             torch.testing.assert_close(attention.proj(pairs.transpose(1, 2).flatten(2)), answer)
-    assert not any(attention._forward_pre_hooks for attention in attentions)
+    assert not any(hooks_before(attention) for attention in attentions)
 
 
 def test_no_text_token_looks_ahead(tiny_diffclip: Clip) -> None:

@@ -10,12 +10,11 @@ import pytest
 
 from adapters.baseline.baseline import Commissioning
 from adapters.gate.state_machine import Phase, State
-from agent.audit.hash_chain import Audit
-from agent.cli.commission import _keep
-from agent.replay.station import _active
+from agent.cli.commission import keep
 from agent.versions.operator_requests import Request, ask, waiting_names
 from tests.support import small_line
-from tests.support.answering_site import a_version, full, killed_at, trail
+from tests.support.answering_site import a_version, fill_disk_of_trails, full, killed_at, trail
+from tests.support.insides import answers_at_start
 from tests.support.mqtt_peers import wait_until
 
 PATIENCE_S = 20.0
@@ -38,7 +37,7 @@ def test_a_commission_that_is_killed_leaves_the_old_station_or_the_new_one(
             ledger.freeze("ada", "ada", "for now")
             site.store(reading=False).write(a_version(0.01))
             ledger.go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7, trips=1))
-        ended = killed_at(step, lambda file=file: _keep(new, file, small_line.SmallEngine()))
+        ended = killed_at(step, lambda file=file: keep(new, file, small_line.SmallEngine()))
         found = Commissioning.load(file) if file.exists() else None
         if found is None:
             assert before == "never"
@@ -81,12 +80,12 @@ def test_a_commission_that_meets_a_full_disk_changes_nothing_or_everything(
             case "swap":
                 without.setattr("adapters.baseline.baseline.write_durably", full)
             case "trail":
-                without.setattr(Audit, "_write", full)
+                fill_disk_of_trails(without)
         if fails == "trail":
-            _keep(new, file, small_line.SmallEngine())
+            keep(new, file, small_line.SmallEngine())
         else:
             with pytest.raises(OSError, match="No space"):
-                _keep(new, file, small_line.SmallEngine())
+                keep(new, file, small_line.SmallEngine())
     found = Commissioning.load(file)
     ledger = small_line.Site(tmp_path, clean=found).ledger()
     ledger.begin()
@@ -106,7 +105,7 @@ def commissioned_again(folder: Path) -> small_line.Site:
     site.store(reading=False).write(a_version(0.01, 5.0))
     site.clean.save(file)
     site.ledger().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
-    _keep(replace(site.clean, made_at="2026-03-03T00:00:00.000Z"), file, small_line.SmallEngine())
+    keep(replace(site.clean, made_at="2026-03-03T00:00:00.000Z"), file, small_line.SmallEngine())
     return small_line.Site(folder, clean=Commissioning.load(file))
 
 
@@ -151,7 +150,7 @@ def test_what_was_brought_in_before_the_first_commissioning_may_answer_under_it(
     """An import asked for at a new station waits for its commissioning."""
     site = small_line.Site(tmp_path)
     site.store(reading=False).write(a_version(0.01))
-    _keep(site.clean, tmp_path / "commissioning.safetensors", small_line.SmallEngine())
+    keep(site.clean, tmp_path / "commissioning.safetensors", small_line.SmallEngine())
     ledger = site.ledger()
     ledger.begin()
     ledger.go_to(1, "ada", "as asked")
@@ -166,7 +165,7 @@ def test_a_replay_from_what_answers_begins_as_the_agent_would(tmp_path: Path) ->
     ledger.begin()
     ledger.go_to(1, "ada", "test")
     engine, other = small_line.SmallEngine(), replace(site.clean, made_at="2026-03-03T00:00:00.000Z")
-    found = _active(tmp_path, engine, "active", site.clean)
+    found = answers_at_start(tmp_path, engine, site.clean)
     assert found is not None
     assert found.number == 1
-    assert _active(tmp_path, engine, "active", other) is None
+    assert answers_at_start(tmp_path, engine, other) is None

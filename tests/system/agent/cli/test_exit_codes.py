@@ -15,7 +15,7 @@ import pytest
 
 from agent.base.data_dir import lock_folder
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN, EXIT_UNEXPECTED
-from agent.cli.main import _COMMANDS, main
+from agent.cli.main import main
 from agent.reload import last_known_good
 from agent.store.database import Damaged
 from agent.store.store import Store
@@ -199,9 +199,10 @@ def test_another_data_folder_that_cannot_be_had_is_refused_for_the_last_good_con
 
 
 def test_a_disk_that_refuses_is_one_line_wherever_it_shows(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What no command expects of a file is named, with a remedy; what may be a bug keeps its traceback."""
+    path = str(write_config(tmp_path, tiny_bundle, LINE))
     errors = [
         PermissionError(13, "Permission denied", "/data/x"),
         OSError(5, "Input/output error", "/data/x"),
@@ -211,8 +212,8 @@ def test_a_disk_that_refuses_is_one_line_wherever_it_shows(
         def fail(_: object, error: OSError = error) -> int:
             raise error
 
-        monkeypatch.setitem(_COMMANDS, "doctor", fail)
-        assert main(["doctor"]) == code
+        monkeypatch.setattr("agent.cli.doctor.examine", fail)
+        assert main(["doctor", "-c", path]) == code
     assert capfd.readouterr().err.count("/data/x: ") == 2
 
 

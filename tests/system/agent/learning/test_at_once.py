@@ -19,6 +19,7 @@ from agent.learning.ipc import Label
 from agent.learning.worker import Learning
 from agent.versions.operator_requests import Kind, Request, ask, waiting_names
 from tests.support.answering_site import a_version, full
+from tests.support.insides import is_computing, limit
 from tests.support.mqtt_peers import wait_until
 from tests.support.small_line import Site, hand_over, stream
 
@@ -51,7 +52,7 @@ def proposing(site: Site) -> Iterator[Learning]:
 def released(site: Site, one: Learning) -> None:
     """Let the proposal come to its end, and the learner take notice of it."""
     site.model.go_on.set()
-    wait_until(lambda: one._job is None, PATIENCE_S)
+    wait_until(lambda: not is_computing(one), PATIENCE_S)
 
 
 def trail(site: Site) -> list[dict[str, Any]]:
@@ -181,7 +182,7 @@ def test_freezing_waits_for_nobody_whom_the_disk_keeps_waiting(
     waits: Kind, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does resuming; what needs the disk is done once there is room, by itself."""
-    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
+    limit(monkeypatch, "a full disk is left alone", 0.2)
     site.store(reading=False).write(a_version(0.002))
     if waits == "unpin":
         site.store(reading=False).pin(2)
@@ -207,7 +208,7 @@ def test_who_goes_back_to_the_source_overtakes_who_waits_for_the_disk(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier wish is over, on record, and not done afterwards; a later one is."""
-    monkeypatch.setattr("agent.learning.station_desk._DISK_S", 0.2)
+    limit(monkeypatch, "a full disk is left alone", 0.2)
     for shift in (0.002, 0.003):
         site.store(reading=False).write(a_version(shift))
     with full_disk(site, monkeypatch) as (one, without):
@@ -231,7 +232,7 @@ def test_what_is_refused_while_the_disk_is_full_is_refused_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is obeyed is obeyed once, however much was asked since."""
-    monkeypatch.setattr("agent.learning.station_desk._ASK_S", 0.0)
+    limit(monkeypatch, "requests are looked for", 0.0)
     looked: list[int] = []
     real = station_desk.take
 

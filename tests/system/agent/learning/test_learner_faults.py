@@ -28,11 +28,11 @@ from agent.domain.publisher_stats import PublisherStats
 from agent.learning.episode import AdaptationContext, Look
 from agent.learning.failure import failure_of
 from agent.learning.ipc import Answers, Doing
-from agent.learning.process import _Changes
 from agent.learning.station_learner import StationLearner
 from agent.telemetry.health import conditions
 from agent.versions.operator_requests import Request, ask
 from tests.support.answering_site import a_version, moved
+from tests.support.insides import is_computing, learner, limit, told_to_inspector, trial
 from tests.support.line_site import FEW
 from tests.support.mqtt_peers import wait_until
 from tests.support.small_line import (
@@ -112,12 +112,12 @@ def test_a_learner_prints_no_warning_whatever_is_known(station: str, tmp_path: P
             again = np.tile(pictures(["good"] * shown, 3), (200 // shown, 1, 1, 1))
             hand_over(one, seen(again))
             wait_until(lambda: site.last("drift").get("block", 0) >= 3, PATIENCE_S)
-            wait_until(lambda: one._job is None and one._learner is not None, PATIENCE_S)
-            learner = one._learner
-            assert learner is not None
-            trial = learner._shop.hold(learner._buffer.recent(60))
-            now = trial.assess(moved(0.01))
-            judge(trial.evidence(trial.frozen, now, 0.1), GateLimits())
+            wait_until(lambda: not is_computing(one) and learner(one) is not None, PATIENCE_S)
+            learns = learner(one)
+            assert learns is not None
+            held = trial(learns, 60)
+            now = held.assess(moved(0.01))
+            judge(held.evidence(held.frozen, now, 0.1), GateLimits())
             assert one.stats() == LearnerStats("line")
 
 
@@ -169,8 +169,8 @@ def test_an_imported_version_may_say_anything_of_its_condition() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.learning.failure._FIRST_S", 0.05)
-    monkeypatch.setattr("agent.learning.worker._SHOWN_S", 0.0)
+    limit(monkeypatch, "a learner that failed pauses", 0.05)
+    limit(monkeypatch, "a learner's failure is shown", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -192,7 +192,7 @@ def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
     caplog.set_level(logging.ERROR)
     with site.learning() as one:
         wait_until(lambda: one.stats().failed is not None, PATIENCE_S)
-        wait_until(lambda: one._fault is not None and one._fault.times >= 3, PATIENCE_S)
+        wait_until(lambda: caplog.text.count("begins again") >= 3, PATIENCE_S)
         assert one.answering().number == 1
         ask(site.requests, Request(kind="reset", actor="ada", at="now"))
         wait_until(lambda: one.answering().number == 0, PATIENCE_S)
@@ -210,7 +210,7 @@ def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fails", ["what is due", "its thread"])
 def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
-    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One holds it at a time: it is given back, and taken again once there is a thread to be had."""
     monkeypatch.setattr("agent.learning.episode.judge", lambda evidence, limits: Ruling(True, "kept"))
@@ -221,7 +221,7 @@ def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
     started, due = threading.Thread.start, StationLearner.due
 
     def no_thread(self: threading.Thread) -> None:
-        if self.name == "computes-line" and one._learner is not None and not failed.is_set():
+        if self.name == "computes-line" and learner(one) is not None and not failed.is_set():
             failed.set()
             raise RuntimeError("can't start new thread")
         started(self)
@@ -240,7 +240,7 @@ def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
     with site.learning() as one:
         hand_over(one, stream(80, light=100.0))
         wait_until(failed.is_set, PATIENCE_S)
-        wait_until(lambda: one._fault is not None and one._learner is not None, PATIENCE_S)
+        wait_until(lambda: "begins again" in caplog.text and learner(one) is not None, PATIENCE_S)
         hand_over(one, stream(80, first=81, light=100.0))
         wait_until(site.model.entered.is_set, PATIENCE_S)
         site.model.go_on.set()
@@ -253,7 +253,7 @@ def test_an_end_in_the_middle_of_a_decision_is_no_fault(
     """What ends a call of the model at the agent's end is told in one line, without a traceback."""
     caplog.set_level(logging.INFO)
     with Site(tmp_path).learning() as one:
-        wait_until(lambda: one._learner is not None, PATIENCE_S)
+        wait_until(lambda: learner(one) is not None, PATIENCE_S)
 
         def ends(self: StationLearner) -> bool:
             one.stop()
@@ -278,7 +278,7 @@ def test_an_inspector_that_could_not_be_told_what_answers_is_told_the_next_time(
             return True
 
     with Site(tmp_path).learning() as one:
-        changes = _Changes(Narrow())  # type: ignore[arg-type]
+        changes = told_to_inspector(Narrow())  # type: ignore[arg-type]
         with pytest.raises(MemoryError):
             changes(one)
         changes(one)

@@ -17,7 +17,7 @@ from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.version_manager import VersionManager
-from tests.support.answering_site import a_version, full, killed_at, trail
+from tests.support.answering_site import a_version, fill_disk_of_trails, full, killed_at, trail
 from tests.support.small_line import Site, clean, stream
 
 
@@ -134,7 +134,8 @@ def test_a_version_whose_texts_cannot_be_made_does_not_answer(event: str, tmp_pa
     """Neither here nor on the disk; and where they can be made, the time on record is after that."""
     site = Site(tmp_path)
     site.store(reading=False).write(a_version(0.001))
-    ledger, course = site.ledger(), []
+    course: list[str] = []
+    ledger = site.ledger(now=lambda: f"time {len(course)}")
 
     def ready(answering: ActiveVersion) -> None:
         course.append("made")
@@ -146,7 +147,6 @@ def test_a_version_whose_texts_cannot_be_made_does_not_answer(event: str, tmp_pa
         LEADS[event](ledger)
     assert ledger.answering.number == site.store().active().number == 0
     assert trail(site) == []
-    ledger._now = lambda: f"time {len(course)}"
     LEADS[event](ledger)
     assert course == ["made", "made", "answers"]
     assert [entry["at"] for entry in trail(site)] == ["time 2"]
@@ -169,7 +169,7 @@ def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_
         if fails != "audit":
             without.setattr("adapters.core.active_file.write_durably", full)
         if fails != "pointer":
-            without.setattr(Audit, "_write", full)
+            fill_disk_of_trails(without)
         execute(ledger, request)
         assert answered == [0]
         assert ledger.kept.saved is (fails == "audit")
@@ -237,7 +237,7 @@ def test_lines_that_the_disk_does_not_take_wait_in_order_and_those_that_are_lost
     site = Site(tmp_path)
     ledger = _begun(site)
     with monkeypatch.context() as without:
-        without.setattr(Audit, "_write", full)
+        fill_disk_of_trails(without)
         for number in range(203):
             ledger.record("refused", "guard", str(number))
     ledger.retry()

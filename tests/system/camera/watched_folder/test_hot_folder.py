@@ -21,8 +21,9 @@ from camera.core.frame import CameraError, Capture, Fault
 from camera.core.settings import FolderCamera
 from camera.core.source import Source
 from camera.sources.factory import open_source
-from camera.watched_folder.arrivals import LOOK_AHEAD
+from camera.watched_folder.arrivals import LOOK_AHEAD, Arrival, Arrivals
 from camera.watched_folder.source import TRIES, HotFolder
+from tests.support.insides import limit
 from tests.support.mqtt_peers import wait_until
 
 SOON_S = 20.0
@@ -305,13 +306,13 @@ def test_a_folder_that_vanishes_is_told_once_and_goes_on_by_itself(
 def test_a_share_that_hangs_is_offline(folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its server is gone, and the kernel keeps whoever asks: health says so meanwhile."""
     answers = Event()
-    look = HotFolder._look
+    scan = Arrivals.scan
 
-    def hang(self: HotFolder, now_s: float) -> Capture | None:
+    def hang(self: Arrivals, *arguments: Any) -> list[Arrival]:
         answers.wait(SOON_S)
-        return look(self, now_s)
+        return scan(self, *arguments)
 
-    monkeypatch.setattr(HotFolder, "_look", hang)
+    monkeypatch.setattr(Arrivals, "scan", hang)
     monkeypatch.setattr("camera.watched_folder.source.HANGS_S", 0.2)
     picture(folder / "a.png")
     with line(folder, keep) as running:
@@ -349,7 +350,7 @@ def test_marks_outlive_a_start_without_the_share_and_go_with_their_files(
     """Not one file there looks like an empty mount point: nothing is forgotten. Else who is gone is."""
     from camera.watched_folder.done_ledger import DoneLedger
 
-    monkeypatch.setattr("camera.watched_folder.done_ledger._SLACK", 0)
+    limit(monkeypatch, "marks are kept beyond their files", 0)
     for number in range(3):
         picture(folder / f"{number}.png")
     with line(folder, keep, when_done="mark") as running:
@@ -378,7 +379,7 @@ def test_a_file_in_the_place_of_done_is_told_once_and_holds_nothing_up(
     folder: Path, keep: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be moved stays, is not inspected again, not even after a restart, and moves by itself."""
-    monkeypatch.setattr("camera.watched_folder.finished._AGAIN_S", 0.3)
+    limit(monkeypatch, "a picture is put away again", 0.3)
     (folder / "done").write_text("in the way")
     for number in range(20):
         picture(folder / f"{number:02}.png")
@@ -446,8 +447,16 @@ def test_pictures_wait_in_the_folder_while_no_result_can_be_stored(
     assert len(running.given) == 12
 
 
-def test_twenty_thousand_files_at_once(folder: Path, keep: Path) -> None:
+def test_twenty_thousand_files_at_once(folder: Path, keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than so many are kept in mind; the oldest is first, and all of them come, once."""
+    scan, found = Arrivals.scan, list[int]()
+
+    def counted(self: Arrivals, *arguments: Any) -> list[Arrival]:
+        arrived = scan(self, *arguments)
+        found.append(len(arrived))
+        return arrived
+
+    monkeypatch.setattr(Arrivals, "scan", counted)
     whole = picture(folder.parent / "whole.png").read_bytes()
     for number in range(20_000):
         file = folder / f"{number:05}.png"
@@ -457,7 +466,7 @@ def test_twenty_thousand_files_at_once(folder: Path, keep: Path) -> None:
     assert isinstance(source, HotFolder)
     first = next(iter(source.captures(Event())))
     assert first.part_id == "19999.png"
-    assert len(source._ready) <= LOOK_AHEAD
+    assert max(found) == LOOK_AHEAD
     with line(folder, keep, settle_s=0.05) as running:
         wait_until(lambda: len(running.given) == 20_000, 150)
         until(lambda: len(os.listdir(folder / "done")) == 20_000)  # noqa: PTH208

@@ -23,6 +23,7 @@ from PIL import Image as Pillow
 from agent.base.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from agent.cli.main import main
 from agent.config.loader import load
+from tests.support.insides import limit, reloader
 from tests.support.mqtt_peers import wait_until
 from tests.support.places import ROOT
 from tests.support.running_agent import running, write_config, write_pictures
@@ -125,11 +126,10 @@ def test_a_reload_of_the_camera_loses_and_repeats_nothing(tiny_bundle: Path, tmp
         for fps in (41, 42, 43):
             least = len(stored(tmp_path)) + 10
             wait_until(lambda least=least: len(stored(tmp_path)) >= least, PATIENCE_S)
-            reloader = daemon._reloader
-            assert reloader is not None
-            before = reloader.now.digest
+            reloads = reloader(daemon)
+            before = reloads.now.digest
             config.write_text(config.read_text().replace(f"fps: {fps - 1}", f"fps: {fps}"))
-            wait_until(lambda before=before, reloader=reloader: reloader.now.digest != before, PATIENCE_S)
+            wait_until(lambda before=before, reloads=reloads: reloads.now.digest != before, PATIENCE_S)
         wait_until(lambda: len(names(folder / "done")) == 100, PATIENCE_S)
     assert sorted(parts(tmp_path)) == sorted(names(folder / "done"))
 
@@ -143,7 +143,7 @@ def test_health_says_what_is_wrong_with_the_folder(
 ) -> None:
     """`folder` while files cannot be moved, `camera_offline` while it is away, nothing when it is back."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("camera.watched_folder.finished._AGAIN_S", 0.3)
+    limit(monkeypatch, "a picture is put away again", 0.3)
     folder = write_pictures(tmp_path / "in", 3)
     (folder / "done").write_text("in the way")
     config = write_config(tmp_path, tiny_bundle, {"press": watched(folder), "line": LINE})

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from adapters.core.observation import Observation
 from adapters.learner.sample_buffer import Buffer, BufferPolicy, good_parts
+from tests.support.insides import evidence_of
 from tests.support.line_site import UNHURRIED
 
 CLASSES = 4
@@ -38,7 +39,7 @@ def numbers(frames: list[Observation]) -> list[int]:
 
 def everything(buffer: Buffer) -> list[Observation]:
     """The evidence in the order of frames; the learner itself asks only how much there is."""
-    return sorted((s for kept in buffer._content.evidence for s in kept), key=lambda seen: seen.number)
+    return sorted((s for kept in evidence_of(buffer) for s in kept), key=lambda seen: seen.number)
 
 
 def filled(labels: list[int], policy: BufferPolicy | None = None, seed: int = 0) -> Buffer:

@@ -7,11 +7,13 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.base.codec import timestamp
 from agent.base.event_id import moment_of, ulid_of
 from agent.clock.time_book import TimeBook
 from agent.clock.trusted_time import (
@@ -20,7 +22,6 @@ from agent.clock.trusted_time import (
     ClockReading,
     Doubt,
     TrustedTime,
-    _marked,
     counted,
     read_clocks,
     step,
@@ -29,6 +30,7 @@ from agent.domain.verdict import Verdict
 from agent.store.garbage_collector import no_doubts
 from agent.store.purge import Purge, purge, would_go
 from tests.support.evidence_site import NOON, judged, pictures_in, with_pictures
+from tests.support.insides import timesyncd
 from tests.support.verdicts import a_store, close_stores
 
 TRUTH = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -384,8 +386,8 @@ def test_purging_by_hand_leaves_what_is_in_doubt(tmp_path: Path) -> None:
     store.close()
     book = TimeBook(tmp_path, {"top": 1}, None, lambda: ClockReading(TRUTH, 10.0, False))
     book.look({"top": 2})
-    book._open = {"top": 2}
     book.write()
+    say_of_time(tmp_path, open={"top": 2})
     wish = Purge(TRUTH - timedelta(days=30), None)
     assert would_go(tmp_path, wish).results == 1
     purge(tmp_path, wish, lambda _: None)
@@ -394,10 +396,15 @@ def test_purging_by_hand_leaves_what_is_in_doubt(tmp_path: Path) -> None:
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [2, 3, 4]
     finally:
         close_stores()
-    book._open, book._closed = None, [Doubt("top", 2, 3, TRUTH - timedelta(days=31))]
-    book.write()
+    say_of_time(tmp_path, open=None, doubts=[["top", 2, 3, timestamp(TRUTH - timedelta(days=31))]])
     assert would_go(tmp_path, wish).results == 2
     assert would_go(tmp_path, Purge(None, "top")).results == 3
+
+
+def say_of_time(folder: Path, **known: Any) -> None:
+    """Let the file say something else of which results are in doubt."""
+    file = folder / "clock.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **known}))
 
 
 def test_a_mark_of_ntp_counts_while_the_clock_goes_on_from_it(
@@ -405,10 +412,10 @@ def test_a_mark_of_ntp_counts_while_the_clock_goes_on_from_it(
 ) -> None:
     """Timesyncd leaves it when NTP is gone; a clock that somebody sets then is not kept by it."""
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr("agent.clock.trusted_time._TIMESYNCD", mark)
-    assert not _marked(1.8e9)
+    marked = timesyncd(monkeypatch, mark)
+    assert not marked(1.8e9)
     mark.touch()
     os.utime(mark, (1.8e9, 1.8e9))
-    assert _marked(1.8e9 + 2100)
+    assert marked(1.8e9 + 2100)
     for wrong_s in (-400 * 86_400, -4 * 3600, 4 * 3600, 400 * 86_400):
-        assert not _marked(1.8e9 + wrong_s)
+        assert not marked(1.8e9 + wrong_s)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.config.loader import read_text
 from agent.reload.file_watcher import ConfigWatch
+from tests.support.insides import look_at_config
 
 TEXT = "version: 1\nagent:\n  id: line-ü\n"
 
@@ -37,6 +38,6 @@ def test_a_byte_order_mark_or_other_ends_of_lines_are_no_news(
     path.write_bytes(known)
     watch = ConfigWatch(path, read_text(path), lambda: news.append(None))
     path.write_bytes(saved)
-    watch._look()
-    watch._look()
+    look_at_config(watch)
+    look_at_config(watch)
     assert len(news) == int(noticed)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from adapters.core.observation import Observation
 from adapters.gate.state_machine import Phase, State
 from agent.inspection.frame_count import FrameCount
-from agent.learning.worker import Learning
 from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
 from agent.versions.station_state import SAVE_FRAMES
 from agent.versions.version_manager import VersionManager
 from tests.support.answering_site import a_version
+from tests.support.insides import newest_frame
 from tests.support.line_site import FEW
 from tests.support.mqtt_peers import wait_until
 from tests.support.small_line import Site, SmallEngine, hand_over, stream
@@ -162,7 +162,7 @@ def test_a_version_stays_when_the_learner_restarts_late_in_a_long_run(tmp_path: 
     for first in (BACK_STOP + 5001, BACK_STOP + 5101):
         with site.learning() as one:
             hand_over(one, numbered(list(range(first, first + 7))))
-            wait_until(lambda one=one, first=first: counted(one) == first + 6, PATIENCE_S)
+            wait_until(lambda one=one, first=first: newest_frame(one) == first + 6, PATIENCE_S)
             assert one.answering().number == 1
     assert site.store().active().number == 1
     assert "reset" not in site.events()
@@ -181,14 +181,10 @@ def test_a_version_is_left_after_a_day_of_frames_also_where_the_agent_restarts_e
         site.run = f"night {night}"
         with site.learning() as one:
             hand_over(one, numbered([1, 15_000, 29_000]))
-            wait_until(lambda one=one, night=night: counted(one) >= 29_000 * (night + 1), PATIENCE_S)
+            wait_until(lambda one=one, night=night: newest_frame(one) >= 29_000 * (night + 1), PATIENCE_S)
         answered.append(site.store().active().number)
     assert answered == [1, 1, 0]
     assert "back-stop period over" in [payload.get("why") for _, payload in site.told]
-
-
-def counted(one: Learning) -> int:
-    return one._ledger.frame
 
 
 def test_a_cool_down_goes_on_over_a_restart(tmp_path: Path) -> None:

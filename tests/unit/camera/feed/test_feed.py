@@ -245,8 +245,7 @@ class Site:
 
     def ask(self, name: str) -> None:
         assert self.triggers.receive("top", f'{{"trigger_id": "{name}"}}'.encode())
-        with self.triggers._changed:
-            self.triggers._composed()
+        self.use()  # which tells of what has ended
 
     def taken(self) -> str | None:
         """Return the trigger of the next frame that has one."""

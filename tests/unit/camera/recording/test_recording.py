@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -240,13 +241,13 @@ def test_a_recording_never_exceeds_its_limit(tmp_path: Path, max_bytes: int) -> 
         assert writer.pictures == 0
 
 
-def test_the_disk_is_left_to_others(tmp_path: Path) -> None:
+def test_the_disk_is_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below the floor nothing is begun; reached later, it ends the recording in order."""
     with pytest.raises(RecordingError, match=r"less than 1000000000 MB free .*storage\.min_free_mb"):
         recorder(tmp_path / "out", limits=RecordingLimits(10**9, min_free_bytes=10**15))
     writer = recorder(tmp_path / "out")
     assert writer.add(Capture(noise(0), BEGAN, 0)) is None
-    writer._free = lambda: 1000  # type: ignore[method-assign]
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     assert writer.add(Capture(noise(1), BEGAN, 1)) == "disk"
     assert writer.finish("disk").count == 1
     assert len(list(Recording(tmp_path / "out"))) == 1
