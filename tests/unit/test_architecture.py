@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -127,3 +128,67 @@ def test_no_test_imports_from_a_test() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(part.startswith("test_") for name in names for part in name.split(".")), file
+
+
+_BY_NAME = {"setattr", "delattr", "getattr", "hasattr", "attrgetter", "methodcaller", "patch", "object"}
+"""Functions that take the name of an attribute as a text."""
+
+
+def is_private(dotted: str) -> bool:
+    """Whether a name, or one before it, begins with one underscore; `os._exit` is documented all the same."""
+    parts = dotted.split(".")
+    return dotted != "os._exit" and any(re.fullmatch(r"_(?!_)\w+", part) for part in parts)
+
+
+def pokes(source: str) -> Iterator[str]:
+    """Yield where a file reaches into what is private elsewhere; what is `self`'s or `cls`'s is its own."""
+    for node in ast.walk(ast.parse(source)):
+        found: list[str] = []
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            found = [ast.unparse(node)] if not own and is_private(node.attr) else []
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            within = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            found = [f"{within}{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            texts = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+            found = [text for text in texts if isinstance(text, str)] if name in _BY_NAME else []
+        yield from (f"{node.lineno}: {one}" for one in found if is_private(one))
+
+
+def test_only_one_module_of_the_tests_reaches_into_what_is_private() -> None:
+    """A test says what anyone can see; where there is no other way, `insides` has a function."""
+    door = ROOT / "tests" / "support" / "insides.py"
+    files = [file for file in sorted((ROOT / "tests").rglob("*.py")) if file != door]
+    assert len(files) > 100
+    found = [f"{file.relative_to(ROOT)}:{poke}" for file in files for poke in pokes(file.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("source", "poke"),
+    [
+        ("store._db.execute('VACUUM')", True),
+        ("self.triggers._changed.notify()", True),
+        ("super()._look()", True),
+        ("one().two[3]._four", True),
+        ("from agent.base.logs import _is_journal", True),
+        ("from agent._base import logs", True),
+        ("import torch._dynamo", True),
+        ("monkeypatch.setattr('agent.base.logs._is_journal', yes)", True),
+        ("monkeypatch.setattr('agent.base._logs.is_journal', yes)", True),
+        ("monkeypatch.setattr(Audit, '_write', full)", True),
+        ("getattr(store, '_db', None)", True),
+        ("with mock.patch.object(Audit, '_write'): pass", True),
+        ("self._db.execute('VACUUM')", False),
+        ("cls._made.append(1)", False),
+        ("one.__dict__", False),
+        ("os._exit(1)", False),
+        ("from __future__ import annotations", False),
+        ("print('_db', _own)", False),
+        ("monkeypatch.setattr('agent.base.logs.set_up', _own)", False),
+    ],
+)
+def test_a_poke_is_told_from_what_is_ones_own(source: str, poke: bool) -> None:
+    assert bool([*pokes(source)]) is poke
