@@ -75,6 +75,16 @@ class Station(Settings):
     recipe: Name = Field(description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd")
     trigger: Annotated[Continuous | Interval | Triggered, Field(discriminator="mode")] = Continuous()
     roi: RegionOfInterest = RegionOfInterest()
+    view: Literal["auto", "fit", "fill", "crop"] = Field(
+        default="auto",
+        description="how the region becomes the model's square: padded, squashed, or its middle cut out;"
+        " auto: as the model was trained, but padded where a cut would lose the sides",
+    )
+    tiles: str = Field(
+        default="1x1",
+        pattern=r"^[1-8]x[1-8]$",
+        description="columns x rows of overlapping squares that are judged one by one; the worst decides",
+    )
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
     adaptation: Adaptation = Adaptation()

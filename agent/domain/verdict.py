@@ -14,6 +14,8 @@ from agent.config.recipes import Recipe, Votes
 from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as shares of the camera's picture, 0..1."""
 
 
 class Outcome(StrEnum):
@@ -85,6 +87,8 @@ class Verdict:
     Attributes:
         trigger: id of the trigger that asked for it, or None.
         frame: number of its frame since the start, 0 without one.
+        view: how its region became the model's square: fit, fill or crop; None without a picture.
+        tile: the box that decided; None where the whole view was judged at once.
         receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
 
@@ -103,6 +107,8 @@ class Verdict:
     infer_ms: float
     trigger: str | None = None
     frame: int = 0
+    view: str | None = None
+    tile: Box | None = None
     receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 
