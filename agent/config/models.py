@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from adapters.engines.factory import ModelSettings
 from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
+from agent.config.models_production import ProductionSettings
 from agent.config.recipes import Recipe
 from agent.config.types import Host, Name, StationName, is_loopback
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
@@ -88,6 +89,9 @@ class Station(Settings):
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
     adaptation: Adaptation = Adaptation()
+    production: ProductionSettings = Field(
+        default=ProductionSettings(), description="of this station alone; what is null here is as for all"
+    )
 
 
 class EvidenceSettings(Settings):
@@ -195,6 +199,9 @@ class Config(Settings):
     mqtt: MqttSettings = MqttSettings()
     recipes: dict[Name, Recipe] = Field(default_factory=dict, description="name: recipe")
     stations: dict[StationName, Station] = Field(min_length=1, description="name: station")
+    production: ProductionSettings = Field(
+        default=ProductionSettings(), description="what is being made at all stations"
+    )
     sparkplug: SparkplugSettings = SparkplugSettings()
     inspector: InspectorSettings = InspectorSettings()
     storage: StorageSettings = StorageSettings()

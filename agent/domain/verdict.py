@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Literal
 
 from agent.config.recipes import Recipe, Votes
+from agent.domain.claim import Claim
+from agent.domain.production import UNSAID, Production
 from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
@@ -67,6 +69,7 @@ class Provenance:
         adapter: number of the version that answered; 0 is the model as it was trained.
         offset: its operating point on the log-odds of a defect.
         commissioning: digest of the station's; None where there is none that fits.
+        claim: what it promises of good parts; None where it does not say.
     """
 
     model: str
@@ -78,6 +81,7 @@ class Provenance:
     version: str
     offset: float = 0.0
     commissioning: str | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Verdict:
         frame: number of its frame since the start, 0 without one.
         view: how its region became the model's square: fit, fill or crop; None without a picture.
         tile: the box that decided; None where the whole view was judged at once.
+        production: what was being made when it was decided.
         receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
 
@@ -109,6 +114,7 @@ class Verdict:
     frame: int = 0
     view: str | None = None
     tile: Box | None = None
+    production: Production = UNSAID
     receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 
