@@ -17,9 +17,9 @@ from agent.base.errors import EXIT_USAGE
 from agent.base.text import on_one_line
 from agent.cli import adapter as adapter_cli
 from agent.cli import audit as audit_cli
-from agent.cli import production as production_cli
 from agent.cli import store as store_cli
 from agent.cli.arguments import number_from
+from agent.cli.production import parser as production_cli
 
 DEFAULT_CONFIG = "config.yaml"
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agent.base.refusal import refusal
 from agent.base.text import harmless
-from agent.config.models_production import PRODUCTION_NAMES, ProductionName, ProductionText
+from agent.config.types import PRODUCTION_NAMES, ProductionName, ProductionText
 from agent.config.overrides import NAMES
 from agent.config.types import Exactly, Text
 from agent.domain.command_answer import one_line

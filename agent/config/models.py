@@ -14,9 +14,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from adapters.engines.factory import ModelSettings
 from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
-from agent.config.models_production import ProductionSettings
 from agent.config.recipes import Recipe
-from agent.config.types import Host, Name, StationName, is_loopback
+from agent.config.types import Host, Name, ProductionText, StationName, is_loopback
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -66,6 +65,14 @@ class ImageSettings(Settings):
     )
     max_width_px: int = Field(default=640, ge=16, le=8192)
     jpeg_quality: int = Field(default=80, ge=1, le=100)
+
+
+class ProductionSettings(Settings):
+    """What is being made; results, exports and hosts are told, nothing is decided by it."""
+
+    order: ProductionText | None = Field(default=None, description="number or name of the order")
+    lot: ProductionText | None = Field(default=None, description="number or name of the lot")
+    shift: ProductionText | None = Field(default=None, description="which shift is at work")
 
 
 class Station(Settings):

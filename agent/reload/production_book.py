@@ -16,7 +16,7 @@ from adapters.files.strict_json import loads
 from agent.audit.agent_log import Trail
 from agent.base.errors import StoreError
 from agent.config.models import Config
-from agent.config.models_production import PRODUCTION_NAMES, ProductionName, ProductionText
+from agent.config.types import PRODUCTION_NAMES, ProductionName, ProductionText
 from agent.domain.production import UNSAID, Production
 from agent.reload import production_requests as requests
 from agent.reload.production_values import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.base.errors import AgentError
 from agent.config.models import Config
-from agent.config.models_production import PRODUCTION_NAMES, ProductionName
+from agent.config.types import PRODUCTION_NAMES, ProductionName
 from agent.domain.production import Production
 
 

@@ -56,7 +56,9 @@ def test_what_is_no_text_is_refused_in_one_sentence(name: str, value: bytes, why
     assert len(found.why) < 200
 
 
-@pytest.mark.parametrize("value", ["4711-A", '"quoted" \\ back', "früh 早 🏭", "x" * 100, "{{ jinja }}", "=1+1"])
+@pytest.mark.parametrize(
+    "value", ["4711-A", '"quoted" \\ back', "früh 早 🏭", "x" * 100, "{{ jinja }}", "=1+1"]
+)
 def test_what_people_write_is_taken_as_it_is(value: str) -> None:
     """JSON escapes, other scripts and emoji are texts like any other."""
     found = asked({"order": value})

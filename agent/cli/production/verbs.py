@@ -1,49 +1,20 @@
-"""`mekiki production`: what is being made, order, lot and shift; to look at and to set.
-
-Imports nothing heavy before a command needs it, as `agent.cli.main` does.
-"""
+"""What `mekiki production show` and `set` do; imports nothing heavy before one is asked for."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.base.errors import EXIT_OK, StoreError, UsageError
 from agent.cli.output import as_json, put, say
 
-_NAMES = ("order", "lot", "shift")
+if TYPE_CHECKING:
+    from agent.config.models import Config
 
 
-def add_parser(commands: Any, default_config: str) -> None:
-    """Add `production` and its verbs to the subparsers of `mekiki`."""
-    parser = commands.add_parser(
-        "production", help="what is being made: order, lot and shift, as results carry them"
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-
-    def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
-        made.add_argument("-s", "--station", metavar="NAME", help="default: all stations")
-        made.set_defaults(command=command)
-        return made
-
-    verb("show", _show, "what is in force at each station").add_argument(
-        "--json", action="store_true", help="one JSON object a line"
-    )
-    setting = verb("set", _set, "set it over the config file, from the next part on")
-    for name in _NAMES:
-        setting.add_argument(f"--{name}", metavar="TEXT", help=f"the {name}, up to 100 characters")
-    setting.add_argument(
-        "--clear", choices=_NAMES, action="append", default=[], help="have none; may be given several times"
-    )
-    setting.add_argument("--why", metavar="TEXT", help="for the audit trail")
-
-
-def _show(arguments: argparse.Namespace) -> int:
+def show(arguments: argparse.Namespace) -> int:
+    """Print what is in force at each station; see `mekiki production show --help`."""
     from dataclasses import asdict
 
     from agent.reload.production_book import read
@@ -66,16 +37,18 @@ def _show(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _set(arguments: argparse.Namespace) -> int:
+def set_values(arguments: argparse.Namespace) -> int:
+    """Leave a request for the agent; see `mekiki production set --help`."""
     from pydantic import ValidationError
 
     from agent.base.data_dir import in_use, no_folder, require_owner
     from agent.base.refusal import refusal
+    from agent.config.types import PRODUCTION_NAMES
     from agent.reload.production_requests import ProductionRequest, ask
     from agent.versions.operator_requests import whoever_asks
 
     values: dict[Any, str | None] = {
-        name: said for name in _NAMES if (said := getattr(arguments, name)) is not None
+        name: said for name in PRODUCTION_NAMES if (said := getattr(arguments, name)) is not None
     }
     if both := values.keys() & set(arguments.clear):
         raise UsageError(f"--{min(both)} and --clear {min(both)}: give one of them")
@@ -104,7 +77,7 @@ def _set(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _config(arguments: argparse.Namespace) -> Any:
+def _config(arguments: argparse.Namespace) -> Config:
     """Return the config; its station is there, if one is named."""
     from agent.config.absent import whatever_is_spared
     from agent.config.diagnostics import did_you_mean
