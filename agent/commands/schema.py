@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agent.base.refusal import refusal
 from agent.base.text import harmless
-from agent.config.types import PRODUCTION_NAMES, ProductionName, ProductionText
 from agent.config.overrides import NAMES
-from agent.config.types import Exactly, Text
+from agent.config.types import PRODUCTION_NAMES, Exactly, ProductionName, ProductionText, Text
 from agent.domain.command_answer import one_line
 from agent.domain.trigger_body import TriggerBody
 from agent.mqtt.messages import Inbound

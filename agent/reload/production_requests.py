@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adapters.files.atomic_file import write_durably
 from agent.base.event_id import ulid
 from agent.base.refusal import refusal
-from agent.config.types import ProductionName, ProductionText
-from agent.config.types import Text
+from agent.config.types import ProductionName, ProductionText, Text
 
 FOLDER = "production"
 """In the data folder."""

@@ -114,6 +114,8 @@ def test_a_whole_agent_speaks_the_version_that_is_set_and_changes_it_live(
     assert {one["shift"] for one in second if one["order"]} == {"early"}
     assert {one["order"] for one in subscriber.results("side") if "order" in one} <= {None}
     assert {one["replayed"] for one in found} == {False}
+    said = [payload for topic, payload, _ in subscriber.messages if topic.endswith("/availability")]
+    assert said.count(b"online") == 1
     check_complete(found, len(found))
     assert subscriber.invalid == []
     subscriber.close()
