@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.cli.main import main
 from agent.config.loader import load
 from agent.config.models_mqtt import MqttSettings
 from agent.domain.production import Production
@@ -98,6 +99,8 @@ def test_a_whole_agent_speaks_the_version_that_is_set_and_changes_it_live(
         assert refused["reason"] == "order: holds U+000A LINE FEED as character 2: remove it"
         wait_until(lambda: subscriber.last("top/production")["order"] == "4711")
         assert subscriber.last("side/production")["order"] is None
+        assert main(["production", "set", "-c", str(path), "-s", "top", "--lot", "L9"]) == 0
+        wait_until(lambda: subscriber.last("top/production")["lot"] == "L9")
         other = 3 - version
         written = yaml.safe_load(path.read_text())
         written["mqtt"]["result_version"] = other
@@ -110,7 +113,7 @@ def test_a_whole_agent_speaks_the_version_that_is_set_and_changes_it_live(
     assert [one["schema"] for one in found] == sorted((one["schema"] for one in found), reverse=version == 2)
     assert all(("order" in one) == (one["schema"] == "mekiki.result.v2") for one in found)
     second = [one for one in found if one["schema"] == "mekiki.result.v2"]
-    assert second[-1]["order"] == "4711"
+    assert {(one["order"], one["lot"]) for one in second} >= {("4711", "L9")}
     assert {one["shift"] for one in second if one["order"]} == {"early"}
     assert {one["order"] for one in subscriber.results("side") if "order" in one} <= {None}
     assert {one["replayed"] for one in found} == {False}

@@ -110,3 +110,6 @@ def test_it_is_set_answered_and_shown(tmp_path: Path) -> None:
     for payload in shown.values():
         SCHEMAS[payload["schema"]].validate(payload)
     assert shown[f"{OWN}/top/production"]["lot"] == "L1"
+    handlers.show(config.model_copy(update={"stations": {"top": config.stations["top"]}}))
+    gone = [message for message in board.take() if not message.payload]
+    assert [(message.topic, message.retain) for message in gone] == [(f"{OWN}/side/production", True)]

@@ -125,7 +125,7 @@ def test_pictures_stay_with_their_results(tmp_path: Path) -> None:
 
 
 def test_without_its_first_page_results_are_found_by_their_bytes(tmp_path: Path) -> None:
-    """SQLite reads nothing of it: each result, of either version, is there all the same, and is sent again."""
+    """SQLite reads nothing of it: results of either version are there all the same, and are sent again."""
     store = a_store(tmp_path / "data")
     rows = []
     for store.version in (1, 2):
