@@ -67,7 +67,7 @@ class Inspector:
             payload = json.loads(message.payload)
             for error in self._schemas[payload["schema"]].iter_errors(payload):
                 self.violations.append(f"{message.topic}: {error.json_path}: {error.message}")
-            if payload["schema"] == "mekiki.result.v1":
+            if payload["schema"].startswith("mekiki.result."):
                 rows = self.results.setdefault(payload["station"], [])
                 if payload["seq"] != len(rows) + 1:
                     self.violations.append(f"{message.topic}: {payload['seq']} after {len(rows)}")

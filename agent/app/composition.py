@@ -32,6 +32,7 @@ from agent.mqtt.access import Access, tls_context
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.retained_topics import RetainedTopics
 from agent.reload.file_watcher import ConfigWatch
+from agent.reload.production_book import ProductionBook
 from agent.reload.reloader import Reloader
 from agent.sparkplug.metrics import NodeNow
 from agent.sparkplug.session import Sparkplug
@@ -94,7 +95,10 @@ class Components:
         self.learners = LearnerSupervisor(now, self._tell)
         self.control = CommandGateway(config)
         self.triggers = Triggers(self._keep)
-        self.stations = StationManager(engine, self.mailbox, self.learners, on_crash, self.triggers.gate)
+        self.production = ProductionBook(config, self.trail, self.control.show_production)
+        self.stations = StationManager(
+            engine, self.mailbox, self.learners, on_crash, self.triggers.gate, self.production.of
+        )
         self.status = StatusTopics(
             config,
             engine.info,
@@ -145,6 +149,7 @@ class Components:
             self.publisher,
             self.learners.label,
             self.triggers,
+            self.production,
             instance=self.status.instance,
             reloader=self.reloader,
             record=lambda event, actor, why, before, after: self.trail.record(
@@ -167,6 +172,7 @@ class Components:
         """Do what was asked, and show how the agent is doing."""
         self.reloader.serve()
         self.reloader.look_again(time.monotonic())
+        self.production.serve()
         self.control.serve()
         self.trail.write()
         for station in self.stations.left():
@@ -195,11 +201,12 @@ class Components:
         for name in hidden:
             if not self.status.shows_fails(name):
                 self.board.clear(name, [self.status.image_topic(name)])
+        self.production.use(new.config)
         self.control.use(new.config)
         self.triggers.use(_awaited(new.config, ready), anew)
         if new.config.mqtt.enabled:
             self.publisher.use(new.config.mqtt, access[0])
-        self.publisher.keep(Retention.of(new.config.storage))
+        self.publisher.keep(Retention.of(new.config.storage), new.config.mqtt.result_version)
         self.evidence.settings = new.config.storage.images
         if self.sparkplug is not None:
             self.sparkplug.use(new.config.mqtt, access[1])

@@ -127,6 +127,7 @@ class Daemon:
                 data,
                 Retention.of(config.storage),
                 outbox=config.mqtt.enabled,
+                version=config.mqtt.result_version,
             )
             record = RunRecord(data)
             last = record.begin()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from adapters.core.protocol import Engine
@@ -13,6 +13,7 @@ from agent.app.factories import open_stations
 from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.domain.learner_stats import LearnerStats
+from agent.domain.production import UNSAID, Production
 from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
@@ -55,6 +56,7 @@ class StationManager:
         learners: of the agent.
         on_crash: told what ended a camera's thread.
         gate: station -> what its camera asks which pictures to inspect; None: all of them.
+        production: station -> what is being made there now; the inspector's thread asks.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class StationManager:
         learners: LearnerSupervisor,
         on_crash: Callable[[BaseException], None],
         gate: Callable[[str], Gate | None] = lambda station: None,
+        production: Callable[[str], Production] = lambda station: UNSAID,
     ) -> None:
         self._engine, self._mailbox, self._learners, self._on_crash = engine, mailbox, learners, on_crash
-        self._gate = gate
+        self._gate, self._production = gate, production
         self._feeds: dict[str, Feed] = {}
         self._leaving: list[Feed] = []
         self._past: dict[str, Past] = {}  # of stations that are gone, should they come back
@@ -119,7 +122,8 @@ class StationManager:
                 handle = LearnerHandle(name, frozen, first) if isinstance(one, Commissioned) else None
             if handle is not None:
                 handles[name] = handle
-            plans[name] = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], handle)
+            plan = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], handle)
+            plans[name] = replace(plan, production=partial(self._production, name))
         return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans)
 
     def use(self, prepared: Prepared) -> None:

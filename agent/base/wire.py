@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-RESULT_SCHEMA = "mekiki.result.v1"
+RESULT_SCHEMAS = {1: "mekiki.result.v1", 2: "mekiki.result.v2"}
+"""Name of a result's schema, by `mqtt.result_version`."""
 STATE_SCHEMA = "mekiki.state.v1"
 INFO_SCHEMA = "mekiki.info.v1"
 HEALTH_SCHEMA = "mekiki.health.v1"
@@ -13,10 +14,11 @@ ADAPTER_EVENT_SCHEMA = "mekiki.adapter_event.v1"
 DRIFT_SCHEMA = "mekiki.drift.v1"
 ANSWER_SCHEMA = "mekiki.answer.v1"
 SETTING_SCHEMA = "mekiki.setting.v1"
+PRODUCTION_SCHEMA = "mekiki.production.v1"
 LOCAL_STATUS_SCHEMA = "mekiki.status.v1"
 PUBLISHED = (
-    RESULT_SCHEMA, STATE_SCHEMA, INFO_SCHEMA, HEALTH_SCHEMA, CAMERA_SCHEMA, STATS_SCHEMA, ADAPTER_SCHEMA,
-    ADAPTER_EVENT_SCHEMA, DRIFT_SCHEMA, ANSWER_SCHEMA, SETTING_SCHEMA,
+    *RESULT_SCHEMAS.values(), STATE_SCHEMA, INFO_SCHEMA, HEALTH_SCHEMA, CAMERA_SCHEMA, STATS_SCHEMA,
+    ADAPTER_SCHEMA, ADAPTER_EVENT_SCHEMA, DRIFT_SCHEMA, ANSWER_SCHEMA, SETTING_SCHEMA, PRODUCTION_SCHEMA,
 )  # fmt: skip
 """Schemas of what goes over MQTT."""
 

@@ -175,6 +175,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
         for change in differences(loaded):
             output.put(str(change))
+    if loaded.config.mqtt.enabled and not loaded.says("mqtt", "result_version"):
+        output.say(
+            f"{arguments.config}: mqtt.result_version is left out: results are mekiki.result.v2;"
+            " set 1 where a subscriber takes mekiki.result.v1 alone (docs/mqtt.md)"
+        )
     output.say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
     return EXIT_OK
 

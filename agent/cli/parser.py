@@ -19,6 +19,7 @@ from agent.cli import adapter as adapter_cli
 from agent.cli import audit as audit_cli
 from agent.cli import store as store_cli
 from agent.cli.arguments import number_from
+from agent.cli.production import parser as production_cli
 
 DEFAULT_CONFIG = "config.yaml"
 
@@ -169,6 +170,7 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
     store_cli.add_parser(commands, DEFAULT_CONFIG)
     audit_cli.add_parser(commands, DEFAULT_CONFIG)
+    production_cli.add_parser(commands, DEFAULT_CONFIG)
 
     bench = commands.add_parser("bench", help="measure what this machine can do")
     benches = bench.add_subparsers(required=True, metavar="WHAT", parser_class=_Parser)

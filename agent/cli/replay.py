@@ -67,7 +67,10 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
     engine = open_model(loaded.config)
     check_prompts(loaded, engine)
     line = simulated_line(recording)
-    count = Count(lambda part: None if line is None or part is None else line.label(line.number(part)))
+    count = Count(
+        lambda part: None if line is None or part is None else line.label(line.number(part)),
+        loaded.config.mqtt.result_version,
+    )
     with tempfile.TemporaryDirectory(prefix="mekiki-replay-") as folder, _stopped() as stop:
         began = recording.entries[0].captured_at
         found = open_replayed(loaded, name, recipe, engine, wish.start, Path(folder), began)

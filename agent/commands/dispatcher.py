@@ -265,6 +265,7 @@ def _key(command: Command) -> str | None:
         command.verb,
         command.station,
         command.body.model_dump_json(),
+        sorted(command.body.model_fields_set),  # null is not the same as nothing
         command.reply.topic,
         command.reply.correlation,
     )

@@ -13,6 +13,7 @@ from agent.base.rate_limiter import RateLimiter
 from agent.commands.adapter_handlers import AdapterHandlers
 from agent.commands.config_handlers import ConfigHandlers
 from agent.commands.dispatcher import Dispatcher, Record
+from agent.commands.production_handlers import ProductionHandlers
 from agent.commands.result_handlers import RecentParts, ResultHandlers
 from agent.commands.setting_topics import SettingTopics
 from agent.config.models import Config
@@ -22,6 +23,7 @@ from agent.learning.ipc import Label
 from agent.mqtt.messages import Inbound, Subscriptions
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.retained_topics import RetainedTopics
+from agent.reload.production_book import ProductionBook
 from agent.reload.reloader import Reloader
 from agent.versions.commissioned import Commissioned, Uncommissioned
 
@@ -45,6 +47,7 @@ class CommandGateway:
         self._triggers: Triggers
         self._publisher: Publisher
         self._discovery: Announcer
+        self._production: ProductionHandlers | None = None
         self._board: RetainedTopics
         self._instance = ""
         self._namesakes = RateLimiter(1 / _INTRODUCE_S, 1)
@@ -70,6 +73,7 @@ class CommandGateway:
         publisher: Publisher,
         tell: Callable[[Label], None],
         triggers: Triggers,
+        production: ProductionBook,
         *,
         instance: str,
         reloader: Reloader | None = None,
@@ -85,6 +89,7 @@ class CommandGateway:
             publisher: keeps labels and sends results again.
             tell: takes a label to a station's learner.
             triggers: takes triggers.
+            production: of what is being made.
             instance: of this agent, as ``P/info`` says.
             reloader: of the config; None where it stays as it is.
             record: adds to the agent's audit trail.
@@ -97,6 +102,9 @@ class CommandGateway:
         self._discovery.show(self._config)
         handlers = AdapterHandlers(stations, engine, stats).handlers()
         handlers |= ResultHandlers(lambda: self._config, publisher, self.recent, tell).handlers()
+        self._production = ProductionHandlers(production, board)
+        handlers |= self._production.handlers()
+        self.show_production()
         if reloader is not None:
             handlers |= ConfigHandlers(reloader).handlers()
         self._dispatcher = Dispatcher(
@@ -113,8 +121,14 @@ class CommandGateway:
         self._config = config
         self.settings.show(config)
         self._discovery.show(config)
+        self.show_production()
         if self._dispatcher is not None:
             self._dispatcher.use(config.mqtt.commands)
+
+    def show_production(self) -> None:
+        """Show what is being made now."""
+        if self._production is not None:
+            self._production.show(self._config)
 
     def shown(self) -> JSON | None:
         """Return the counters of `P/stats`; any thread may ask."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.base.refusal import refusal
 from agent.base.text import harmless
 from agent.config.overrides import NAMES
-from agent.config.types import Exactly, Text
+from agent.config.types import PRODUCTION_NAMES, Exactly, ProductionName, ProductionText, Text
 from agent.domain.command_answer import one_line
 from agent.domain.trigger_body import TriggerBody
 from agent.mqtt.messages import Inbound
@@ -69,6 +69,25 @@ class Range(AboutStation):
     to_seq: _Seq | None = None
 
 
+class ProductionBody(AboutStation):
+    """What is being made, at one station or, without `station`, at all; null clears, left out stays."""
+
+    order: ProductionText | None = None
+    lot: ProductionText | None = None
+    shift: ProductionText | None = None
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not self.values():
+            raise ValueError("nothing to set: name order, lot or shift")
+        return self
+
+    def values(self) -> dict[ProductionName, str | None]:
+        """Return what is to be set; None clears."""
+        said = {"order": self.order, "lot": self.lot, "shift": self.shift}
+        return {name: said[name] for name in PRODUCTION_NAMES if name in self.model_fields_set}
+
+
 class LabelBody(Body):
     """What a part really was: ``good``, ``defective`` or a class of the recipe."""
 
@@ -104,6 +123,7 @@ BODIES: dict[str, type[Body]] = {
     "adapter/reset": AboutStation,
     "replay": Range,
     "label": LabelBody,
+    "production": ProductionBody,
     **{f"set/{name}": Setting for name in NAMES},
 }
 """Every verb, with what it takes."""

@@ -73,6 +73,13 @@ class Loaded:
         # One that has no value at all says more than one whose file is missing.
         return min(found, key=lambda one: not one.reference, default=None)
 
+    def says(self, *path: str) -> bool:
+        """Whether a setting stands in the file, where it could stand with its default."""
+        node: Node | None = self._tree
+        for key in path:
+            node = node.value.get(key) if node is not None and isinstance(node.value, dict) else None
+        return node is not None
+
     def unchanged(self, path: yaml_tree.Path, node: Node) -> bool:
         """Excuse what cannot be had where another file says the same; see `agent.config.absent`."""
         return absent.unchanged(self._tree)(path, node)

@@ -15,7 +15,7 @@ from adapters.engines.factory import ModelSettings
 from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
 from agent.config.recipes import Recipe
-from agent.config.types import Host, Name, StationName, is_loopback
+from agent.config.types import Host, Name, ProductionText, StationName, is_loopback
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -67,6 +67,14 @@ class ImageSettings(Settings):
     jpeg_quality: int = Field(default=80, ge=1, le=100)
 
 
+class ProductionSettings(Settings):
+    """What is being made; results, exports and hosts are told, nothing is decided by it."""
+
+    order: ProductionText | None = Field(default=None, description="number or name of the order")
+    lot: ProductionText | None = Field(default=None, description="number or name of the lot")
+    shift: ProductionText | None = Field(default=None, description="which shift is at work")
+
+
 class Station(Settings):
     """A camera at its place, with what it looks for."""
 
@@ -75,9 +83,22 @@ class Station(Settings):
     recipe: Name = Field(description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd")
     trigger: Annotated[Continuous | Interval | Triggered, Field(discriminator="mode")] = Continuous()
     roi: RegionOfInterest = RegionOfInterest()
+    view: Literal["auto", "fit", "fill", "crop"] = Field(
+        default="auto",
+        description="how the region becomes the model's square: padded, squashed, or its middle cut out;"
+        " auto: as the model was trained, but padded where a cut would lose the sides",
+    )
+    tiles: str = Field(
+        default="1x1",
+        pattern=r"^[1-8]x[1-8]$",
+        description="columns x rows of overlapping squares that are judged one by one; the worst decides",
+    )
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
     adaptation: Adaptation = Adaptation()
+    production: ProductionSettings = Field(
+        default=ProductionSettings(), description="of this station alone; what is null here is as for all"
+    )
 
 
 class EvidenceSettings(Settings):
@@ -185,6 +206,9 @@ class Config(Settings):
     mqtt: MqttSettings = MqttSettings()
     recipes: dict[Name, Recipe] = Field(default_factory=dict, description="name: recipe")
     stations: dict[StationName, Station] = Field(min_length=1, description="name: station")
+    production: ProductionSettings = Field(
+        default=ProductionSettings(), description="what is being made at all stations"
+    )
     sparkplug: SparkplugSettings = SparkplugSettings()
     inspector: InspectorSettings = InspectorSettings()
     storage: StorageSettings = StorageSettings()

@@ -66,6 +66,10 @@ class MqttSettings(Settings):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=3600)
     reconnect: Reconnect = Reconnect()
     drain_per_s: Rate = Field(default=200.0, description="pace of the verdicts that waited for the broker")
+    result_version: Literal[2, 1] = Field(
+        default=2,
+        description="of the results that are stored and published; 1 for readers that know no other",
+    )
     stats_interval_s: float = Field(
         default=30.0, gt=0, le=86_400, description="how often the stats are published"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -121,6 +121,10 @@ Exactly = Annotated[str, AfterValidator(visible_as_given)]
 Label = Annotated[str, AfterValidator(visible_key)]
 PartId = Annotated[Text | None, BeforeValidator(_none_if_empty)]
 """What a scanner read; None where it read nothing."""
+ProductionText = Annotated[Text, Field(max_length=100)]
+"""What a person or a host calls an order, a lot or a shift."""
+ProductionName = Literal["order", "lot", "shift"]
+PRODUCTION_NAMES: tuple[ProductionName, ...] = get_args(ProductionName)
 SparkplugId = Annotated[str, Field(max_length=64), AfterValidator(_sparkplug_id)]
 """A level of a Sparkplug topic; blanks are allowed, as in "Paint Shop"."""
 Template = Annotated[str, AfterValidator(_template)]

@@ -11,9 +11,13 @@ from enum import StrEnum
 from typing import Literal
 
 from agent.config.recipes import Recipe, Votes
+from agent.domain.claim import Claim
+from agent.domain.production import UNSAID, Production
 from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as shares of the camera's picture, 0..1."""
 
 
 class Outcome(StrEnum):
@@ -65,6 +69,7 @@ class Provenance:
         adapter: number of the version that answered; 0 is the model as it was trained.
         offset: its operating point on the log-odds of a defect.
         commissioning: digest of the station's; None where there is none that fits.
+        claim: what it promises of good parts; None where it does not say.
     """
 
     model: str
@@ -76,6 +81,7 @@ class Provenance:
     version: str
     offset: float = 0.0
     commissioning: str | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,9 @@ class Verdict:
     Attributes:
         trigger: id of the trigger that asked for it, or None.
         frame: number of its frame since the start, 0 without one.
+        view: how its region became the model's square: fit, fill or crop; None without a picture.
+        tile: the box that decided; None where the whole view was judged at once.
+        production: what was being made when it was decided.
         receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
 
@@ -103,6 +112,9 @@ class Verdict:
     infer_ms: float
     trigger: str | None = None
     frame: int = 0
+    view: str | None = None
+    tile: Box | None = None
+    production: Production = UNSAID
     receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 

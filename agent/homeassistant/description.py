@@ -92,8 +92,12 @@ def _of_station(own: str, name: str, station: Station, config: Config) -> dict[s
         "fps": {**_number(f"{name} pictures", f"{own}/camera", "fps"), "unit_of_measurement": "1/s"},
         "drift": _number(f"{name} drift", f"{own}/drift", "distance"),
         "adapter": _number(f"{name} adapter", f"{own}/adapter", "number"),
+        "order": {
+            **_sensor(f"{name} order", f"{own}/production", "{{ value_json.order }}"),
+            "json_attributes_topic": f"{own}/production",
+        },
     }
-    for kind in ("camera", "fps", "drift", "adapter"):
+    for kind in ("camera", "fps", "drift", "adapter", "order"):
         found[kind]["entity_category"] = "diagnostic"
     if station.images.last_fail:
         found["last_fail"] = {

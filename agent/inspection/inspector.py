@@ -260,5 +260,6 @@ class Inspector:
             infer_ms=infer_ms,
             trigger=frame.trigger,
             frame=frame.number,
+            production=plan.production(),
             receipt=frame.receipt,
         )

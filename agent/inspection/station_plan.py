@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from agent.base.event_id import ulid
 from agent.config.recipes import Recipe
+from agent.domain.production import Production
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample
@@ -28,6 +29,7 @@ class StationPlan:
         answering: what to judge with now, complete; asked once per batch, in the loop.
         shadow: share of the frames that the frozen model sees too where something else answers.
         witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
+        production: what is being made now; any thread may ask.
     """
 
     recipe_name: str
@@ -38,6 +40,7 @@ class StationPlan:
     answering: Callable[[], Predictor]
     on_sample: Callable[[InspectedSample], None] | None = None
     shadow: float = 1.0
+    production: Callable[[], Production] = Production
 
     def made_by(self, predictor: Predictor | None) -> Provenance:
         """Return what made a verdict; what is not inspected is in the name of what would have answered."""
@@ -77,4 +80,5 @@ def uninspected(agent: str, station: str, plan: StationPlan, reason: str, trigge
         wait_ms=waited_ms,
         infer_ms=0.0,
         trigger=trigger.id,
+        production=plan.production(),
     )

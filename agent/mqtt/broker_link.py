@@ -216,5 +216,6 @@ class ClientIdConflict:
 
 def _way(mqtt: MqttSettings) -> tuple[object, ...]:
     """Return what a connection is made with."""
-    made = mqtt.model_dump(exclude={"reconnect", "drain_per_s", "stats_interval_s", "commands"})
+    other = {"reconnect", "drain_per_s", "stats_interval_s", "commands", "result_version"}
+    made = mqtt.model_dump(exclude=other)
     return made, largest_inbound(mqtt)

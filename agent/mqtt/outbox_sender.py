@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from agent.base.wire import RESULT_SCHEMA
 from agent.config.models_mqtt import MqttSettings
 from agent.mqtt.access import Access
 from agent.mqtt.broker_link import BrokerLink
@@ -211,7 +210,7 @@ class OutboxSender:
     def _repeat(self, link: BrokerConnection, room: int, now: float) -> None:
         """Send what was asked for again; what is new goes before it."""
         for station, stored in self._repeats.take(room - len(self.in_flight.repeated), now):
-            message = self._result(station, result_payload.replayed(stored.payload))
+            message = self._result(station, stored.payload, replayed=True)
             if link.fits(message):
                 self.in_flight.repeated[link.publish(message)] = stored.seq
             else:
@@ -246,8 +245,10 @@ class OutboxSender:
         return True
 
     def _message(self, row: Outgoing) -> Message:
-        text = result_payload.replayed(row.payload) if row.id <= self._attempted_to else row.payload
-        return self._result(row.station, text)
+        return self._result(row.station, row.payload, replayed=row.id <= self._attempted_to)
 
-    def _result(self, station: str, text: str) -> Message:
-        return Message(self._result_topic(station), text.encode(), 1, False, RESULT_SCHEMA)
+    def _result(self, station: str, stored: str, *, replayed: bool) -> Message:
+        """Return a result in the version that is wanted now: it may have been stored in another one."""
+        assert self.link.mqtt is not None
+        text, schema = result_payload.published(stored, self.link.mqtt.result_version, replayed=replayed)
+        return Message(self._result_topic(station), text.encode(), 1, False, schema)

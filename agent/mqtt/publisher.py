@@ -90,9 +90,9 @@ class Publisher:
         self._pending.put(verdicts, lambda: self._upkeep.problem is None)
         self._wake.set()
 
-    def keep(self, retention: Retention) -> None:
-        """Go by another retention from the next commit on; from any thread."""
-        self._store.retention = retention
+    def keep(self, retention: Retention, version: int) -> None:
+        """Go by another retention, and write results of this version, from the next commit on; any thread."""
+        self._store.retention, self._store.version = retention, version
         self._upkeep.tidy_at = 0.0
         self._wake.set()
 

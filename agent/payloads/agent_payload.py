@@ -12,12 +12,14 @@ from agent.base.wire import (
     CAMERA_SCHEMA,
     HEALTH_SCHEMA,
     INFO_SCHEMA,
+    PRODUCTION_SCHEMA,
     PUBLISHED,
     SETTING_SCHEMA,
     STATS_SCHEMA,
 )
 from agent.domain.command_answer import Answer
 from agent.domain.conditions import Condition
+from agent.domain.production import Production
 from agent.domain.publisher_stats import PublisherStats
 from camera.feed.stats import FeedStats
 
@@ -138,6 +140,18 @@ def setting(
         "name": name,
         "value": value,
         "options": None if options is None else list(options),
+    }
+
+
+def production(agent: str, station: str, made: Production) -> JSON:
+    """What is being made, `S/production`."""
+    return {
+        "schema": PRODUCTION_SCHEMA,
+        "agent": agent,
+        "station": station,
+        "order": made.order,
+        "lot": made.lot,
+        "shift": made.shift,
     }
 
 

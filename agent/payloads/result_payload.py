@@ -1,21 +1,46 @@
-"""The payloads of a result, as docs/mqtt.md promises them: pure functions from a verdict to JSON."""
+"""The payloads of a result, as docs/mqtt.md promises them: pure functions from a verdict to JSON.
+
+`schema` and `event_id` come first: `agent.store.recovery` finds results in a damaged file by these bytes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from adapters.files.strict_json import loads
 from agent.base.codec import JSON, dumps, rounded, timestamp
-from agent.base.wire import RESULT_SCHEMA, STATE_SCHEMA
+from agent.base.wire import RESULT_SCHEMAS, STATE_SCHEMA
 from agent.domain.verdict import Outcome, Verdict
 
+NEWEST = max(RESULT_SCHEMAS)
+_FIRST: Mapping[str, tuple[str, ...]] = {
+    "schema": (), "event_id": (), "seq": (), "replayed": (), "agent": (), "station": (), "captured_at": (),
+    "decided_at": (), "trigger": ("id", "part_id"), "recipe": (), "verdict": (), "reason": (), "label": (),
+    "severity": (), "score": (), "margin": (), "scores": (), "source": ("label", "score"),
+    "provenance": (
+        "model", "weights", "adapter", "adapter_digest", "recipe", "config", "version", "offset",
+        "commissioning",
+    ),
+    "quality": ("luma", "sharpness"), "latency_ms": ("wait", "infer", "total"),
+}  # fmt: skip
+"""What version 1 has, in its order, and what the objects in it have: it is closed."""
+_FIRST_REASONS = frozenset({
+    "class", "low_margin", "votes", "black", "saturated", "frozen", "blurred", "stale", "unreadable",
+    "camera_offline", "not_finite", "timeout", "busy", "shutdown", "reload",
+})  # fmt: skip
+_FIRST_REASON = {"pass": "class", "fail": "class", "unsure": "low_margin", "not_inspected": "unreadable"}
+"""What version 1 says, by verdict, where it has no word for the reason; `S/state` too."""
+_ADDED = ("part", "view", "tile", "reference", "order", "lot", "shift", "claim")
+"""What version 2 has besides; null where it is not known, or there is none."""
 
-def result(verdict: Verdict, seq: int) -> JSON:
-    """The result of one inspection, `S/result`."""
+
+def result(verdict: Verdict, seq: int, version: int = NEWEST) -> JSON:
+    """The result of one inspection, `S/result`, in one of the versions of `RESULT_SCHEMAS`."""
     d, p, q = verdict.decision, verdict.provenance, verdict.quality
-    return {
-        "schema": RESULT_SCHEMA,
+    first = {
+        "schema": RESULT_SCHEMAS[1],
         "event_id": verdict.event_id,
         "seq": seq,
         "replayed": False,
@@ -56,6 +81,26 @@ def result(verdict: Verdict, seq: int) -> JSON:
             "total": round(verdict.wait_ms + verdict.infer_ms, 2),
         },
     }
+    return _as_first(first) if version == 1 else _as_second({**first, **_added(verdict)})
+
+
+def published(payload: str, version: int, *, replayed: bool = False) -> tuple[str, str]:
+    """Return a stored result as it is sent, and its schema: in `version`, whichever it was stored in.
+
+    Version 1 has no place for what was added, and says the general reason of a verdict for one that it does
+    not know. What a result of version 1 does not say is null in version 2. A result of a version that this
+    release does not know, which a newer one has stored, is sent as it is.
+
+    Args:
+        replayed: it is sent again.
+    """
+    schema = RESULT_SCHEMAS[version]
+    if not replayed and payload.startswith(f'{{"schema":"{schema}"'):
+        return payload, schema
+    said = loads(payload)
+    if said["schema"] != schema and said["schema"] in RESULT_SCHEMAS.values():
+        said = _as_first(said) if version == 1 else _as_second(said)
+    return dumps({**said, "replayed": replayed}), said["schema"]
 
 
 def state(newest: Verdict, seq: int, since: datetime, counts: Mapping[str, int]) -> JSON:
@@ -70,7 +115,7 @@ def state(newest: Verdict, seq: int, since: datetime, counts: Mapping[str, int])
         "agent": newest.agent,
         "station": newest.station,
         "verdict": d.verdict.value,
-        "reason": d.reason,
+        "reason": _first_reason(d.verdict, d.reason),
         "label": d.label,
         "score": rounded(d.score),
         "since": timestamp(since),
@@ -80,6 +125,42 @@ def state(newest: Verdict, seq: int, since: datetime, counts: Mapping[str, int])
     }
 
 
-def replayed(payload: str) -> str:
-    """Mark a stored result as sent again."""
-    return dumps({**loads(payload), "replayed": True})
+def _added(verdict: Verdict) -> JSON:
+    """What only version 2 says; what no part of the agent finds out yet is left to `_as_second`."""
+    claim, made = verdict.provenance.claim, verdict.production
+    return {
+        "view": verdict.view,
+        "tile": None if verdict.tile is None else [rounded(edge) for edge in verdict.tile],
+        "order": made.order,
+        "lot": made.lot,
+        "shift": made.shift,
+        "claim": None
+        if claim is None
+        else {
+            "false_rejects_at_most": rounded(claim.false_rejects_at_most),
+            "confidence": rounded(claim.confidence),
+            "good_parts": claim.good_parts,
+        },
+    }
+
+
+def _as_first(said: JSON) -> JSON:
+    told = {name: _only(said[name], within) for name, within in _FIRST.items()}
+    return {**told, "schema": RESULT_SCHEMAS[1], "reason": _first_reason(said["verdict"], said["reason"])}
+
+
+def _only(value: Any, within: tuple[str, ...]) -> Any:
+    return {name: value[name] for name in within if name in value} if within and value is not None else value
+
+
+def _first_reason(verdict: str, reason: str) -> str:
+    return reason if reason in _FIRST_REASONS else _FIRST_REASON[verdict]
+
+
+def _as_second(said: JSON) -> JSON:
+    return {
+        **{name: said[name] for name in _FIRST},
+        **{name: said.get(name) for name in _ADDED},
+        **{name: value for name, value in said.items() if name not in _FIRST and name not in _ADDED},
+        "schema": RESULT_SCHEMAS[2],
+    }

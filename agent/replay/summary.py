@@ -43,21 +43,22 @@ class Count:
 
     Args:
         truth: what a part really was, where that is known.
+        version: of the results that its lines are.
     """
 
-    def __init__(self, truth: Callable[[str | None], str | None]) -> None:
+    def __init__(self, truth: Callable[[str | None], str | None], version: int) -> None:
         self.frames = 0
         self.frozen, self.answering = VerdictCounts(), VerdictCounts()
         self.rejects: list[tuple[bool, bool]] = []
         """Of each frame, whether the frozen model and what answers reject it."""
-        self._truth = truth
+        self._truth, self._version = truth, version
         self._sha = hashlib.sha256()
         self._parts = Counter[bool]()
 
     def add(self, verdict: Verdict) -> str:
         """Take the next verdict and return its line."""
         self.frames += 1
-        line = dumps(result_payload.result(verdict, self.frames))
+        line = dumps(result_payload.result(verdict, self.frames, self._version))
         self._sha.update(f"{line}\n".encode())
         truth, frozen, own = self._truth(verdict.part_id), verdict.source, verdict.decision.verdict
         assert frozen is not None, "a replay shows every frame to the frozen model"

@@ -33,6 +33,14 @@ DEVICE: Mapping[str, DataType] = {
     "Result/Sequence": DataType.UINT64,
     "Result/Recipe": DataType.STRING,
     "Result/Adapter": DataType.UINT64,
+    "Result/View": DataType.STRING,
+    "Result/Tile": DataType.STRING,
+    "Result/Order": DataType.STRING,
+    "Result/Lot": DataType.STRING,
+    "Result/Shift": DataType.STRING,
+    "Claim/False rejects at most": DataType.DOUBLE,
+    "Claim/Confidence": DataType.DOUBLE,
+    "Claim/Good parts": DataType.UINT64,
     "Counts/Pass": DataType.UINT64,
     "Counts/Fail": DataType.UINT64,
     "Counts/Unsure": DataType.UINT64,
@@ -116,7 +124,8 @@ def of_result(verdict: Verdict, seq: int, counts: Mapping[Outcome, int]) -> Read
         seq: its number in the store.
         counts: verdicts of the station since the start, this one included.
     """
-    decision = verdict.decision
+    decision, made, claim = verdict.decision, verdict.production, verdict.provenance.claim
+    tile = None if verdict.tile is None else " ".join(f"{edge:.6g}" for edge in verdict.tile)
     values: dict[str, Value] = {
         "Result/Verdict": decision.verdict.value,
         "Result/Reason": str(decision.reason),
@@ -129,6 +138,14 @@ def of_result(verdict: Verdict, seq: int, counts: Mapping[Outcome, int]) -> Read
         "Result/Sequence": seq,
         "Result/Recipe": verdict.recipe,
         "Result/Adapter": verdict.provenance.adapter,
+        "Result/View": verdict.view,
+        "Result/Tile": tile,
+        "Result/Order": made.order,
+        "Result/Lot": made.lot,
+        "Result/Shift": made.shift,
+        "Claim/False rejects at most": None if claim is None else claim.false_rejects_at_most,
+        "Claim/Confidence": None if claim is None else claim.confidence,
+        "Claim/Good parts": None if claim is None else claim.good_parts,
         "Counts/Pass": counts.get(Outcome.PASS, 0),
         "Counts/Fail": counts.get(Outcome.FAIL, 0),
         "Counts/Unsure": counts.get(Outcome.UNSURE, 0),

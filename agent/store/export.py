@@ -33,10 +33,12 @@ COLUMNS = {
     "margin": float, "source_label": str, "source_score": float, "scores": str, "model": str, "weights": str,
     "adapter": int, "adapter_digest": str, "recipe_digest": str, "config": str, "version": str,
     "offset": float, "commissioning": str, "luma": float, "sharpness": float, "wait_ms": float,
-    "infer_ms": float, "total_ms": float, "labels": str, "image": str,
+    "infer_ms": float, "total_ms": float, "labels": str, "image": str, "view": str, "tile": str, "order": str,
+    "lot": str, "shift": str, "claim_false_rejects_at_most": float, "claim_confidence": float,
+    "claim_good_parts": int,
 }  # fmt: skip
-"""Of a row. `scores` and `labels` are JSON, class: probability and user: label; `image` is a path in the
-data folder."""
+"""Of a row. `scores` and `labels` are JSON, class: probability and user: label; `tile` is JSON, left, top,
+right, bottom; `image` is a path in the data folder. From `view` on only results of version 2 have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _rows(db: sqlite3.Connection, wish: ExportOptions) -> Iterator[dict[str, Any
 
 
 def _flat(said: dict[str, Any], labels: dict[str, str], image: str | None) -> dict[str, Any]:
-    source, provenance = said["source"] or {}, said["provenance"]
+    source, provenance, claim = said["source"] or {}, said["provenance"], said.get("claim") or {}
     row = {name: said.get(name) for name in COLUMNS}
     row |= {name: provenance.get(name) for name in (
         "model", "weights", "adapter", "adapter_digest", "config", "version", "offset", "commissioning",
@@ -131,6 +133,10 @@ def _flat(said: dict[str, Any], labels: dict[str, str], image: str | None) -> di
         **{f"{stage}_ms": took for stage, took in said["latency_ms"].items()},
         "labels": _json(labels) if labels else None,
         "image": image,
+        "tile": None if said.get("tile") is None else _json(said["tile"]),
+        **{
+            f"claim_{name}": claim.get(name) for name in ("false_rejects_at_most", "confidence", "good_parts")
+        },
     }
     return row
 

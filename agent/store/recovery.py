@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from adapters.files.strict_json import loads
-from agent.base.wire import RESULT_SCHEMA
 from agent.store.database import NAME, Damaged, as_texts, open_database, open_to_read, ours, sound
 from agent.store.image_files import ImageFiles
 from agent.store.retention import rank_of
@@ -24,7 +23,8 @@ log = logging.getLogger(__name__)
 
 _LIMIT_S = 8.0
 """For reading. What is not read by then stays in the file that is put aside: the line is waiting."""
-_PAYLOAD = f'{{"schema":"{RESULT_SCHEMA}","event_id":"'.encode()
+_PAYLOAD = b'{"schema":"mekiki.result.v'
+"""How a result begins, whatever its version, that of a newer release too."""
 _LONGEST = 100_000
 _SUFFIXES = ("", "-wal", "-shm")
 

@@ -63,9 +63,10 @@ class Store:
         folder: the data folder; made if absent, and locked while the store is open.
         retention: how much is kept.
         outbox: False where nobody is to be told: results are kept, none waits.
+        version: of the results that are written; what is stored stays in the version it was written in.
 
     Attributes:
-        retention: may be replaced by any thread at any time; the next commit goes by it.
+        retention, version: may be replaced by any thread at any time; the next commit goes by it.
         files: of the pictures.
         kept: how much is kept, as it was found last; any thread may read it.
         damage: what is to be done about a database that was damaged and put aside; None without one.
@@ -76,9 +77,16 @@ class Store:
         DiskTrouble: the file cannot be opened now, or what is damaged cannot be replaced.
     """
 
-    def __init__(self, folder: Path, retention: Retention, *, outbox: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        retention: Retention,
+        *,
+        outbox: bool = True,
+        version: int = result_payload.NEWEST,
+    ) -> None:
         self.path = folder / NAME
-        self.retention = retention
+        self.retention, self.version = retention, version
         self.files = ImageFiles(folder)
         self.given_up = 0
         self.kept = NOTHING_KEPT
@@ -150,7 +158,10 @@ class Store:
         if verdicts:  # striking off only makes room
             self._require_room()
         numbers, last_seq = numbered(verdicts, self._last_seq)
-        rows = [(verdict, seq, dumps(result_payload.result(verdict, seq))) for verdict, seq in numbers]
+        version = self.version
+        rows = [
+            (verdict, seq, dumps(result_payload.result(verdict, seq, version))) for verdict, seq in numbers
+        ]
         with transaction(self._db, self.path):
             # Strike off first: it makes room for what comes.
             struck = self._outbox.strike_off(delivered)

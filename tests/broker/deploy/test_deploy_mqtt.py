@@ -18,7 +18,7 @@ from tests.support.places import ROOT
 
 DEPLOY = ROOT / "deploy"
 TOPICS = {
-    "mekiki/line-1/line/result": "mekiki.result.v1",
+    "mekiki/line-1/line/result": "mekiki.result.v2",
     "mekiki/line-1/line/camera": "mekiki.camera.v1",
     "mekiki/line-1/line/drift": "mekiki.drift.v1",
     "mekiki/line-1/stats": "mekiki.stats.v1",
@@ -71,7 +71,7 @@ def test_the_node_red_flow_is_whole() -> None:
         if node["type"] == "mqtt in":
             schema_of(node["topic"])
     order = next(node for node in flow.values() if node.get("name", "").startswith("in order"))
-    schema = SCHEMAS["mekiki.result.v1"].schema
+    schema = SCHEMAS["mekiki.result.v2"].schema
     for path in set(re.findall(r"\br\.([a-z_.]+)", order["func"])):
         described(schema, path)
 

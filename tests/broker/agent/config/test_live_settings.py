@@ -60,6 +60,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
             "stale_s": 4001.5 + n,
         },
         "images": {"last_fail": after, "max_width_px": 1234 + n, "jpeg_quality": 31 + n},
+        "production": {name: text(f"own {name}") for name in ("order", "lot", "shift")},
         "adaptation": {"shadow_share": 0.21875 + n / 4},
     }
     return {
@@ -78,6 +79,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
             "connect_timeout_s": 2.125 + n,
             "reconnect": {"initial_s": 7.125 + n, "max_s": 77.125 + n, "jitter": 0.15625 + n / 4},
             "drain_per_s": 1717.5 + n,
+            "result_version": (2, 1)[n],
             "stats_interval_s": 2727.5 + n,
             "commands": {
                 "allow": [text("ping")],
@@ -86,6 +88,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
                 "response_topics": [text("plant")],
             },
         },
+        "production": {name: text(name) for name in ("order", "lot", "shift")},
         "recipes": {
             "one": recipe,
             "two": {**recipe, "votes": {"k": 2 + n, "n": 5 + n}},

@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from agent.audit.hash_chain import verify
+from agent.base.event_id import ulid
 from agent.cli.main import main
+from agent.domain.claim import Claim
+from agent.domain.production import Production
 from agent.store import export as store_export
 from agent.store.database import NAME
 from agent.store.integrity import check
 from agent.store.store import Store
 from tests.support.evidence_site import judged, pictures_in, with_pictures
-from tests.support.verdicts import a_store, a_verdict, close_stores
+from tests.support.verdicts import PROVENANCE, a_store, a_verdict, close_stores
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +159,35 @@ def test_export_has_one_flat_row_per_result(site: Path, form: str) -> None:
     assert run(site, "export", "--format", form, "--out", str(out), *words) == 0
     assert [(row["station"], int(row["seq"])) for row in read(out, form)] == [("top", 3)]
     assert [path.name for path in site.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_export_has_what_version_2_added_and_nothing_there_for_version_1(site: Path, form: str) -> None:
+    """Rows of either version stand in one table; free texts are no formulas."""
+    store = a_store(site / "data")
+    verdict = replace(
+        a_verdict("new"),
+        view="fit",
+        tile=(0.0, 0.0, 0.5, 1.0),
+        production=Production("=4711", "L", None),
+        provenance=replace(PROVENANCE, claim=Claim(0.02, 0.95, 149)),
+    )
+    store.version = 1
+    store.commit([verdict])
+    store.version = 2
+    store.commit([replace(verdict, event_id=ulid())])
+    store.close()
+    out = site / f"out.{form}"
+    assert run(site, "export", "--format", form, "--out", str(out), "--station", "new") == 0
+    old, new = read(out, form)
+    added = list(old)[list(old).index("view") :]
+    assert {old[name] for name in added} <= {"", None}
+    assert new["order"].lstrip("'") == "=4711"
+    assert form == "parquet" or new["order"].startswith("'")
+    assert (new["lot"], new["shift"] or None, new["view"]) == ("L", None, "fit")
+    assert json.loads(new["tile"]) == [0.0, 0.0, 0.5, 1.0]
+    claim = [float(new[f"claim_{name}"]) for name in ("false_rejects_at_most", "confidence", "good_parts")]
+    assert claim == [0.02, 0.95, 149]
 
 
 def read(path: Path, form: str) -> list[dict[str, str]]:

@@ -31,7 +31,7 @@ from tests.support.learning_site import ONNX, TORCH, clean, site
 from tests.support.learning_steps import promote
 from tests.support.places import ROOT
 
-SCHEMA = json.loads((ROOT / "docs/schemas/mekiki.result.v1.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "docs/schemas/mekiki.result.v2.schema.json").read_text())
 FRAMES, CHANGE = 175, 50
 CAMERA = {
     "kind": "simulated",
