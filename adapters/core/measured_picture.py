@@ -1,4 +1,4 @@
-"""What of a camera's picture a baseline was measured on: of another region the same model answers otherwise."""
+"""What of a camera's picture a baseline was measured on: the same model answers otherwise of another."""
 
 from __future__ import annotations
 

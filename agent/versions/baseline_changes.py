@@ -37,7 +37,7 @@ class _Fit:
 
 
 def baseline_changes(old: Loaded, new: Loaded) -> list[str]:
-    """Return what becomes of the baselines of the stations, one sentence for each that it changes something for.
+    """Return what becomes of the stations' baselines, a sentence for each that something changes for.
 
     What only a start can find out is left out: what an engine that is chosen by itself runs in.
 
@@ -133,7 +133,7 @@ def _picture(station: Station, manifest: BundleManifest | None) -> MeasuredPictu
 
 
 def _manifest(config: Config) -> tuple[BundleManifest | None, str]:
-    """Return the manifest of the model; None where it has none, or it cannot be read, which the start says."""
+    """Return the manifest of the model; None where there is none, or none to be read, as the start says."""
     if config.model.engine == "torch":
         return None, ""
     try:

@@ -47,7 +47,7 @@ class Commissioned:
         requests: folder where people leave their requests.
         answering: what answers from the first frame on.
         recipe: name of the recipe that it is commissioned for.
-        pictures: what is known of the pictures that it was commissioned on.
+        pictures: what is known of the pictures that it was commissioned on; None where nobody asked.
     """
 
     station: str
@@ -59,7 +59,7 @@ class Commissioned:
     requests: Path
     answering: ActiveVersion
     recipe: str = ""
-    pictures: MeasuredPicture = MeasuredPicture()
+    pictures: MeasuredPicture | None = None
 
     def learner_settings(self) -> LearnerSettings:
         """Return how its learner learns."""

@@ -11,10 +11,11 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from adapters.baseline.head import read_head
 from adapters.files.atomic_file import write_durably
+from adapters.files.formats import is_newer
 from adapters.files.strict_json import loads
 from agent.config.models import Config
 from agent.config.recipes import find_recipe, recipe_names
@@ -109,8 +110,9 @@ def _mark(config: Config, station: str, here: Product) -> None:
     owner = here.recipe if here.folder == root else _owner(config, station)
     if head is None or owner is None:
         return
-    content = {"format": FORMAT, "recipe": owner, "commissioning": head.digest}
-    if _read_mark(root) != content:
+    stored = _stored(root) or {}
+    content = {**stored, "format": FORMAT, "recipe": owner, "commissioning": head.digest}
+    if stored != content and not is_newer(stored.get("format"), FORMAT):
         write_durably(root / MARK, json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
 
 
@@ -130,8 +132,8 @@ def _owner(config: Config, station: str) -> str | None:
     root, now = home(config, station), config.stations[station].recipe
     mark, head = _read_mark(root), read_head(root / BASELINE)
     # An older release may have commissioned since, and knows nothing of the mark.
-    if mark is not None and (head is None or head.digest == mark["commissioning"]):
-        return str(mark["recipe"])
+    if mark is not None and (head is None or head.digest == mark[1]):
+        return mark[0]
     if head is None:
         return now if _is_there(root / BASELINE) else None
     names = recipe_names(config.recipes)
@@ -144,17 +146,24 @@ def _words(folder: Path) -> str | None:
     return None if head is None else head.recipe
 
 
-def _read_mark(root: Path) -> dict[str, str] | None:
+def _read_mark(root: Path) -> tuple[str, str] | None:
+    """Return whose the station's folder is, and the digest of its baseline; None where that is not known."""
+    content = _stored(root)
+    if content is None or content.get("format") != FORMAT:
+        return None
+    recipe, digest = content.get("recipe"), content.get("commissioning")
+    return (recipe, digest) if isinstance(recipe, str) and isinstance(digest, str) else None
+
+
+def _stored(root: Path) -> dict[str, Any] | None:
     try:
         content = loads((root / MARK).read_bytes())
-        if content["format"] != FORMAT:
-            return None
-        return {name: str(content[name]) for name in ("format", "recipe", "commissioning")}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         log.error("%s: cannot be read, the words of its baseline say whose it is: %s", root / MARK, error)
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _is_there(file: Path) -> bool:

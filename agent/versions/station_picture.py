@@ -10,12 +10,13 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
 from adapters.core.measured_picture import AUTO, CameraFact, MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
 from adapters.files.atomic_file import write_durably
+from adapters.files.formats import is_newer
 from adapters.files.strict_json import loads
 from agent.config.models import Station
 from camera.core.settings import CameraSettings
@@ -77,7 +78,7 @@ def adopt(clean: Commissioning, now: MeasuredPicture, folder: Path, resize_mode:
         What is to be told once; None where nothing was to be adopted.
     """
     known = known_of(clean.digest, clean.measured, folder, resize_mode)
-    if not known.unknown:
+    if not known.unknown or is_newer(_stored(folder / FILE).get("format"), FORMAT):
         return None
     taken = replace(known, region=now.region, masks=now.masks, camera=now.camera)
     content = {"format": FORMAT, "commissioning": clean.digest, "picture": taken.facts()}
@@ -134,13 +135,22 @@ def _camera(camera: CameraSettings) -> dict[str, CameraFact]:
 
 def _kept(file: Path, digest: str) -> MeasuredPicture | None:
     """Return what was adopted for a baseline; None where nothing was, or it cannot be read."""
+    content = _stored(file)
+    if content.get("format") != FORMAT or content.get("commissioning") != digest:
+        return None
+    try:
+        return MeasuredPicture.read(content["picture"])
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("%s: damaged, what the config says today is adopted: %s", file, error)
+        return None
+
+
+def _stored(file: Path) -> dict[str, Any]:
     try:
         content = loads(file.read_bytes())
-        if content["format"] != FORMAT or content["commissioning"] != digest:
-            return None
-        return MeasuredPicture.read(content["picture"])
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.error("%s: cannot be read, what the config says today is adopted: %s", file, error)
-        return None
+        return {}
+    except (OSError, ValueError) as error:
+        log.error("%s: cannot be read: %s", file, error)
+        return {}
+    return content if isinstance(content, dict) else {}

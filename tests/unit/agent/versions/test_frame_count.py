@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.core.observation import Observation
 from adapters.gate.state_machine import Phase, State
-from agent.inspection.frame_count import FrameCount
+from agent.inspection.frame_count import FrameCount, InForce
 from agent.learning.worker import Learning
 from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
@@ -124,8 +124,8 @@ def test_a_frame_that_is_late_is_not_counted_and_a_camera_may_number_anew() -> N
     again = count.seen(1, 10.5)
     assert again is not None
     assert (again.frame, again.base) == (151, 150)
-    assert count.in_run("a") is count
-    assert count.in_run("b").frame == 150
+    assert count.in_run(InForce("a")) is count
+    assert count.in_run(InForce("b")).frame == 150
 
 
 def test_what_an_older_release_kept_is_understood(tmp_path: Path) -> None:
