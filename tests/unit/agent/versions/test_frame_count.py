@@ -200,3 +200,15 @@ def test_a_cool_down_goes_on_over_a_restart(tmp_path: Path) -> None:
     again = Site(tmp_path, run="another").ledger()
     assert again.state == State(Phase.TRIPPED, 0, trips=2)
     assert SmallEngine.source.digest == again.answering.adapter.digest
+
+
+def test_frames_of_another_product_are_not_counted() -> None:
+    """A product that comes back goes on where it was; a picture that was taken before that is late."""
+    count = FrameCount("a", 0, 120, 10.0)
+    back = count.in_run(InForce("b", 1_000_000, 500.0))
+    assert back.frame == 120
+    assert back.seen(1_000_000, 499.9) is None
+    one = back.seen(1_000_001, 500.1)
+    assert one is not None
+    assert one.frame == 121
+    assert one.in_run(InForce("b", 1_000_000, 500.0)) is one
