@@ -1,4 +1,4 @@
-"""What a baseline was measured on is told apart fact by fact, and what nobody knows is not held against it."""
+"""What a baseline was measured on is told apart fact by fact; what is not known is not held against it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ PICTURES = st.builds(
     masks=st.none() | st.lists(st.lists(POINT, min_size=3, max_size=4).map(tuple), max_size=3).map(tuple),
     view=st.none() | st.sampled_from(["auto", "fit", "fill", "crop"]),
     tiles=st.none() | st.sampled_from(["1x1", "2x1"]),
-    camera=st.none() | st.dictionaries(st.text(max_size=5), st.none() | st.integers(0, 9) | st.text(max_size=5)),
+    camera=st.none()
+    | st.dictionaries(st.text(max_size=5), st.none() | st.integers(0, 9) | st.text(max_size=5)),
 )
 
 
@@ -44,7 +45,12 @@ def test_what_is_not_known_is_not_held_against_it(one: MeasuredPicture, other: M
     """Nothing is told of a fact that either side does not know, and each fact is told once."""
     told = [setting for setting, _ in one.differs_from(other)]
     assert len(set(told)) == len(told)
-    for setting, name in (("roi.crop", "region"), ("roi.masks", "masks"), ("view", "view"), ("tiles", "tiles")):
+    for setting, name in (
+        ("roi.crop", "region"),
+        ("roi.masks", "masks"),
+        ("view", "view"),
+        ("tiles", "tiles"),
+    ):
         if None in (getattr(one, name), getattr(other, name)):
             assert setting not in told
     assert MeasuredPicture().differs_from(one) == one.differs_from(MeasuredPicture()) == []
@@ -68,7 +74,9 @@ def test_what_is_not_known_is_not_held_against_it(one: MeasuredPicture, other: M
         ({"camera": {"kind": "stream"}}, ("camera.kind", "camera kind: was device, is stream")),
     ],
 )
-def test_a_message_names_the_setting_what_it_was_and_is(change: dict[str, Any], told: tuple[str, str]) -> None:
+def test_a_message_names_the_setting_what_it_was_and_is(
+    change: dict[str, Any], told: tuple[str, str]
+) -> None:
     assert HERE.differs_from(replace(HERE, **change)) == [told]
 
 

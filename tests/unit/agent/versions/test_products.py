@@ -1,4 +1,4 @@
-"""Each product of a station keeps what was learned of it; data of earlier releases are the first product's."""
+"""Each product of a station keeps what was learned of it; data of earlier releases are the first one's."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def test_a_newer_releases_mark_stays_and_unknown_fields_are_kept(tmp_path: Path)
     mark.write_bytes(newer)
     assert offset(loaded) == 1.0
     assert mark.read_bytes() == newer
-    mark.write_text(json.dumps({"format": "mekiki.product.v1", "recipe": "x", "commissioning": "y", "lid": 3}))
+    mark.write_text(
+        json.dumps({"format": "mekiki.product.v1", "recipe": "x", "commissioning": "y", "lid": 3})
+    )
     assert offset(loaded) == 1.0
     assert json.loads(mark.read_text())["lid"] == 3
 

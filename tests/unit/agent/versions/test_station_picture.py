@@ -80,7 +80,11 @@ def test_the_same_camera_at_another_address_is_the_same(before: Any, after: Any)
         (DEVICE, {**DEVICE, "width": 640}, "camera.width"),
         (DEVICE, CAMERA, "camera.kind"),
         (CAMERA, {"kind": "simulated"}, "camera.kind"),
-        ({"kind": "folder", "path": "a"}, {"kind": "folder", "path": "a", "bit_depth": 12}, "camera.bit_depth"),
+        (
+            {"kind": "folder", "path": "a"},
+            {"kind": "folder", "path": "a", "bit_depth": 12},
+            "camera.bit_depth",
+        ),
     ],
 )
 def test_what_changes_the_pictures_of_a_camera_is_told(before: Any, after: Any, setting: str) -> None:
@@ -94,7 +98,7 @@ def test_masks_of_another_name_or_order_are_the_same() -> None:
 
 
 def test_auto_means_what_the_model_was_trained_with() -> None:
-    """Asked for by name it is the same; of a model with a cut it depends on the region, which is not known."""
+    """Asked for by name it is the same; of a model with a cut it depends on the region."""
     assert picture_of(station(CAMERA), "squash").view == "fill"
     assert picture_of(station(CAMERA), "longest").view == "fit"
     assert picture_of(station(CAMERA), "shortest").view == "auto"
@@ -151,7 +155,9 @@ def test_an_older_baseline_holds_for_the_config_of_the_first_start(
     assert isinstance(opened(edited(loaded, roi={})), Commissioned)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": "mekiki.picture.v1", "commissioning": 3}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"format": "mekiki.picture.v1", "commissioning": 3}']
+)
 def test_a_damaged_note_is_written_anew(content: bytes, tmp_path: Path) -> None:
     loaded = site(tmp_path)
     folder = station_folder(loaded.config, "line")
