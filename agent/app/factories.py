@@ -13,6 +13,7 @@ from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
+from agent.config.recipes import recipe_names
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.products import commissioned_products
 from agent.versions.station_plans import used_recipes
@@ -47,7 +48,14 @@ def commissioned_in(config: Config, anew: str | None = None) -> Precision | None
     """
     enabled = [name for name, station in config.stations.items() if station.enabled]
     replaced = None if anew is None else commissioning_file(config, anew)
-    files = [one.baseline for name in enabled for one in commissioned_products(config, name)]
+    known = recipe_names(config.recipes)
+    files = [
+        one.baseline
+        for name in enabled
+        for one in commissioned_products(config, name)
+        # A product whose recipe is gone holds nobody back.
+        if one.recipe in known or one.baseline == commissioning_file(config, name)
+    ]
     heads = [read_head(file) for file in files if file != replaced]
     found = {"fp32" if head is None or head.measured is None else head.measured.precision for head in heads}
     return next((precision for precision in get_args(Precision) if precision in found), None)

@@ -69,9 +69,7 @@ def trails(path: Path) -> dict[str, Path]:
     below = path / "stations" if (path / "stations").is_dir() else path
     found |= {file.parent.name: file for file in sorted(below.glob(f"*/{TRAIL}"))}
     # Of a station's other products: a trail each.
-    products = sorted(below.glob(f"*/recipes/*/{TRAIL}"))
-    if path.parent.name == "stations":
-        products += sorted(path.glob(f"recipes/*/{TRAIL}"))
+    products = (*sorted(below.glob(f"*/recipes/*/{TRAIL}")), *sorted(path.glob(f"recipes/*/{TRAIL}")))
     return found | {f"{file.parents[2].name}/{file.parent.name}": file for file in products}
 
 

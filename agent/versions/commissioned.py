@@ -81,7 +81,7 @@ class Uncommissioned:
 
     Attributes:
         why: in a sentence.
-        unusable: there is a commissioning, and it cannot be used.
+        unusable: there is a commissioning and it cannot be used, or there are some, of other products alone.
     """
 
     station: str
@@ -140,7 +140,8 @@ def open_station(
     """
     settings = loaded.config.stations[station].adaptation
     level = level_of(settings)
-    here = product(loaded.config, station) if reading else settle(loaded.config, station)
+    # Whoever learns finds the data where the agent, which waits for answers there, has put them.
+    here = product(loaded.config, station) if reading or not inspecting else settle(loaded.config, station)
     file, why = here.baseline, not_commissioned(loaded.config, station)
     found: Commissioned | Uncommissioned | None = None
     there, offset = _is_there(file), 0.0
@@ -165,7 +166,8 @@ def open_station(
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
         source = ActiveVersion(SOURCE, engine.source, offset)
-        found = Uncommissioned(station, settings, level, source, why, unusable=there)
+        unusable = there or bool(commissioned_products(loaded.config, station))
+        found = Uncommissioned(station, settings, level, source, why, unusable=unusable)
     _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found
 

@@ -74,7 +74,8 @@ def test_each_product_has_its_own_baseline_and_comes_back_to_it(tmp_path: Path) 
     b = making(loaded, "housing-b")
     found = opened(b)
     assert isinstance(found, Uncommissioned)
-    assert not found.unusable
+    assert found.unusable  # the line was commissioned, and is now judged at offset 0: health says so
+    assert found.answering.offset == 0.0
     assert "recipe housing-b is not commissioned here (housing-a is)" in found.why
     assert "mekiki commission --station line --recipe housing-b" in found.why
     second = commissioned(b, 2.0)
