@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self, get_args
 
+from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.protocol import ModelInfo, Precision
 
 
@@ -18,17 +19,19 @@ class MeasuredWith:
         precision: of the image tower.
         provider: where it ran; for people. In fp32 all engines are checked to answer alike.
         bundle: ``sha256:...`` of the bundle's manifest; None without a bundle.
+        picture: what of the camera's picture it saw; None in files of releases that did not say it.
     """
 
     name: str
     precision: Precision
     provider: str
     bundle: str | None
+    picture: MeasuredPicture | None = None
 
     @classmethod
-    def of(cls, info: ModelInfo) -> Self:
-        """Return it for a model that runs."""
-        return cls(info.name, info.precision, info.provider, info.bundle)
+    def of(cls, info: ModelInfo, picture: MeasuredPicture | None = None) -> Self:
+        """Return it for a model that runs, and what it sees of a station's pictures."""
+        return cls(info.name, info.precision, info.provider, info.bundle, picture)
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Self:
@@ -37,14 +40,17 @@ class MeasuredWith:
         Raises:
             ValueError, KeyError, TypeError: they are none.
         """
-        found = cls(**{name: facts[name] for name in cls.__slots__})
+        picture = facts.get("picture")
+        seen = None if picture is None else MeasuredPicture.read(picture)
+        found = cls(facts["name"], facts["precision"], facts["provider"], facts["bundle"], seen)
         if found.precision not in get_args(Precision):
             raise ValueError(f"precision {found.precision!r}")
         return found
 
     def facts(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return asdict(self)
+        facts = {name: getattr(self, name) for name in self.__slots__ if name != "picture"}
+        return facts if self.picture is None else {**facts, "picture": self.picture.facts()}
 
     def differs_from(self, now: MeasuredWith) -> str | None:
         """Say in which way what runs now answers otherwise; None where it answers alike."""

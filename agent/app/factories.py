@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-from adapters.baseline.baseline import measured_with
+from adapters.baseline.head import read_head
 from adapters.core.protocol import Engine, Precision
 from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
+from agent.config.recipes import recipe_names
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
+from agent.versions.products import commissioned_products
 from agent.versions.station_plans import used_recipes
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,8 @@ def open_model(config: Config, *, owner: bool = False, anew: str | None = None) 
     Args:
         config: names the model.
         owner: the data folder is ours, to be made where it is not there yet.
-        anew: a station that is about to be commissioned: what it was commissioned in counts no more.
+        anew: a station that is about to be commissioned for its recipe: what it was commissioned in for that
+            counts no more.
 
     Raises:
         AdapterError: the model cannot be used; the message names the file or the engine and the remedy.
@@ -39,13 +42,22 @@ def open_model(config: Config, *, owner: bool = False, anew: str | None = None) 
 
 
 def commissioned_in(config: Config, anew: str | None = None) -> Precision | None:
-    """Return the most exact precision in which an enabled station was commissioned; None where none was.
+    """Return the most exact precision in which a product of an enabled station was commissioned, or None.
 
     Files of releases that did not say it count as fp32, which is every engine's default.
     """
-    enabled = [name for name, station in config.stations.items() if station.enabled and name != anew]
-    files = [file for name in enabled if (file := commissioning_file(config, name)).exists()]
-    found = {"fp32" if (made := measured_with(file)) is None else made.precision for file in files}
+    enabled = [name for name, station in config.stations.items() if station.enabled]
+    replaced = None if anew is None else commissioning_file(config, anew)
+    known = recipe_names(config.recipes)
+    files = [
+        one.baseline
+        for name in enabled
+        for one in commissioned_products(config, name)
+        # A product whose recipe is gone holds nobody back.
+        if one.recipe in known or one.baseline == commissioning_file(config, name)
+    ]
+    heads = [read_head(file) for file in files if file != replaced]
+    found = {"fp32" if head is None or head.measured is None else head.measured.precision for head in heads}
     return next((precision for precision in get_args(Precision) if precision in found), None)
 
 

@@ -10,15 +10,18 @@ from functools import partial
 
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
+from agent.base.event_id import ulid
 from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.production import UNSAID, Production
 from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
 from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
 from camera.core.source import Source
 from camera.feed.gate import Gate
@@ -107,7 +110,11 @@ class StationManager:
         sources = {**running, **opened}
         recipes = used_recipes(loaded.config)
         names = [name for name, station in loaded.config.stations.items() if station.enabled]
-        same = set() if before is None else {n for n in names if _learns_alike(before.loaded, loaded, n)}
+        same = (
+            set()
+            if before is None
+            else {n for n in names if _learns_alike(before.loaded, loaded, n, self._engine)}
+        )
         found = {} if before is None else {n: before.found[n] for n in names if n in same}
         others = [name for name in names if name not in same]
         found |= open_stations(loaded, self._engine, others, reading=before is not None)
@@ -119,7 +126,10 @@ class StationManager:
                 frozen = before.plans[name].frozen
             else:
                 frozen, first = predictors(self._engine, recipe, one)
-                handle = LearnerHandle(name, frozen, first) if isinstance(one, Commissioned) else None
+                handle = None
+                if isinstance(one, Commissioned):
+                    since = self._since(name, one.recipe)
+                    handle = LearnerHandle(name, frozen, first, one.recipe, since)
             if handle is not None:
                 handles[name] = handle
             plan = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], handle)
@@ -176,21 +186,36 @@ class StationManager:
         leaving = {feed.station: feed for feed in self._leaving}  # the last one of each
         return self._feeds.get(name) or leaving.get(name) or self._past.get(name, Past())
 
+    def _since(self, name: str, recipe: str) -> InForce | None:
+        """Return since when a station's learner has been told its frames; None: for as long as it runs.
+
+        What was judged otherwise, by another recipe or on other pictures, is nothing to what was learned.
+        """
+        old = None if self._now is None else self._now.handles.get(name)
+        if old is not None and old.recipe == recipe:
+            return old.since
+        before = self._before(name)
+        past = before if isinstance(before, Past) else before.past()
+        return None if past.number == 0 else InForce(ulid(), past.number, time.monotonic())
+
     @property
     def found(self) -> Mapping[str, Commissioned | Uncommissioned]:
         """What is there of each running station's learning."""
         return {} if self._now is None else self._now.found
 
 
-def _learns_alike(old: Loaded, new: Loaded, name: str) -> bool:
-    """Whether a station that ran learns by the same words and settings."""
+def _learns_alike(old: Loaded, new: Loaded, name: str, engine: Engine) -> bool:
+    """Whether a station that ran learns the same product, by the same words, pictures and settings."""
     before, after = old.config.stations.get(name), new.config.stations[name]
     if before is None or not before.enabled:
         return False
     recipes = [used_recipes(each.config)[station.recipe] for each, station in ((old, before), (new, after))]
     # The share of pictures that the frozen model sees too is the inspector's affair.
     same = before.adaptation.model_copy(update={"shadow_share": after.adaptation.shadow_share})
-    return recipes[0].words == recipes[1].words and same == after.adaptation
+    mode = engine.info.preprocess.resize_mode
+    pictures = [picture_of(station, mode) for station in (before, after)]
+    alike = before.recipe == after.recipe and recipes[0].words == recipes[1].words
+    return alike and same == after.adaptation and pictures[0] == pictures[1]
 
 
 def _plan(

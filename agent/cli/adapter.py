@@ -28,6 +28,7 @@ def add_parser(commands: Any, default_config: str) -> None:
             "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
         )
         made.add_argument("-s", "--station", metavar="NAME", help="needed where the config has several")
+        made.add_argument("--recipe", metavar="NAME", help="the product; without it the recipe in force")
         made.set_defaults(command=command)
         return made
 

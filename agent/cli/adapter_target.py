@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AdapterTarget:
-    """The station that a command is about, and its folders."""
+    """The station that a command is about, and its folders.
+
+    Attributes:
+        config: with the recipe in force that the command is about.
+        in_force: name of the recipe that is in force.
+    """
 
     config: Config
     station: str
+    in_force: str
 
     @property
     def data(self) -> Path:
@@ -35,8 +41,10 @@ class AdapterTarget:
 
     @property
     def folder(self) -> Path:
-        """The folder of the station in it."""
-        return self.data / "stations" / self.station
+        """The folder in it where the station keeps what belongs to the recipe."""
+        from agent.versions.commissioned import station_folder
+
+        return station_folder(self.config, self.station)
 
     def store(self) -> AdapterStore:
         """Open the adapters to look at them; tells what is wrong with them."""
@@ -91,6 +99,8 @@ class AdapterTarget:
         what = kind if number is None else f"{kind} {number}"
         if not commissioning_file(self.config, self.station).exists():
             taken = "it waits until the station is commissioned"
+        elif (recipe := self.config.stations[self.station].recipe) != self.in_force:
+            taken = f"it waits until recipe {recipe} is in force"
         elif runs:
             taken = "the running agent takes it within a second"
         else:
@@ -107,9 +117,10 @@ def target_of(arguments: argparse.Namespace) -> AdapterTarget:
     from agent.config.absent import whatever_is_spared
     from agent.config.diagnostics import did_you_mean
     from agent.config.loader import load
+    from agent.versions.file_plan import in_force, with_recipe
 
-    config = load(Path(arguments.config), whatever_is_spared).config
-    names = list(config.stations)
+    loaded = load(Path(arguments.config), whatever_is_spared)
+    names = list(loaded.config.stations)
     station = arguments.station
     if station is None:
         if len(names) > 1:
@@ -117,4 +128,6 @@ def target_of(arguments: argparse.Namespace) -> AdapterTarget:
         station = names[0]
     if station not in names:
         raise UsageError(f"no station is called {station!r}: {did_you_mean(station, names)}")
-    return AdapterTarget(config, station)
+    now = in_force(loaded)
+    asked = with_recipe(now, station, arguments.recipe)
+    return AdapterTarget(asked.config, station, now.config.stations[station].recipe)

@@ -67,7 +67,10 @@ def trails(path: Path) -> dict[str, Path]:
         return {path.parent.name or AGENT: path}
     found = {AGENT: path / TRAIL} if (path / TRAIL).exists() else {}
     below = path / "stations" if (path / "stations").is_dir() else path
-    return found | {file.parent.name: file for file in sorted(below.glob(f"*/{TRAIL}"))}
+    found |= {file.parent.name: file for file in sorted(below.glob(f"*/{TRAIL}"))}
+    # Of a station's other products: a trail each.
+    products = (*sorted(below.glob(f"*/recipes/*/{TRAIL}")), *sorted(path.glob(f"recipes/*/{TRAIL}")))
+    return found | {f"{file.parents[2].name}/{file.parent.name}": file for file in products}
 
 
 def _verify(arguments: argparse.Namespace) -> int:

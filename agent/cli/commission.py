@@ -37,9 +37,12 @@ from agent.config.loader import Loaded, load
 from agent.config.recipes import Recipe, find_recipe
 from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import Uncommissioned, commissioning_file
+from agent.versions.file_plan import in_force, with_recipe
 from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
 from agent.versions.learner_memory import record as trail_line
 from agent.versions.operator_requests import whoever_asks
+from agent.versions.products import settle
+from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, failing, prompts
 from agent.versions.version_manager import VersionManager
 
@@ -60,6 +63,7 @@ class CommissionOptions:
         parts: how many parts to watch.
         false_rejects: at most this share of good parts is to be rejected.
         replace: also where there is a commissioning.
+        recipe: that the station is commissioned for; None: the one in force.
     """
 
     station: str
@@ -67,6 +71,7 @@ class CommissionOptions:
     parts: int
     false_rejects: float
     replace: bool
+    recipe: str | None = None
 
 
 def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
@@ -81,6 +86,8 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
     stations = loaded.config.stations
     if wish.station not in stations:
         raise UsageError(f"no station is called {wish.station!r}: {config} has {', '.join(stations)}")
+    loaded = with_recipe(in_force(loaded), wish.station, wish.recipe)
+    stations = loaded.config.stations
     recipe = find_recipe(stations[wish.station].recipe, loaded.config.recipes)
     fails = failing(recipe)
     if fails.all() or not fails.any():
@@ -105,6 +112,7 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
             return EXIT_CHECK_FAILED
         try:
             keep(made.clean, file, engine)
+            settle(loaded.config, wish.station)
         except OSError as error:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
@@ -166,7 +174,7 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
         false_rejects=wish.false_rejects,
-        measured=MeasuredWith.of(engine.info),
+        measured=MeasuredWith.of(engine.info, picture_of(station, engine.info.preprocess.resize_mode)),
     )
     return _Made(replace(clean, release=__version__), seen)
 

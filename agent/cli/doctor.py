@@ -30,6 +30,7 @@ from agent.store.outbox import peek
 from agent.telemetry.health import of_learner
 from agent.telemetry.prometheus import metrics_server
 from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.station_picture import unsaid_by
 from agent.versions.station_plans import check_prompts, predictors, used_recipes
 from camera.core.frame import CameraError, Image
 from camera.core.settings import FolderCamera, QualityLimits, Watch
@@ -193,6 +194,8 @@ def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Find
     clean, answering, mode = found.clean, found.answering, found.settings.mode
     off = clean.missing or ("" if mode == "adaptive" else f"mode {mode}")
     made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..., version {answering.number} answers"
+    if unknown := unsaid_by(clean):
+        made += f"; does not know {', '.join(unknown)}: holds for the config of this release's first start"
     yield Finding(True, subject, f"{made}; {off}" if off else made)
 
 

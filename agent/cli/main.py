@@ -146,10 +146,11 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _commission(arguments: argparse.Namespace) -> int:
     from agent.cli.commission import CommissionOptions, run
 
+    wish = arguments
     options = CommissionOptions(
-        arguments.station, arguments.golden, arguments.parts, arguments.false_rejects, arguments.replace
+        wish.station, wish.golden, wish.parts, wish.false_rejects, wish.replace, wish.recipe
     )
-    return run(arguments.config, options, as_json=arguments.json)
+    return run(wish.config, options, as_json=wish.json)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -171,10 +172,13 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.print:
         output.put_text(print_config(loaded))
     if arguments.diff:
-        from agent.reload.last_known_good import differences
+        from agent.config.diff import changes
+        from agent.reload.last_known_good import last_of
+        from agent.versions.baseline_changes import baseline_changes
 
-        for change in differences(loaded):
-            output.put(str(change))
+        last = last_of(loaded)
+        for line in (*changes(last, loaded), *baseline_changes(last, loaded)):
+            output.put(str(line))
     if loaded.config.mqtt.enabled and not loaded.says("mqtt", "result_version"):
         output.say(
             f"{arguments.config}: mqtt.result_version is left out: results are mekiki.result.v2;"

@@ -98,6 +98,9 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     commission.add_argument("-s", "--station", required=True, metavar="NAME")
     _with_config(commission)
     commission.add_argument(
+        "--recipe", metavar="NAME", help="the product; without it the recipe that is in force at the station"
+    )
+    commission.add_argument(
         "--golden", type=Path, metavar="DIR", help="pictures that a person named: DIR/<class>/*.png"
     )
     commission.add_argument(

@@ -13,7 +13,7 @@ from agent.base.codec import timestamp
 from agent.commands.dispatcher import Handler
 from agent.commands.schema import Command, LabelBody, Range
 from agent.config.models import Config
-from agent.config.recipes import find_recipe
+from agent.config.recipes import find_recipe, recipe_names
 from agent.domain.command_answer import Answer, refused
 from agent.domain.verdict import Verdict
 from agent.learning.ipc import Label as Told
@@ -27,6 +27,32 @@ _ID_LENGTH = 26
 """Letters of an event id."""
 WORDS = {"good": False, "defective": True}
 """Labels that any recipe takes, and whether they mean a defect."""
+
+
+class NoLabel(Exception):
+    """A part of this recipe cannot be that; says what it can be."""
+
+
+def is_defect(label: str, recipe: str | None, config: Config, station: str) -> bool:
+    """Return whether a label means a defect.
+
+    Args:
+        label: a class of the recipe that the part was judged by, or one of `WORDS`.
+        recipe: name of that recipe; None: not known.
+        config: what is in force now.
+        station: where the part was judged: its recipe counts where the part's own is gone.
+
+    Raises:
+        NoLabel: it is neither.
+    """
+    there = recipe is not None and recipe in recipe_names(config.recipes)
+    name = recipe if recipe is not None and there else config.stations[station].recipe
+    classes = find_recipe(name, config.recipes).classes
+    if label in classes:
+        return classes[label].verdict == "fail"
+    if label in WORDS:
+        return WORDS[label]
+    raise NoLabel(f"the label is none of {', '.join([*WORDS, *classes])}")
 
 
 class RecentParts:
@@ -101,29 +127,25 @@ class ResultHandlers:
         said, config = command.body, self._config()
         if command.station not in config.stations:
             return refused(f"no station is called {command.station!r}: there is {', '.join(config.stations)}")
-        recipe = find_recipe(config.stations[command.station].recipe, config.recipes)
-        if said.label in recipe.classes:
-            defect = recipe.classes[said.label].verdict == "fail"
-        elif said.label in WORDS:
-            defect = WORDS[said.label]
-        else:
-            return refused(f"the label is none of {', '.join([*WORDS, *recipe.classes])}")
         station, actor = command.station, command.actor
 
         def write(store: Store) -> Answer:
             def check(labelled: Labelled) -> None:
                 if labelled.station != station:  # raised before it is written
                     raise UnknownEvent(f"{said.event_id}: is a result of another station")
+                is_defect(said.label, labelled.recipe, config, station)
 
             try:
                 labelled = store.label(said.event_id, said.label, actor, timestamp(datetime.now(UTC)), check)
-            except UnknownEvent as error:
+            except (UnknownEvent, NoLabel) as error:
                 return refused(str(error))
             except DiskTrouble:
                 return refused("the store does not take it now: say it again later")
             frame = self._recent.frame(said.event_id)
             if labelled.changed and frame is not None:
-                self._tell(Told(station, frame, defect, actor))
+                recipe = labelled.recipe or config.stations[station].recipe
+                defect = is_defect(said.label, recipe, config, station)
+                self._tell(Told(station, frame, defect, actor, recipe))
             data = {"event_id": said.event_id, "seq": labelled.seq, "verdict": labelled.verdict}
             return Answer("done", None, {**data, "label": labelled.label}, labelled.before, labelled.label)
 

@@ -80,7 +80,10 @@ class Station(Settings):
 
     enabled: bool = True
     camera: CameraSettings
-    recipe: Name = Field(description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd")
+    recipe: Name = Field(
+        description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd; each has a"
+        " baseline and versions of its own"
+    )
     trigger: Annotated[Continuous | Interval | Triggered, Field(discriminator="mode")] = Continuous()
     roi: RegionOfInterest = RegionOfInterest()
     view: Literal["auto", "fit", "fill", "crop"] = Field(

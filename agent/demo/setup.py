@@ -23,6 +23,7 @@ from agent.config.loader import Loaded
 from agent.config.recipes import find_recipe
 from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import Uncommissioned, commissioning_file
+from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import failing, prompts
 from camera.core.settings import SimulatedCamera
 from camera.simulation.source import SimulatedLine
@@ -66,7 +67,7 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
-        measured=MeasuredWith.of(engine.info),
+        measured=MeasuredWith.of(engine.info, picture_of(settings, engine.info.preprocess.resize_mode)),
     )
     file = commissioning_file(loaded.config, station)
     file.parent.mkdir(parents=True)

@@ -11,12 +11,28 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
+class InForce:
+    """Since when a station's product is judged with what was learned of it, in frames of the camera.
+
+    Attributes:
+        run: id of the agent's run; another one for each time that the product comes into force.
+        before: the number of the camera's last frame that was of another product, or judged otherwise.
+        since_s: when that was, by the clock that frames are captured by.
+    """
+
+    run: str
+    before: int = 0
+    since_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FrameCount:
     """Frames of a station so far. It never goes back, and grows by no more than the camera's frames.
 
     Attributes:
         run: id of the agent's run in which the camera numbers its frames.
-        base: frames before the camera began to number them.
+        base: frames before the camera began to number them; less than 0 where it had numbered more frames of
+            other products than there were of this one.
         number: that the camera gave the newest frame; 0 before the first.
         at_s: when that was captured, by a clock that only goes forward during a run.
     """
@@ -31,13 +47,15 @@ class FrameCount:
         """Number of the newest frame."""
         return self.base + self.number
 
-    def in_run(self, run: str) -> FrameCount:
+    def in_run(self, now: InForce) -> FrameCount:
         """Return the count in a run of the agent: it goes on where it is known already, or begins with it.
 
         Within a run the frames are counted too that were captured while nobody learned: what answers has
-        answered them.
+        answered them. Those before the product came into force are not: another one was made then.
         """
-        return self if run == self.run else FrameCount(run, self.frame)
+        if now.run == self.run:
+            return self
+        return FrameCount(now.run, self.frame - now.before, now.before, now.since_s)
 
     def seen(self, number: int, at_s: float) -> FrameCount | None:
         """Return the count after a frame; None for one that is late, because a newer one was seen already.

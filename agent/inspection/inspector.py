@@ -137,7 +137,8 @@ class Inspector:
             return
         for name, plan in wanted.items():
             before = self._plans.get(name)
-            if before is None or before.recipe.digest != plan.recipe.digest:
+            other = before is None or before.recipe_name != plan.recipe_name
+            if other or (before is not None and before.recipe.digest != plan.recipe.digest):
                 self._ballots[name] = Ballot(plan.recipe.votes)
         self._plans = self._adopted = wanted
 

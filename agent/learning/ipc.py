@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -15,6 +16,7 @@ from agent.base.codec import JSON
 from agent.config.loader import Loaded
 from agent.config.models import LogSettings
 from agent.domain.learner_stats import LearnerStats
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample
 
@@ -24,12 +26,11 @@ class Begin:
     """To the learners, first of all: the config as the agent read it, and the commissioned stations.
 
     Attributes:
-        run: id of the agent's run, in which cameras number their frames.
+        stations: with since when the product of each is in force.
     """
 
     loaded: Loaded
-    stations: tuple[str, ...]
-    run: str
+    stations: Mapping[str, InForce]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +53,14 @@ class Label:
     Attributes:
         number: of its frame since the agent's start.
         actor: who says so.
+        recipe: name of the recipe that it was judged by.
     """
 
     station: str
     number: int
     defect: bool
     actor: str
+    recipe: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

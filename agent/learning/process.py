@@ -105,7 +105,7 @@ def _open(begin: Begin, link: Channel) -> dict[str, Learning]:
     engine, _ = model.load(full=False)
     recipes = used_recipes(loaded.config)
     learners = {}
-    for station in begin.stations:
+    for station, since in begin.stations.items():
         recipe = recipes[loaded.config.stations[station].recipe]
         found = open_station(loaded, station, recipe, engine, inspecting=False)
         if not isinstance(found, Commissioned):  # damaged since the agent has read it; the others can learn
@@ -114,7 +114,7 @@ def _open(begin: Begin, link: Channel) -> dict[str, Learning]:
         frozen, first = predictors(engine, recipe, found)
         learners[station] = Learning(
             found, model, prompts(recipe), first, frozen, loaded.config.agent.id,
-            partial(_tell, link, station), _Changes(link), begin.run,
+            partial(_tell, link, station), _Changes(link), since,
         )  # fmt: skip
     return learners
 

@@ -16,6 +16,7 @@ from adapters.encoders.cancellation import Cancelled
 from agent.base.codec import JSON, timestamp
 from agent.domain.active_version import ActiveVersion
 from agent.domain.learner_stats import LearnerStats
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.learning.station_learner import StationLearner
 from agent.payloads import learning_payload
@@ -44,7 +45,7 @@ class StationDesk:
         first: what answers until something else is promoted.
         texts: makes class features of what is to answer.
         agent: id of the agent, for what is published.
-        run: id of the agent's run in which cameras number their frames; None: one of its own.
+        since: since when the product is in force; None: it is from here on, in a run of its own.
         tell: publishes.
         changed: told where `predictor` or `stats` has changed, and once at first.
 
@@ -62,13 +63,13 @@ class StationDesk:
         first: Predictor,
         texts: Callable[[], TextCache],
         agent: str,
-        run: str | None,
+        since: InForce | None,
         tell: Tell,
         changed: Callable[[], None],
     ) -> None:
         self.predictor, self.stats = first, LearnerStats(found.station)
         self.ledger = VersionManager(
-            found.clean, frozen.adapter, found.store, found.audit, now, self._happened, run
+            found.clean, frozen.adapter, found.store, found.audit, now, self._happened, since
         )
         self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
         self._agent, self._tell, self._changed = agent, tell, changed

@@ -20,6 +20,7 @@ from agent.base.event_id import ulid
 from agent.base.thread_priority import SERVING, lower_priority
 from agent.config.loader import Loaded
 from agent.domain.learner_stats import LearnerStats
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample, SampleQueue
 from agent.learning.ipc import Answers, Begin, Channel, Doing, Ends, Label, Samples, Say, Told, pair
@@ -44,10 +45,20 @@ class LearnerHandle:
     Args:
         frozen: the model as it was trained, at the commissioned operating point.
         first: what answers until its learner says otherwise.
+        recipe: name of the recipe that it is judged by; what was learned is this one's.
+        since: since when that is so; None: for as long as the agent runs.
     """
 
-    def __init__(self, station: str, frozen: Predictor, first: Predictor) -> None:
+    def __init__(
+        self,
+        station: str,
+        frozen: Predictor,
+        first: Predictor,
+        recipe: str = "",
+        since: InForce | None = None,
+    ) -> None:
         self.station, self.frozen = station, frozen
+        self.recipe, self.since = recipe, since
         self.stats = LearnerStats(station)
         self.handover = SampleQueue()
         self.labels: deque[Label] = deque(maxlen=_MAX_LABELS)
@@ -116,11 +127,11 @@ class LearnerSupervisor:
     def label(self, label: Label) -> None:
         """Tell a station's learner what a part really was; any thread, never waits.
 
-        When 1000 wait, the oldest is lost first; the store has them all. Where there is no learner it is
-        not needed, and not kept.
+        When 1000 wait, the oldest is lost first; the store has them all. Where there is no learner, or one
+        of another product, it is not needed, and not kept.
         """
         handle = self._handles.get(label.station)
-        if handle is not None:
+        if handle is not None and handle.recipe == label.recipe:
             handle.labels.append(label)
 
     def stats(self) -> list[LearnerStats]:
@@ -202,7 +213,8 @@ class LearnerSupervisor:
                 link.close()
                 return f"cannot be started: {error}"
         self._ends = None
-        link.send(Begin(loaded, tuple(handles), self._run_id))
+        always = InForce(self._run_id)
+        link.send(Begin(loaded, {name: one.since or always for name, one in handles.items()}))
         with self._changing:
             self._process, self._link = process, link
             if self._renewed.is_set():

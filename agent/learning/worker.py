@@ -22,6 +22,7 @@ from adapters.learner.factory import LearnerModel
 from adapters.monitoring.drift_detector import DriftReport
 from agent.domain.active_version import ActiveVersion
 from agent.domain.learner_stats import LearnerStats
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample, SampleQueue
 from agent.learning.background_task import Background
@@ -68,7 +69,7 @@ class Learning:
         agent: id of the agent, for what is published.
         tell: publishes; called in this thread.
         changed: told where `answering` or `stats` has changed, and once at first; called in this thread.
-        run: id of the agent's run in which cameras number their frames; None: one of its own.
+        since: since when the product is in force; None: it is from here on, in a run of its own.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Learning:
         agent: str,
         tell: Tell,
         changed: Callable[[Learning], None] = lambda learning: None,
-        run: str | None = None,
+        since: InForce | None = None,
     ) -> None:
         self.station = station.station
         self.handover = SampleQueue()
@@ -91,7 +92,7 @@ class Learning:
         self._labels: deque[Label] = deque(maxlen=_MAX_LABELS)
         self._texts: TextCache | None = None
         self._desk = StationDesk(
-            station, prompts, frozen, first, self._class_features, agent, run, tell, lambda: changed(self)
+            station, prompts, frozen, first, self._class_features, agent, since, tell, lambda: changed(self)
         )
         self._ledger = self._desk.ledger
         self._learner: StationLearner | None = None

@@ -17,7 +17,6 @@ from agent.base.codec import timestamp
 from agent.base.errors import ConfigError, UsageError
 from agent.config import yaml_reader, yaml_tree
 from agent.config.absent import whatever_is_spared
-from agent.config.diff import SettingChange, changes
 from agent.config.loader import Loaded, load_text, read_text
 from agent.config.models import AgentSettings
 
@@ -61,8 +60,8 @@ def find(path: Path) -> tuple[Loaded, str] | None:
     return None
 
 
-def differences(loaded: Loaded) -> tuple[SettingChange, ...]:
-    """Return what a reload would change, against the config that was in force last.
+def last_of(loaded: Loaded) -> Loaded:
+    """Return the config that was in force last for the file of `loaded`.
 
     Raises:
         UsageError: none was in force yet, or this release refuses it.
@@ -74,7 +73,7 @@ def differences(loaded: Loaded) -> tuple[SettingChange, ...]:
         raise UsageError(why) from error
     if found is None:
         raise UsageError(f"{loaded.path}: no agent has run with it yet: there is nothing to compare with")
-    return changes(found[0], loaded)
+    return found[0]
 
 
 def _keep(file: Path, content: bytes) -> None:

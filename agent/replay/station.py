@@ -18,13 +18,14 @@ from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.domain.active_version import ActiveVersion
 from agent.versions.commissioned import (
-    NOT_COMMISSIONED,
     Commissioned,
     Uncommissioned,
     commissioning_file,
     level_of,
+    not_commissioned,
 )
 from agent.versions.learner_memory import Memory
+from agent.versions.station_picture import known_of, picture_of, require_picture
 
 Start = Literal["source", "active"]
 
@@ -46,11 +47,14 @@ def open_replayed(
     settings = loaded.config.stations[station].adaptation
     level = level_of(settings)
     file = commissioning_file(loaded.config, station)
-    why = NOT_COMMISSIONED.format(station)
+    why = not_commissioned(loaded.config, station)
     if file.exists():
         try:
             clean = Commissioning.load(file)
             clean.require(engine.info.weights, recipe.words, MeasuredWith.of(engine.info))
+            mode = engine.info.preprocess.resize_mode
+            known = known_of(clean.digest, clean.measured, file.parent, mode)
+            require_picture(clean, known, picture_of(loaded.config.stations[station], mode))
             active = _active(file.parent, engine, start, clean)
             return _fresh(station, loaded, clean, engine, active, folder, timestamp(at))
         except AdapterError as error:

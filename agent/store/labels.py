@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from adapters.files.strict_json import loads
 from agent.base.errors import StoreError
 from agent.store.retention import Rank
 
@@ -19,6 +20,7 @@ class Labelled:
 
     Attributes:
         verdict: what the agent had said.
+        recipe: name of the recipe by which it was said; None where the stored result does not say.
         before: what the same user had said of the same event; None where that is the first time.
         label: what the user says now.
         at: UTC, ISO-8601, of this label; of the first one where it was said before.
@@ -28,6 +30,7 @@ class Labelled:
     station: str
     seq: int
     verdict: str
+    recipe: str | None
     user: str
     before: str | None
     label: str
@@ -45,10 +48,12 @@ def put_label(db: sqlite3.Connection, event_id: str, label: str, user: str, at: 
     Raises:
         UnknownEvent: there is no such result; nothing was written.
     """
-    found = db.execute("SELECT station, seq, verdict FROM verdict WHERE event_id = ?", (event_id,)).fetchone()
+    found = db.execute(
+        "SELECT station, seq, verdict, payload FROM verdict WHERE event_id = ?", (event_id,)
+    ).fetchone()
     if found is None:
         raise UnknownEvent(f"{event_id}: no such result is stored: it is mistyped, or too old")
-    station, seq, verdict = found
+    station, seq, verdict, payload = found
     said = db.execute(
         "SELECT label, at FROM label WHERE event_id = ? AND user = ?", (event_id, user)
     ).fetchone()
@@ -65,4 +70,13 @@ def put_label(db: sqlite3.Connection, event_id: str, label: str, user: str, at: 
             "UPDATE image SET rank = ? WHERE event_id = ? AND rank < ?",
             (Rank.LABELLED, event_id, Rank.LABELLED),
         )
-    return Labelled(event_id, station, seq, verdict, user, before, label, since)
+    return Labelled(event_id, station, seq, verdict, _recipe_of(payload), user, before, label, since)
+
+
+def _recipe_of(payload: str) -> str | None:
+    """Return the name of the recipe that a stored result names."""
+    try:
+        recipe = loads(payload).get("recipe")
+    except (ValueError, AttributeError):  # damaged; what was said of it is in columns of its own
+        return None
+    return recipe if isinstance(recipe, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import AdapterError
+from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.protocol import Engine
 from adapters.core.scorer import Scorer
@@ -25,6 +26,8 @@ from agent.config.models_adaptation import Adaptation
 from agent.config.recipes import Recipe, prompts
 from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
+from agent.versions.products import commissioned_products, product, settle
+from agent.versions.station_picture import adopt, known_of, picture_of, require_picture
 from agent.versions.version_manager import VersionManager
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class Commissioned:
         clean: the commissioning; fits the model and the recipe.
         requests: folder where people leave their requests.
         answering: what answers from the first frame on.
+        recipe: name of the recipe that it is commissioned for.
+        pictures: what is known of the pictures that it was commissioned on; None where nobody asked.
     """
 
     station: str
@@ -53,6 +58,8 @@ class Commissioned:
     audit: Audit
     requests: Path
     answering: ActiveVersion
+    recipe: str = ""
+    pictures: MeasuredPicture | None = None
 
     def learner_settings(self) -> LearnerSettings:
         """Return how its learner learns."""
@@ -74,7 +81,7 @@ class Uncommissioned:
 
     Attributes:
         why: in a sentence.
-        unusable: there is a commissioning, and it cannot be used.
+        unusable: there is a commissioning and it cannot be used, or there are some, of other products alone.
     """
 
     station: str
@@ -85,14 +92,24 @@ class Uncommissioned:
     unusable: bool = False
 
 
-def station_folder(config: Config, station: str) -> Path:
-    """Return where a station keeps its commissioning, its versions and its audit trail."""
-    return Path(config.agent.data_dir) / "stations" / station
+def station_folder(config: Config, station: str, recipe: str | None = None) -> Path:
+    """Return where a station keeps baseline, versions and audit trail of a recipe; None: the one in force."""
+    return product(config, station, recipe).folder
 
 
-def commissioning_file(config: Config, station: str) -> Path:
-    """Return where a station's commissioning lies, or will."""
-    return station_folder(config, station) / "commissioning.safetensors"
+def commissioning_file(config: Config, station: str, recipe: str | None = None) -> Path:
+    """Return where a station's commissioning for a recipe lies, or will; None: the one in force."""
+    return product(config, station, recipe).baseline
+
+
+def not_commissioned(config: Config, station: str) -> str:
+    """Say of a station that has no baseline for its recipe what to do."""
+    others = [one.recipe for one in commissioned_products(config, station)]
+    if not others:
+        return NOT_COMMISSIONED.format(station)
+    recipe, them = config.stations[station].recipe, f"{', '.join(others)} {'are' if others[1:] else 'is'}"
+    remedy = f"run mekiki commission --station {station} --recipe {recipe}"
+    return f"recipe {recipe} is not commissioned here ({them}): {remedy}"
 
 
 def open_station(
@@ -123,8 +140,9 @@ def open_station(
     """
     settings = loaded.config.stations[station].adaptation
     level = level_of(settings)
-    file = commissioning_file(loaded.config, station)
-    why = NOT_COMMISSIONED.format(station)
+    # Whoever learns finds the data where the agent, which waits for answers there, has put them.
+    here = product(loaded.config, station) if reading or not inspecting else settle(loaded.config, station)
+    file, why = here.baseline, not_commissioned(loaded.config, station)
     found: Commissioned | Uncommissioned | None = None
     there, offset = _is_there(file), 0.0
     if there:
@@ -132,15 +150,24 @@ def open_station(
             clean = Commissioning.load(file)
             now = MeasuredWith.of(engine.info) if inspecting else None
             clean.require(engine.info.weights, recipe.words, now)
+            mode = engine.info.preprocess.resize_mode
+            pictures = picture_of(loaded.config.stations[station], mode)
+            said = None if reading else adopt(clean, pictures, file.parent, mode)
+            if said is not None:
+                log.warning("station %s: %s", station, said)
+            known = known_of(clean.digest, clean.measured, file.parent, mode)
+            require_picture(clean, known, pictures)
             offset = clean.offset
             scorer = Scorer(engine, prompts(recipe), clean.fails)
-            found = _opened(station, settings, level, clean, scorer, file.parent, reading)
+            found = _opened(station, settings, level, clean, scorer, file.parent, reading, said)
+            found = replace(found, recipe=here.recipe, pictures=known)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
         source = ActiveVersion(SOURCE, engine.source, offset)
-        found = Uncommissioned(station, settings, level, source, why, unusable=there)
+        unusable = there or bool(commissioned_products(loaded.config, station))
+        found = Uncommissioned(station, settings, level, source, why, unusable=unusable)
     _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found
 
@@ -177,6 +204,7 @@ def _opened(
     scorer: Scorer,
     folder: Path,
     reading: bool,
+    said: str | None,
 ) -> Commissioned:
     def fit(version: Version) -> None:
         require_finite(scorer, clean, version)
@@ -184,8 +212,10 @@ def _opened(
     source, weights = scorer.source, scorer.engine.info.weights
     store = AdapterStore(folder / "adapters", source, weights, settings.keep, reading=reading, fit=fit)
     audit = Audit(station, None if reading else folder / "audit.jsonl")
-    for line in () if reading else (*audit.found, *store.found):
+    found = () if reading else (*audit.found, *store.found)
+    for line in found:
         log.error("station %s: %s", station, line)
+    for line in found if said is None else (*found, said):
         try:
             audit.append(timestamp(datetime.now(UTC)), "found", actor="agent", why=line)
         except OSError as error:  # a full disk; what answers is known all the same

@@ -56,6 +56,20 @@ def in_force(loaded: Loaded) -> Loaded:
     return overrides.applied(loaded, overrides.read(Path(loaded.config.agent.data_dir)))[0]
 
 
+def with_recipe(loaded: Loaded, station: str, recipe: str | None) -> Loaded:
+    """Return the config with another recipe in force at a station; None: as it is.
+
+    Raises:
+        UsageError: there is no such recipe, or the station cannot have it.
+    """
+    if recipe is None:
+        return loaded
+    try:
+        return overrides.applied(loaded, overrides.with_set(loaded, (), station, "recipe", recipe))[0]
+    except overrides.OverrideError as error:
+        raise UsageError(str(error)) from error
+
+
 def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     """Return the plan of a station: its region, limits, recipe, operating point and the version that answers.
 

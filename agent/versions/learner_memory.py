@@ -9,7 +9,7 @@ from typing import Any
 from adapters.core.version import SOURCE
 from adapters.gate.label_test import LabelTest
 from adapters.gate.state_machine import Phase, State
-from agent.inspection.frame_count import FrameCount
+from agent.inspection.frame_count import FrameCount, InForce
 
 KEPT_REQUESTS = 50
 """Ids of requests that are remembered: more than lie in a folder between being carried out and removed."""
@@ -70,16 +70,16 @@ class Memory:
             return self
         return replace(self, requests=(*self.requests, request)[-KEPT_REQUESTS:])
 
-    def resumed(self, commissioning: str, run: str, last: int, *, learned: bool) -> Memory:
+    def resumed(self, commissioning: str, now: InForce, last: int, *, learned: bool) -> Memory:
         """Return what a learner begins with after a restart.
 
         Args:
             commissioning: digest of the one that is there; under another one nothing of it is true any more.
-            run: id of the agent's run.
+            now: since when it is in force.
             last: the highest number that a version has.
             learned: whether a version answers, and not the source.
         """
-        count = self.count.in_run(run)
+        count = self.count.in_run(now)
         state, frame = self.state, count.frame
         other = self.commissioning not in (None, commissioning)
         # Without a commissioning nothing is learned: what there is then was brought in for the first one.

@@ -18,6 +18,7 @@ from agent import __version__
 from agent.audit.hash_chain import Audit
 from agent.base.event_id import ulid
 from agent.domain.active_version import ActiveVersion
+from agent.inspection.frame_count import InForce
 from agent.versions.learner_memory import Memory, Record, record
 from agent.versions.station_state import StationState
 
@@ -35,7 +36,7 @@ class VersionManager:
         audit: of the station.
         now: UTC time for records, ISO-8601; a replay gives the camera's.
         on_event: told of each record once it is in the trail, for MQTT.
-        run: id of the agent's run in which cameras number their frames; None: one of its own.
+        since: since when the product is in force; None: it is from here on, in a run of its own.
 
     Attributes:
         answering: what to inspect with now.
@@ -53,7 +54,7 @@ class VersionManager:
         audit: Audit,
         now: Callable[[], str],
         on_event: Callable[[dict[str, Any]], None],
-        run: str | None = None,
+        since: InForce | None = None,
     ) -> None:
         self.source = ActiveVersion(SOURCE, source, clean.offset)
         self.generation, self.superseded_by = 0, ""
@@ -67,7 +68,7 @@ class VersionManager:
         fits = version is not None and version.recipe == clean.recipe and known
         self.answering = ActiveVersion.by(version) if version is not None and fits else self.source
         learned = self.answering.number != SOURCE
-        memory = self._found.resumed(clean.digest, run or ulid(), store.last, learned=learned)
+        memory = self._found.resumed(clean.digest, since or InForce(ulid()), store.last, learned=learned)
         self.kept = StationState(store, audit, on_event, memory)
 
     def begin(

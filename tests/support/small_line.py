@@ -23,6 +23,7 @@ from adapters.core.version_store import AdapterStore
 from adapters.encoders.cancellation import CancellableEngine, Cancelled
 from agent.audit.hash_chain import Audit
 from agent.config.models_adaptation import Adaptation
+from agent.inspection.frame_count import InForce
 from agent.inspection.sample_queue import InspectedSample
 from agent.learning.worker import Learning
 from agent.versions.commissioned import Commissioned
@@ -176,7 +177,9 @@ class Site:
         now: Callable[[], str] = lambda: "2026-01-02T00:00:00.000Z",
     ) -> VersionManager:
         store = self.store(reading=False)
-        return VersionManager(self.clean, SmallEngine.source, store, self.audit(), now, happened, self.run)
+        return VersionManager(
+            self.clean, SmallEngine.source, store, self.audit(), now, happened, InForce(self.run)
+        )
 
     def events(self) -> list[str]:
         return [payload["event"] for name, payload in list(self.told) if name == "adapter/event"]
@@ -206,7 +209,7 @@ class Site:
         first = Predictor(now.number, now.adapter, texts, FAILS, now.offset) if now.number else frozen
         one = Learning(
             found, self.model, WORDS, first, frozen, "agent",
-            lambda name, payload: self.told.append((name, payload)), run=self.run,
+            lambda name, payload: self.told.append((name, payload)), since=InForce(self.run),
         )  # fmt: skip
         crashes: list[BaseException] = []
 

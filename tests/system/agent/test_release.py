@@ -131,3 +131,30 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.endswith(("-shm", "-wal"))
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_baseline_of_an_older_release_is_kept_and_from_then_on_held_to_its_pictures(
+    tmp_path: Path, site: Path
+) -> None:
+    """What it does not say, the config of the first start says; another crop voids it."""
+    old = releases.archived(tmp_path / "0.1.0")
+    if old is None:
+        pytest.skip(f"the history of this checkout does not go back to {releases.FIRST}")
+    new = releases.present(tmp_path / "9.0.0")
+    first = inspect(old, site, line("commission", "promote"))[0]
+    assert inspect(new, site)[-1] == first
+    file = site / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["stations"]["line"]["roi"] = {"crop": [0.0, 0.0, 0.5, 1.0]}
+    cropped = site / "cropped.yaml"
+    cropped.write_text(yaml.safe_dump(config))
+
+    codes, said = mekiki(new, site, ["check", "--diff"], ["run", "-c", "cropped.yaml", "--frames", "2"])
+
+    assert codes == [0, 0], said
+    assert "region of interest: was [0, 0, 1, 1], is [0, 0, 0.5, 1]" in said
+    assert results(site)[-1]["provenance"]["commissioning"] is None
+    assert results(site)[-1]["provenance"]["offset"] == 0
+    assert inspect(new, site)[-1] == first

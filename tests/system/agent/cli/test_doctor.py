@@ -111,7 +111,10 @@ def test_what_was_set_over_the_file_counts(tmp_path: Path) -> None:
     overrides.write(tmp_path / "data", made)
     assert findings(loaded)["learning line"].ok
     clean().save(_folder(tmp_path) / "commissioning.safetensors")
-    assert "another recipe" in findings(loaded)["learning line"].text
+    assert not findings(loaded)["learning line"].ok
+    text = findings(loaded)["learning line"].text
+    assert "recipe other is not commissioned here (line is)" in text
+    assert "mekiki commission --station line --recipe other" in text
 
 
 def _folder(tmp_path: Path) -> Path:

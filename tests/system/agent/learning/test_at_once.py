@@ -114,7 +114,7 @@ def test_labels_prove_harm_while_a_proposal_is_computed_and_what_answers_is_left
     with proposing(site) as one:
         hand_over(one, stream(15, first=81, light=DIM), missed=True)
         for number in range(81, 96):
-            one.label(Label("line", number, defect=True, actor="eve"))
+            one.label(Label("line", number, defect=True, actor="eve", recipe="tiny"))
         wait_until(lambda: one.answering().number == 0, PATIENCE_S)
         wait_until(lambda: "discarded" in site.events(), PATIENCE_S)
         assert site.model.proposals == 0
@@ -134,7 +134,7 @@ def test_what_was_proven_before_a_restart_counts(site: Site) -> None:
         with site.learning() as one:
             hand_over(one, stream(10, first=first, light=DIM), missed=True)
             for number in range(first, first + 6):
-                one.label(Label("line", number, defect=True, actor="eve"))
+                one.label(Label("line", number, defect=True, actor="eve", recipe="tiny"))
             wait_until(lambda: site.events().count("label") >= 6, PATIENCE_S)
             if first == 81:
                 assert one.answering().number == 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.core.observation import Observation
 from adapters.gate.state_machine import Phase, State
-from agent.inspection.frame_count import FrameCount
+from agent.inspection.frame_count import FrameCount, InForce
 from agent.versions.execute import execute
 from agent.versions.learner_memory import Memory
 from agent.versions.operator_requests import Request
@@ -124,8 +124,8 @@ def test_a_frame_that_is_late_is_not_counted_and_a_camera_may_number_anew() -> N
     again = count.seen(1, 10.5)
     assert again is not None
     assert (again.frame, again.base) == (151, 150)
-    assert count.in_run("a") is count
-    assert count.in_run("b").frame == 150
+    assert count.in_run(InForce("a")) is count
+    assert count.in_run(InForce("b")).frame == 150
 
 
 def test_what_an_older_release_kept_is_understood(tmp_path: Path) -> None:
@@ -196,3 +196,15 @@ def test_a_cool_down_goes_on_over_a_restart(tmp_path: Path) -> None:
     again = Site(tmp_path, run="another").ledger()
     assert again.state == State(Phase.TRIPPED, 0, trips=2)
     assert SmallEngine.source.digest == again.answering.adapter.digest
+
+
+def test_frames_of_another_product_are_not_counted() -> None:
+    """A product that comes back goes on where it was; a picture that was taken before that is late."""
+    count = FrameCount("a", 0, 120, 10.0)
+    back = count.in_run(InForce("b", 1_000_000, 500.0))
+    assert back.frame == 120
+    assert back.seen(1_000_000, 499.9) is None
+    one = back.seen(1_000_001, 500.1)
+    assert one is not None
+    assert one.frame == 121
+    assert one.in_run(InForce("b", 1_000_000, 500.0)) is one
