@@ -161,6 +161,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from agent.config.absent import nothing, whatever_it_is
     from agent.config.loader import load, print_config, schema
+    from agent.versions.station_sight import lines
 
     if arguments.schema:
         output.put_text(json.dumps(schema(), indent=2, allow_nan=False) + "\n")
@@ -175,6 +176,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
         for change in differences(loaded):
             output.put(str(change))
+    for line in lines(loaded):
+        output.say(on_one_line(line))
     output.say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
     return EXIT_OK
 

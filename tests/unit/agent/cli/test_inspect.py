@@ -15,13 +15,15 @@ import yaml
 from PIL import Image
 
 from adapters.core.adapter import Adapter
+from adapters.core.scorer import Scorer
 from adapters.core.version import Version, Window
 from adapters.core.version_store import AdapterStore
 from agent.baseline.golden_samples import read_golden
 from agent.cli import main as cli
 from agent.config import recipes
 from agent.config.loader import load
-from agent.config.recipes import shipped
+from agent.config.recipes import prompts, shipped
+from agent.versions.station_plans import failing
 from camera.core.kept_region import kept_region
 from camera.pictures.images import encode_jpeg
 from tests.support.learning_site import PARTS, engine, photos, site
@@ -163,9 +165,12 @@ def test_totals_come_last(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     write_parts(tmp_path / "parts")
     code, out, err = mekiki(capfd, "inspect", "parts", "--recipe", "line")
     assert code == 0
-    assert err == [err[-1]]
-    assert err[0].startswith("12 results: ")
-    assert "1 not_inspected (1 black)" in err[0]
+    assert err[:-1] == [
+        "256x256, region 256x256, squashed into 128x128: all of it is seen,"
+        " 2.0 picture pixels per model pixel"
+    ]
+    assert err[-1].startswith("12 results: ")
+    assert "1 not_inspected (1 black)" in err[-1]
     _, _, err = mekiki(capfd, "inspect", "parts", "--recipe", "line", "--json")
     totals = json.loads(err[-1])
     assert totals["results"] == len(out) == sum(totals["verdicts"].values()) == 12
@@ -189,6 +194,8 @@ def test_what_cannot_be_read_is_told_counted_and_exit_code_1(
     assert out[0] == "bad.png  not_inspected  unreadable"
     assert out[1].startswith("cut.avi#0  ")
     assert out[-1] == "cut.avi  not_inspected  unreadable"
+    seen, *err = err
+    assert seen.startswith("64x48, region 64x48, squashed into 128x128: all of it is seen, 0.5 x 0.4 picture")
     assert err[0] == "bad.png: empty file"
     assert f"ends after {len(out) - 2} of 20 pictures" in err[1]
     assert "2 not_inspected (2 unreadable)" in err[2]
@@ -240,14 +247,15 @@ def test_a_kept_picture_is_not_cut_twice(tmp_path: Path, capfd: pytest.CaptureFi
     for line, (_, _, scores) in zip(out, expected[:11], strict=True):
         assert json.loads(line)["scores"] == pytest.approx(scores, abs=0.1)
 
-    station, spec = load(path).config.stations["line"], engine().info.preprocess
+    station, recipe = load(path).config.stations["line"], shipped("line")
+    scorer = Scorer(engine(), prompts(recipe), failing(recipe))
     golden = tmp_path / "golden" / "ok"
     golden.mkdir(parents=True)
     shutil.copy(f"data/{kept['001.png']}", golden)
-    once = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    once = read_golden(golden.parent, recipe, station, scorer).pictures[0].astype(int)
     (golden / Path(kept["001.png"]).name).unlink()
     shutil.copy("parts/001.png", golden)
-    whole = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    whole = read_golden(golden.parent, recipe, station, scorer).pictures[0].astype(int)
     assert np.abs(once - whole).mean() < 4
 
     shutil.copytree("data/evidence", "again")

@@ -23,7 +23,8 @@ from camera.feed.mailbox import Mailbox
 from camera.feed.stats import Past
 from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
-from camera.pictures.preprocess import InputSpec, prepare
+from camera.pictures.framing import Framing
+from camera.pictures.preprocess import InputSpec
 from camera.sources.factory import open_source
 from tests.support.mqtt_peers import wait_until
 from tests.support.places import ROOT
@@ -76,7 +77,11 @@ def test_a_picture_becomes_a_frame_complete_at_birth():
         ("top", 3, "P2"),
     ]
     for frame, capture in zip(frames, captures, strict=True):
-        assert np.array_equal(frame.pixels, prepare(capture.image, SPEC))
+        assert np.array_equal(frame.pixels, Framing(SPEC).inputs(capture.image).pixels)
+        assert (frame.view, frame.tiles) == (
+            "fit",
+            (),
+        )  # they are not square, which the model's cut would lose
         assert frame.captured_ns == capture.captured_ns
         assert frame.quality.fault is None
         assert frame.quality.luma == pytest.approx(127, abs=5)
@@ -139,7 +144,7 @@ def test_nobody_sees_behind_a_mask():
     frame = run(Pictures(stamp(texture())), roi=roi)[0][0]
     assert frame.image.shape == (48, 32, 3)
     assert (frame.image[:24] == 0).all()
-    assert np.array_equal(frame.pixels, prepare(frame.image, SPEC))
+    assert np.array_equal(frame.pixels, Framing(SPEC).inputs(frame.image).pixels)
 
 
 def test_a_folder_goes_through_without_a_loss(tmp_path):
