@@ -12,15 +12,13 @@ from PIL import Image
 
 from adapters.baseline.baseline import Commissioning
 from adapters.core.observation import Observation
-from adapters.core.scorer import Scorer
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent.audit.hash_chain import verify
 from agent.base.data_dir import lock_folder
 from agent.cli import parser as cli_parser
 from agent.cli.main import main
-from agent.config.recipes import prompts, shipped
-from agent.versions.station_plans import failing
-from tests.support.learning_site import LINE, PARTS, engine, photos, site, stream, write_photos
+from agent.config.recipes import shipped
+from tests.support.learning_site import LINE, PARTS, engine, photos, scorer, site, stream, write_photos
 
 DEFECTS = ["scratch", "dent", "stain", "missing_hole", "chipped_edge"]
 
@@ -186,7 +184,7 @@ def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched:
 
     station = load(path).config.stations["line"]
     recipe = shipped("line")
-    known = read_golden(golden, recipe, station, Scorer(engine(), prompts(recipe), failing(recipe)))
+    known = read_golden(golden, recipe, station, scorer())
     side = known.pictures.shape[1]
     assert (known.pictures[:, :, : side // 2 - 2] == 0).all()
     assert known.pictures[:, :, side // 2 + 2 :].any()

@@ -15,18 +15,16 @@ import yaml
 from PIL import Image
 
 from adapters.core.adapter import Adapter
-from adapters.core.scorer import Scorer
 from adapters.core.version import Version, Window
 from adapters.core.version_store import AdapterStore
 from agent.baseline.golden_samples import read_golden
 from agent.cli import main as cli
 from agent.config import recipes
 from agent.config.loader import load
-from agent.config.recipes import prompts, shipped
-from agent.versions.station_plans import failing
+from agent.config.recipes import shipped
 from camera.core.kept_region import kept_region
 from camera.pictures.images import encode_jpeg
-from tests.support.learning_site import PARTS, engine, photos, site
+from tests.support.learning_site import PARTS, engine, photos, scorer, site
 
 REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
 
@@ -109,6 +107,28 @@ def test_a_station_judges_files_as_its_line_does(
     # The recipe alone is another question.
     _, plain, _ = mekiki(capfd, "inspect", "parts", "--recipe", "line", "--json")
     assert [json.loads(line)["scores"] for line in plain] != [one["scores"] for one in found]
+
+
+def test_tiles_of_files_are_those_of_the_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same worst tile decides, with its box; golden samples and picture go through the same function."""
+    line_of_pictures(tmp_path, roi=REGION, view="fit", tiles="2x3")
+    expected = line_says(capfd)
+    code, out, err = mekiki(capfd, "inspect", "parts", "--station", "line", "--json")
+    found = [json.loads(line) for line in out]
+    assert (code, len(found)) == (0, 12)
+    for one, (verdict, reason, scores) in zip(found, expected, strict=True):
+        assert (one["verdict"], one["reason"]) == (verdict, reason)
+        if scores is None:
+            assert (one["view"], one["tile"]) == (None, None)
+            continue
+        assert one["scores"] == pytest.approx(scores, abs=1e-3)
+        left, top, right, bottom = one["tile"]
+        assert one["view"] == "fit"
+        assert left in (0.1, pytest.approx(0.9 - 0.8 / 1.875, abs=0.01))
+        assert right - left == pytest.approx(0.8 / 1.875, abs=0.01)
+        assert 0 <= top < bottom <= 0.8
+    assert len({tuple(one["tile"]) for one in found if one["tile"]}) > 1
+    assert any("2x3 tiles of 110x75, each fit into 128x128: all of it is seen" in line for line in err)
 
 
 def test_what_was_set_over_the_file_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -248,14 +268,13 @@ def test_a_kept_picture_is_not_cut_twice(tmp_path: Path, capfd: pytest.CaptureFi
         assert json.loads(line)["scores"] == pytest.approx(scores, abs=0.1)
 
     station, recipe = load(path).config.stations["line"], shipped("line")
-    scorer = Scorer(engine(), prompts(recipe), failing(recipe))
     golden = tmp_path / "golden" / "ok"
     golden.mkdir(parents=True)
     shutil.copy(f"data/{kept['001.png']}", golden)
-    once = read_golden(golden.parent, recipe, station, scorer).pictures[0].astype(int)
+    once = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
     (golden / Path(kept["001.png"]).name).unlink()
     shutil.copy("parts/001.png", golden)
-    whole = read_golden(golden.parent, recipe, station, scorer).pictures[0].astype(int)
+    whole = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
     assert np.abs(once - whole).mean() < 4
 
     shutil.copytree("data/evidence", "again")

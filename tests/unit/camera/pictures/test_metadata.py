@@ -227,7 +227,7 @@ def test_a_very_tall_picture_is_kept_as_evidence() -> None:
 
 
 def test_odd_metadata_is_no_noise_and_no_end_of_inspect(tmp_path: Path) -> None:
-    """`mekiki inspect`: one verdict each, on standard error what is seen and the totals alone, exit code 0."""
+    """`mekiki inspect`: one verdict each, on standard error what is seen and totals alone, exit code 0."""
     rng = random.Random(7)
     for number in range(12):
         kind = KINDS[number % len(KINDS)]
