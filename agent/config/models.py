@@ -78,8 +78,8 @@ class Station(Settings):
     view: Literal["auto", "fit", "fill", "crop"] = Field(
         default="auto",
         description="how the region becomes the model's square: padded, squashed, or its middle cut out;"
-        " auto: as the model was trained, but padded where a cut would lose the sides; with a baseline as that"
-        " was measured",
+        " auto: as the model was trained, but padded where a cut would lose the sides;"
+        " a station with a baseline goes on as that was measured",
     )
     tiles: str = Field(
         default="1x1",

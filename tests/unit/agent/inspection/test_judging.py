@@ -139,6 +139,17 @@ def test_a_tile_that_gives_no_numbers_keeps_the_part_from_a_verdict(engine: Engi
     assert (verdict.decision.reason, verdict.tile) == ("not_finite", BOXES[1])
 
 
+class Echo:
+    """An engine whose feature is a row of the picture."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def encode_image(self, images, adapters):
+        self.calls.append(len(images))
+        return images[:, 0, :, 0]
+
+
 class Calls:
     """An engine that notes how many pictures it was given."""
 
@@ -154,16 +165,7 @@ class Calls:
 @given(st.lists(st.integers(1, 12), max_size=8), st.integers(1, 20))
 def test_no_call_has_more_pictures_than_it_may_and_no_part_is_divided(sizes: list[int], most: int) -> None:
     """A part that has more goes alone."""
-
-    class Echo:
-        calls: list[int] = []
-
-        def encode_image(self, images, adapters):
-            self.calls.append(len(images))
-            return images[:, 0, :, 0]
-
     echo, counts = Echo(), iter(range(1000))
-    echo.calls = []
     parts = [np.full((size, 3, 4, 4), next(counts), np.float32) for size in sizes]
     found = encode(echo, parts, [object()] * len(parts), most)  # type: ignore[arg-type]
     assert [len(one) for one in found] == sizes

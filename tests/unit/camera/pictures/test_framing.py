@@ -56,9 +56,8 @@ def test_padding_that_the_model_was_not_trained_on_is_nothing_at_its_input() -> 
     half = 0.5 / 255 / np.array(STD)
     assert (np.abs(pixels[:, :12]).max(axis=(1, 2)) <= half + 1e-6).all()
     assert (pixels[:, 12:20] > 1).all()
-    own = Framing(replace(WEB, resize_mode="longest", fill=0), "fit").inputs(
-        np.full((16, 64, 3), 255, np.uint8)
-    )
+    trained = replace(WEB, resize_mode="longest", fill=0)
+    own = Framing(trained, "fit").inputs(np.full((16, 64, 3), 255, np.uint8))
     assert (own.pixels[0][:, :12].max(axis=(1, 2)) < -1).all()
 
 
@@ -72,13 +71,15 @@ def test_each_tile_is_prepared_like_a_picture() -> None:
         assert np.array_equal(pixels, prepare(piece, WEB))
     grid = Framing(WEB, "fill", (3, 2)).inputs(whole)
     assert grid.pixels.shape == (6, 3, 32, 32)
-    assert [box[:2] for box in grid.boxes] == sorted(
-        (box[:2] for box in grid.boxes), key=lambda box: box[::-1]
-    )
+    corners = [box[:2] for box in grid.boxes]
+    assert corners == sorted(corners, key=lambda corner: corner[::-1])
 
 
-@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),
-       st.sampled_from(["auto", "fit", "fill", "crop"]), st.tuples(st.integers(1, 8), st.integers(1, 8)))  # fmt: skip
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),
+    st.sampled_from(["auto", "fit", "fill", "crop"]),
+    st.tuples(st.integers(1, 8), st.integers(1, 8)),
+)
 def test_any_picture_in_any_tiles_is_finite(image, view, tiles) -> None:
     """The smallest too."""
     shown = Framing(WEB, view, tiles).inputs(image)
