@@ -127,4 +127,4 @@ def _times(pair: tuple[int, int]) -> str:
 
 def _percent(share: float) -> str:
     """Round down: what is not all of it must not read as if it were."""
-    return f"{int(100 * share)} %"
+    return f"{int(100 * share)}%"
