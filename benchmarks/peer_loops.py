@@ -85,7 +85,7 @@ def _ours(clip: Path, spec: InputSpec, look: Look, frames: int) -> None:
     while not mailbox.ended:
         for frame in mailbox.take(1, 0.5):
             assert frame.pixels is not None, frame.quality
-            look(frame.pixels)
+            look(frame.pixels[0])
             seen += 1
     assert feed.join(5)
     assert (seen, crashes) == (frames, []), (seen, crashes)

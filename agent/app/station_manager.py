@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
@@ -20,7 +21,7 @@ from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
 from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
-from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.commissioned import Commissioned, Uncommissioned, measured_view
 from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
 from camera.core.source import Source
@@ -28,6 +29,8 @@ from camera.feed.gate import Gate
 from camera.feed.mailbox import Mailbox
 from camera.feed.stats import Past
 from camera.feed.thread import Feed
+from camera.feed.view import FeedSettings
+from camera.pictures.view import parse_tiles
 
 log = logging.getLogger(__name__)
 
@@ -138,20 +141,19 @@ class StationManager:
 
     def use(self, prepared: Prepared) -> None:
         """Let what was prepared run; who judges is to have its plans already."""
-        stations = prepared.loaded.config.stations
         self._now = prepared
         self._learners.use(prepared.loaded, prepared.handles)
         feeds = {}
         for name in prepared.plans:
-            old = self._feeds.get(name)
+            old, settings = self._feeds.get(name), self._settings(prepared, name)
             if name in prepared.sources:
                 feeds[name] = open_feed(
-                    name, stations[name], prepared.sources[name], self._mailbox,
-                    self._engine.info.preprocess, self._on_crash, self._before(name), self._gate(name),
+                    name, settings, prepared.sources[name], self._mailbox,
+                    self._engine.info.preprocess, self._on_crash, self._before(name),
                 )  # fmt: skip
             else:
                 assert old is not None
-                old.use(feed_settings(stations[name], self._gate(name)))
+                old.use(settings)
                 feeds[name] = old
         gone = [feed for name, feed in self._feeds.items() if feeds.get(name) is not feed]
         self._feeds = feeds  # replaced as a whole: other threads look at it
@@ -180,6 +182,11 @@ class StationManager:
         for feed in (*self._leaving, *self._feeds.values()):
             if not feed.join(max(0.0, until - time.monotonic())):
                 log.warning("camera %s: does not end, it is left behind", feed.station)
+
+    def _settings(self, prepared: Prepared, name: str) -> FeedSettings:
+        measured = measured_view(prepared.found[name], self._engine.info.preprocess)
+        station, recipe = prepared.loaded.config.stations[name], prepared.plans[name].recipe
+        return feed_settings(station, recipe, measured, self._gate(name))
 
     def _before(self, name: str) -> Feed | Past:
         """Return the feed that had a station last, also where it is still leaving; or what it was."""
@@ -250,6 +257,7 @@ def _plan(
         answering=partial(_always, frozen) if handle is None else handle.answering,
         on_sample=None if handle is None else handle.put,
         shadow=station.adaptation.shadow_share,
+        tiles=prod(parse_tiles(station.tiles)),
     )
 
 

@@ -11,7 +11,7 @@ from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.domain.verdict import Verdict
-from agent.inspection.feed_factory import open_feed
+from agent.inspection.feed_factory import feed_settings, open_feed
 from agent.inspection.inspector import Inspector
 from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.station_plan import StationPlan
@@ -67,7 +67,8 @@ def watch(
     )
     mailbox = Mailbox()
     inspector = Inspector(loaded.config.agent.id, engine, {name: plan}, mailbox, deliver, batch=1)
-    feed = open_feed(name, station, source, mailbox, engine.info.preprocess, crashed)
+    settings = feed_settings(station, recipe)
+    feed = open_feed(name, settings, source, mailbox, engine.info.preprocess, crashed)
     feed.start()
     try:
         inspector.run(stop)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from adapters.baseline.baseline import ReferenceSamples
-from adapters.core.observation import as_bytes
-from adapters.core.protocol import Preprocess
+from adapters.core.observation import Bytes, as_bytes
+from adapters.core.protocol import Floats
+from adapters.core.scorer import Scorer
 from agent.base.errors import UsageError
 from agent.config.diagnostics import did_you_mean
 from agent.config.models import Station
 from agent.config.recipes import Recipe
+from agent.inspection.feed_factory import framing_of
 from camera.core.frame import CameraError, Image
 from camera.core.kept_region import kept_region
 from camera.core.settings import FolderCamera
-from camera.pictures import preprocess
 from camera.pictures.images import read_image
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import Mask, OtherRegion, Region
@@ -28,17 +28,18 @@ from camera.sources.folder import picture_files
 log = logging.getLogger(__name__)
 
 
-def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess) -> ReferenceSamples:
+def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) -> ReferenceSamples:
     """Return the pictures below ``folder/<label>/`` as the model's input shows them.
 
     They go the way of the camera's pictures: cut to the region of interest, masks burnt in, and refused where
-    the line would not inspect them.
+    the line would not inspect them. Of a station with tiles each picture gives the tile that would decide: a
+    part is one sample here, as it is on the line, and no two samples of different halves show the same part.
 
     Args:
         folder: one folder per class, named after it; classes may be left out.
         recipe: of the station.
         station: with region and limits of quality.
-        spec: of the model.
+        scorer: the recipe seen by the model.
 
     Raises:
         UsageError: with what is wrong, and the known labels where a folder is none of them.
@@ -52,23 +53,31 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, spec: Preprocess
             raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
-    region, prepared = Region(station.roi), preprocess.InputSpec(**asdict(spec))
+    region, framing = Region(station.roi), framing_of(station, scorer.engine.info.preprocess)
     pictures, classes, warned = [], [], list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
             for file in picture_files(path):
                 image, seen = _cut(region, file, depth, warned.append)
-                fault = too_small(image) or assess(image, station.quality, seen).fault
+                fault = too_small(image, framing.tiles) or assess(image, station.quality, seen).fault
                 if fault:
                     raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
-                pictures.append(as_bytes(preprocess.prepare(image, prepared)[None], spec)[0])
+                pictures.append(_deciding(framing.inputs(image).pixels, scorer))
                 classes.append(labels.index(path.name))
         except CameraError as error:
             raise UsageError(str(error)) from error
     if warned:
         log.warning("%s", warned[0])
     return ReferenceSamples(np.stack(pictures), np.array(classes, np.int64))
+
+
+def _deciding(pixels: Floats, scorer: Scorer) -> Bytes:
+    """Return the ``(S, S, 3)`` picture, of ``(T, 3, S, S)`` tiles, that decides by the source model."""
+    pictures = as_bytes(pixels, scorer.engine.info.preprocess)
+    if len(pictures) == 1:
+        return np.asarray(pictures[0])
+    return np.asarray(pictures[int(scorer.look(pictures, scorer.source).scores.argmax())])
 
 
 def _cut(

@@ -138,8 +138,9 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
     station = loaded.config.stations[wish.station]
     golden, golden_scores, fails = None, None, failing(recipe)
     if wish.golden is not None:
-        golden = read_golden(wish.golden, recipe, station, engine.info.preprocess)
-        golden_scores = Scorer(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+        scorer = Scorer(engine, prompts(recipe), fails)
+        golden = read_golden(wish.golden, recipe, station, scorer)
+        golden_scores = scorer.look(golden.pictures, engine.source).scores
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")
     with Progress(
@@ -176,7 +177,8 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
         false_rejects=wish.false_rejects,
         measured=MeasuredWith.of(engine.info, picture_of(station, engine.info.preprocess.resize_mode)),
     )
-    return _Made(replace(clean, release=__version__), seen)
+    picture = {"view": station.view, "tiles": station.tiles}
+    return _Made(replace(clean, release=__version__, more={"picture": picture}), seen)
 
 
 def _require_clean(made: _Made, fails: Any) -> None:

@@ -32,10 +32,13 @@ from agent.telemetry.prometheus import metrics_server
 from agent.versions.commissioned import Uncommissioned, open_station
 from agent.versions.station_picture import unsaid_by
 from agent.versions.station_plans import check_prompts, predictors, used_recipes
-from camera.core.frame import CameraError, Image
-from camera.core.settings import FolderCamera, QualityLimits, Watch
-from camera.pictures.quality import assess
-from camera.pictures.region import Mask, Region
+from agent.versions.station_sight import ModelFile, seen
+from camera.core.frame import CameraError
+from camera.core.settings import FolderCamera, Watch
+from camera.pictures.quality import assess, too_small
+from camera.pictures.region import Region
+from camera.pictures.sight import Size
+from camera.pictures.view import parse_tiles
 from camera.sources.factory import open_source
 from camera.watched_folder.presence import Presence
 
@@ -44,14 +47,20 @@ _SLACK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question."""
+    """The answer to one question.
+
+    Attributes:
+        ok: nothing keeps the agent from inspecting.
+        warns: all the same somebody should look at it.
+    """
 
     ok: bool
     subject: str
     text: str
+    warns: bool = False
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.ok else 'FAIL'} {self.subject}: {self.text}"
+        return f"{('warn' if self.warns else 'ok  ') if self.ok else 'FAIL'} {self.subject}: {self.text}"
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:
@@ -78,7 +87,10 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     for name, station in config.stations.items():
         if station.enabled:
             if not _blank(now, "stations", name, "camera"):
-                yield _camera(name, station)
+                finding, size = _camera(name, station)
+                yield finding
+                if size is not None and engine is not None:
+                    yield from _sight(now, name, engine, size)
             yield from _learning(now, name, engine)
     if config.mqtt.enabled and not _blank(now, "mqtt"):
         yield _embedded(config, runs) if config.mqtt.embedded_broker else _broker(config)
@@ -128,9 +140,10 @@ def _device(config: Config, engine: Engine) -> Finding:
     )
 
 
-def _camera(name: str, station: Station) -> Finding:
+def _camera(name: str, station: Station) -> tuple[Finding, Size | None]:
+    """Return whether a camera gives a picture, and how large it is where there was one."""
     subject, settings = f"camera {name}", station.camera
-    stop = threading.Event()
+    stop, sizes = threading.Event(), list[Size]()
 
     def grab() -> Finding:
         if isinstance(settings, FolderCamera) and settings.watch is not None:
@@ -144,7 +157,11 @@ def _camera(name: str, station: Station) -> Finding:
         if capture.image is None:
             return Finding(False, subject, f"{capture.fault}: {capture.detail}")
         height, width = capture.image.shape[:2]
-        fault = assess(*_cut(station, capture.image)).fault
+        sizes.append((width, height))
+        cut, unmasked = Region(station.roi).cut(capture.image)
+        if small := too_small(cut, parse_tiles(station.tiles)):
+            return Finding(False, subject, f"a picture of {width} x {height}: {small}")
+        fault = assess(cut, station.quality, unmasked).fault
         if fault is not None:
             return Finding(False, subject, f"a picture of {width} x {height} that is {fault}: not inspected")
         return Finding(True, subject, f"a picture of {width} x {height}")
@@ -152,7 +169,15 @@ def _camera(name: str, station: Station) -> Finding:
     limit_s = _SLACK_S + getattr(settings, "open_timeout_s", 5.0) + getattr(settings, "read_timeout_s", 5.0)
     finding = _within(limit_s, grab)
     stop.set()
-    return finding or Finding(False, subject, f"no picture within {limit_s:.0f} s")
+    none = Finding(False, subject, f"no picture within {limit_s:.0f} s")
+    return finding or none, sizes[0] if finding is not None and sizes else None
+
+
+def _sight(loaded: Loaded, name: str, engine: Engine, picture: Size) -> Iterator[Finding]:
+    model = ModelFile(engine.info.preprocess, engine.info.weights)
+    sentence, warnings = seen(loaded, name, model, picture)
+    yield Finding(True, f"view {name}", sentence)
+    yield from (Finding(True, f"view {name}", warning, warns=True) for warning in warnings)
 
 
 def _watched(subject: str, settings: FolderCamera, watch: Watch) -> Finding:
@@ -164,12 +189,6 @@ def _watched(subject: str, settings: FolderCamera, watch: Watch) -> Finding:
             " camera.watch.when_done: mark"
         )
     return Finding(problem is None, subject, problem or f"{settings.path} is watched")
-
-
-def _cut(station: Station, image: Image) -> tuple[Image, QualityLimits, Mask | None]:
-    """Return what is looked at of a picture, as `assess` takes it."""
-    cut, seen = Region(station.roi).cut(image)
-    return cut, station.quality, seen
 
 
 def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Finding]:

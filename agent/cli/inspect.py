@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,20 +20,24 @@ from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from agent.base.text import on_one_line
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
-from agent.domain.verdict import Decision, Outcome, decide
+from agent.domain.verdict import Box, Decision, Outcome, decide
+from agent.inspection.judging import decided_by, encode
 from agent.versions.file_plan import FilePlan
 from camera.core.frame import CameraError, Capture, Fault, Image, Quality
 from camera.core.kept_region import kept_region
 from camera.core.settings import OpenCVCamera, RegionOfInterest
 from camera.core.source import file_id, stamp
+from camera.pictures.framing import ModelInput, in_picture
 from camera.pictures.images import read_image
-from camera.pictures.preprocess import InputSpec, prepare
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion, Region
+from camera.pictures.sight import PictureSight
 from camera.sources.factory import open_source
 from camera.sources.folder import picture_files
 
 _BATCH = 8
+_SIZES = 4
+"""Of pictures of which it is said what the model sees."""
 CLIP_SUFFIXES = frozenset(
     {".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv"}
 )
@@ -42,10 +45,17 @@ CLIP_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One picture and what was decided about it."""
+    """One picture and what was decided about it.
+
+    Attributes:
+        view: how it was shown to the model; None where it was not.
+        tile: the box that decided, in shares of the picture; None without tiles.
+    """
 
     path: str
     decision: Decision
+    view: str | None = None
+    tile: Box | None = None
 
 
 def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bool) -> int:
@@ -111,22 +121,22 @@ class Totals:
 
 def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine) -> Iterator[Judged]:
     """Judge captures in batches; in the order in which they come."""
-    spec, region = InputSpec(**asdict(engine.info.preprocess)), Region(plan.roi or RegionOfInterest())
+    region, predictor, said = Region(plan.roi or RegionOfInterest()), plan.predictor, set[str]()
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
-        seen = [_seen(path, capture, region, plan) for path, capture in batch]
-        pixels = [prepare(image, spec) for image, quality in seen if image is not None and not quality.fault]
-        rows = iter(())
-        if pixels:
-            features = engine.encode_image(np.stack(pixels), [plan.predictor.adapter] * len(pixels))
-            rows = iter(features)
-        for (path, capture), (_, quality) in zip(batch, seen, strict=True):
+        seen = [_seen(path, capture, region, plan, said) for path, capture in batch]
+        parts = [shown for shown, _ in seen if shown is not None]
+        features = iter(encode(engine, [one.pixels for one in parts], [predictor.adapter] * len(parts)))
+        for (path, capture), (shown, quality) in zip(batch, seen, strict=True):
             if capture.detail:
                 _say(capture.detail)  # beside the line that says unreadable
-            scores = None
-            if quality.fault is None:
-                scores = plan.predictor.probabilities(next(rows), engine.info.logit_scale).tolist()
-            yield Judged(path, decide(scores, quality, plan.recipe))
+            if shown is None:
+                yield Judged(path, decide(None, quality, plan.recipe))
+                continue
+            tile, scores = decided_by(predictor, next(features), engine.info.logit_scale)
+            crop = (plan.roi or RegionOfInterest()).crop
+            box = in_picture(shown.boxes[tile], crop) if len(shown.boxes) > 1 else None
+            yield Judged(path, decide(scores.tolist(), quality, plan.recipe), shown.view, box)
 
 
 def _captures(
@@ -161,8 +171,10 @@ def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
 
-def _seen(path: str, capture: Capture, region: Region, plan: FilePlan) -> tuple[Image | None, Quality]:
-    """Return what of a picture is looked at, and how good it is."""
+def _seen(
+    path: str, capture: Capture, region: Region, plan: FilePlan, said: set[str]
+) -> tuple[ModelInput | None, Quality]:
+    """Return what the model gets of a picture, None where it is not to be judged, and how good it is."""
     if capture.image is None:
         return None, Quality(fault=capture.fault)
     try:
@@ -170,10 +182,26 @@ def _seen(path: str, capture: Capture, region: Region, plan: FilePlan) -> tuple[
     except OtherRegion as error:
         _say(f"{path}: {error}")
         return None, Quality(fault=Fault.UNREADABLE)
-    if small := too_small(image):
+    if small := too_small(image, plan.framing.tiles):
         _say(f"{path}: {small}")
         return None, Quality(fault=Fault.UNREADABLE)
-    return image, assess(image, plan.limits, unmasked)
+    quality = assess(image, plan.limits, unmasked)
+    if quality.fault is not None:
+        return None, quality
+    _say_sight(capture.image, image, plan, said)
+    return plan.framing.inputs(image), quality
+
+
+def _say_sight(whole: Image, image: Image, plan: FilePlan, said: set[str]) -> None:
+    """Say what the model sees of pictures of this size, once; files may have a size each."""
+    (height, width), (whole_height, whole_width) = image.shape[:2], whole.shape[:2]
+    sight = PictureSight.of((whole_width, whole_height), (width, height), plan.framing)
+    sentence = sight.sentence()
+    if sentence not in said and len(said) < _SIZES:
+        said.add(sentence)
+        _say(sentence)
+        if lost := sight.lost(plan.recipe.smallest_defect_px):
+            _say(lost)
 
 
 def _say(text: str) -> None:
@@ -192,6 +220,8 @@ def _json(judged: Judged) -> str:
             "label": d.label,
             "score": None if d.score is None else round(d.score, 6),
             "scores": scores,
+            "view": judged.view,
+            "tile": None if judged.tile is None else [round(share, 4) for share in judged.tile],
         }
     )
 
@@ -201,4 +231,5 @@ def _text(judged: Judged) -> str:
     if d.scores is None or d.score is None:
         return f"{judged.path}  {d.verdict}  {d.reason}"
     scores = " ".join(f"{label}={score:.3f}" for label, score in d.scores.items())
-    return f"{judged.path}  {d.verdict}  {d.label}  {d.score:.3f}  {scores}"
+    box = "" if judged.tile is None else "  tile=" + ",".join(f"{share:.2f}" for share in judged.tile)
+    return f"{judged.path}  {d.verdict}  {d.label}  {d.score:.3f}  {scores}{box}"

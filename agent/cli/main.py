@@ -162,6 +162,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from agent.config.absent import nothing, whatever_it_is
     from agent.config.loader import load, print_config, schema
+    from agent.versions.station_sight import lines
 
     if arguments.schema:
         output.put_text(json.dumps(schema(), indent=2, allow_nan=False) + "\n")
@@ -179,6 +180,8 @@ def _check(arguments: argparse.Namespace) -> int:
         last = last_of(loaded)
         for line in (*changes(last, loaded), *baseline_changes(last, loaded)):
             output.put(str(line))
+    for line in lines(loaded):
+        output.say(on_one_line(line))
     if loaded.config.mqtt.enabled and not loaded.says("mqtt", "result_version"):
         output.say(
             f"{arguments.config}: mqtt.result_version is left out: results are mekiki.result.v2;"

@@ -17,11 +17,12 @@ from agent.cli.output import put, safe_json, say
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import Loaded, load
 from agent.config.recipes import find_recipe
+from agent.inspection.feed_factory import feed_settings
 from agent.replay.runner import Replay
 from agent.replay.source import replayed_frames, simulated_line
 from agent.replay.station import Start, open_replayed
 from agent.replay.summary import Count, sentences
-from agent.versions.commissioned import Commissioned
+from agent.versions.commissioned import Commissioned, measured_view
 from agent.versions.station_plans import check_prompts
 from camera.core.frame import CameraError
 from camera.recording.reader import Recording
@@ -78,7 +79,9 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
         why_off = run.why_off if isinstance(found, Commissioned) else found.why
         if why_off is not None:
             say(f"nothing is learned: {why_off}")
-        frames = replayed_frames(recording, name, station, engine.info.preprocess, wish.limit)
+        spec = engine.info.preprocess
+        settings = feed_settings(station, recipe, measured_view(found, spec))
+        frames = replayed_frames(recording, name, settings, spec, wish.limit)
         with closing(frames):
             for judged in run.run(frames, stop):
                 for _, verdict in judged:

@@ -89,12 +89,13 @@ class Station(Settings):
     view: Literal["auto", "fit", "fill", "crop"] = Field(
         default="auto",
         description="how the region becomes the model's square: padded, squashed, or its middle cut out;"
-        " auto: as the model was trained, but padded where a cut would lose the sides",
+        " auto: as the model was trained, but padded where a cut would lose the sides;"
+        " a station with a baseline goes on as that was measured",
     )
     tiles: str = Field(
         default="1x1",
         pattern=r"^[1-8]x[1-8]$",
-        description="columns x rows of overlapping squares that are judged one by one; the worst decides",
+        description="columns x rows of overlapping tiles that are judged one by one; the worst decides",
     )
     quality: QualityLimits = QualityLimits()
     images: ImageSettings = ImageSettings()
@@ -169,7 +170,9 @@ class StorageSettings(Settings):
 class InspectorSettings(Settings):
     """The loop from picture to verdict."""
 
-    batch: int = Field(default=8, ge=1, le=256, description="pictures that the model may look at together")
+    batch: int = Field(
+        default=8, ge=1, le=256, description="parts that the model may look at together, with all their tiles"
+    )
 
 
 class MetricsSettings(Settings):

@@ -70,6 +70,13 @@ class Recipe(Settings):
         default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
     )
     votes: Votes | None = Field(default=None, description="without it every picture decides alone")
+    smallest_defect_px: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="size of the smallest defect that must be found, in pixels of the camera's picture;"
+        " a warning says where the model would not see it",
+    )
     classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
 
     @field_validator("classes", mode="after")
@@ -82,11 +89,12 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` of everything in it; equal digests judge alike.
+        """``sha256:...`` of everything in it that judges; equal digests judge alike.
 
-        The order of the classes counts: sums of floats depend on it in the last bit.
+        The order of the classes counts: sums of floats depend on it in the last bit. `smallest_defect_px`
+        changes no verdict: to state it must void no pin.
         """
-        return _digest(self.model_dump(mode="json"))
+        return _digest(self.model_dump(mode="json", exclude={"smallest_defect_px"}))
 
     @property
     def words(self) -> str:

@@ -50,10 +50,11 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
     settings = loaded.config.stations[station]
     recipe = find_recipe(settings.recipe, loaded.config.recipes)
     fails = failing(recipe)
+    scorer = Scorer(engine, prompts(recipe), fails)
     with tempfile.TemporaryDirectory(prefix="mekiki-golden-") as folder:
         _write_golden(Path(folder), tuple(recipe.classes))
-        golden = read_golden(Path(folder), recipe, settings, engine.info.preprocess)
-    scores = Scorer(engine, prompts(recipe), fails).look(golden.pictures, engine.source).scores
+        golden = read_golden(Path(folder), recipe, settings, scorer)
+    scores = scorer.look(golden.pictures, engine.source).scores
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(station, settings.adaptation, "operating_point", source, "")
     seen = watch(_the_day_before(loaded, station), found, recipe, engine, PARTS, lambda count, fault: None)

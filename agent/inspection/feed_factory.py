@@ -13,6 +13,7 @@ from agent.base.errors import ConfigError
 from agent.base.thread_priority import SERVING, lower_priority
 from agent.config.loader import Loaded
 from agent.config.models import Station
+from agent.config.recipes import Recipe
 from camera.core.frame import CameraError
 from camera.core.source import Source
 from camera.feed.gate import Gate
@@ -21,6 +22,8 @@ from camera.feed.stats import Past
 from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
 from camera.pictures import preprocess
+from camera.pictures.framing import Framing
+from camera.pictures.view import ViewSetting, parse_tiles
 from camera.sources.factory import open_source
 from camera.sources.waiting import Waiting
 
@@ -69,11 +72,31 @@ def open_sources(
     return sources
 
 
-def feed_settings(station: Station, gate: Gate | None = None) -> FeedSettings:
+def input_spec(spec: Preprocess) -> preprocess.InputSpec:
+    """Return what a model wants of pictures as the camera's side knows it."""
+    return preprocess.InputSpec(**asdict(spec))
+
+
+def framing_of(station: Station, spec: Preprocess, measured: ViewSetting | None = None) -> Framing:
+    """Return how the regions of a station are shown to a model.
+
+    Args:
+        station: its config.
+        spec: of the model.
+        measured: the view that its baseline was measured with; None without one.
+    """
+    return Framing(input_spec(spec), station.view, parse_tiles(station.tiles), measured)
+
+
+def feed_settings(
+    station: Station, recipe: Recipe, measured: ViewSetting | None = None, gate: Gate | None = None
+) -> FeedSettings:
     """Return how a station's pictures are looked at.
 
     Args:
         station: its config.
+        recipe: of the station.
+        measured: the view that its baseline was measured with; None without one.
         gate: of its triggers, where it has any.
     """
     trigger = station.trigger
@@ -82,37 +105,39 @@ def feed_settings(station: Station, gate: Gate | None = None) -> FeedSettings:
         limits=station.quality,
         every_s=trigger.every_s if trigger.mode == "interval" else None,
         gate=gate,
+        view=station.view,
+        tiles=parse_tiles(station.tiles),
+        measured=measured,
+        smallest_defect_px=recipe.smallest_defect_px,
     )
 
 
 def open_feed(
     name: str,
-    station: Station,
+    settings: FeedSettings,
     source: Source,
     mailbox: Mailbox,
     spec: Preprocess,
     on_crash: Callable[[BaseException], None],
     before: Feed | Past = _NOTHING,
-    gate: Gate | None = None,
 ) -> Feed:
     """Return the feed of a station, not started yet.
 
     Args:
         name: of the station.
-        station: region, limits of quality and trigger.
+        settings: how its pictures are looked at.
         source: what it gives on.
         mailbox: where to.
         spec: of the model.
         on_crash: told what ended its thread.
         before: the station's feed until now, or what it was.
-        gate: of its triggers, where it has any.
     """
     return Feed(
         name,
         source,
         mailbox,
-        preprocess.InputSpec(**asdict(spec)),
-        feed_settings(station, gate),
+        input_spec(spec),
+        settings,
         on_crash=on_crash,
         before=before,
         prelude=partial(lower_priority, SERVING),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +15,7 @@ from adapters.core.protocol import Engine, Floats, directions
 from agent.base.event_id import ulid
 from agent.domain.verdict import Decision, Verdict, decide
 from agent.inspection.ballot import Ballot
-from agent.inspection.predictor import Predictor
+from agent.inspection.judging import MOST_PICTURES, JudgedPart, judge_parts
 from agent.inspection.sample_queue import InspectedSample, as_inspected
 from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
@@ -24,24 +24,6 @@ from camera.feed.mailbox import Mailbox
 from camera.pictures.quality import is_stale
 
 _TAKE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
-    """One picture through the model.
-
-    Attributes:
-        predictor: what answers.
-        scores: ``(C,)`` what it says.
-        source: ``(C,)`` what the frozen model says at the commissioned operating point; None where it did
-            not see the picture.
-        feature: ``(D,)`` by the frozen model, or None.
-    """
-
-    predictor: Predictor
-    scores: Floats
-    source: Floats | None
-    feature: Floats | None
 
 
 class Inspector:
@@ -99,11 +81,10 @@ class Inspector:
         self._wanted, self._batch = {**self._wanted, **plans}, batch
 
     def warm_up(self) -> None:
-        """Judge one grey picture per station, so that the first part waits for nothing."""
+        """Judge one grey part per station, so that the first one waits for nothing."""
         size = self._engine.info.preprocess.size
-        grey = np.zeros((1, 3, size, size), np.float32)
         for plan in self._plans.values():
-            self._look(grey, [plan], [True])
+            self._look([np.zeros((plan.tiles, 3, size, size), np.float32)], [plan], [True])
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop`, the limit, or the end of every station."""
@@ -143,19 +124,19 @@ class Inspector:
         self._plans = self._adopted = wanted
 
     def judge(self, frames: Sequence[Frame]) -> list[Verdict]:
-        """Return one verdict per frame, in order; all frames go through the model together."""
+        """Return one verdict per frame, in order; as many as it takes go through the model together."""
         taken_ns = time.monotonic_ns()
         frames = [self._fresh(frame, taken_ns) for frame in frames]
         usable = [frame for frame in frames if frame.pixels is not None]
-        judged: list[_Judged] = []
+        judged: list[JudgedPart] = []
         if usable:
-            pixels = np.stack([frame.pixels for frame in usable if frame.pixels is not None])
+            parts = [frame.pixels for frame in usable if frame.pixels is not None]
             plans = [self._plans[frame.station] for frame in usable]
             shadowed = [
                 is_shadowed(frame.station, frame.number, plan.shadow)
                 for frame, plan in zip(usable, plans, strict=True)
             ]
-            judged = self._look(pixels, plans, shadowed)
+            judged = self._look(parts, plans, shadowed)
         decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
         infer_ms = (decided_ns - taken_ns) / 1e6
         rows = iter(judged)
@@ -172,50 +153,14 @@ class Inspector:
             return frame
         return replace(frame, pixels=None, quality=replace(frame.quality, fault=Fault.STALE))
 
-    def _look(self, pixels: Floats, plans: Sequence[StationPlan], shadowed: Sequence[bool]) -> list[_Judged]:
-        """Judge ``(B, 3, S, S)`` pictures, each by its own station's recipe and adapter.
+    def _look(
+        self, parts: Sequence[Floats], plans: Sequence[StationPlan], shadowed: Sequence[bool]
+    ) -> list[JudgedPart]:
+        # No more pictures at once than the batch would have without tiles, the source model's included.
+        return judge_parts(self._engine, parts, plans, shadowed, max(MOST_PICTURES, 2 * self._batch))
 
-        Args:
-            pixels: as the model takes them.
-            plans: of their stations.
-            shadowed: which of them the frozen model sees too, where it is not the one that answers.
-        """
-        # One look at what answers per station: no frame of the batch gets a mixture of two versions.
-        now = {id(plan): plan.answering() for plan in plans}
-        predictors = [now[id(plan)] for plan in plans]
-        same = [
-            predictor.adapter.digest == plan.frozen.adapter.digest
-            for plan, predictor in zip(plans, predictors, strict=True)
-        ]
-        other = [row for row, is_same in enumerate(same) if shadowed[row] and not is_same]
-        adapters = [predictor.adapter for predictor in predictors]
-        adapters += [plans[row].frozen.adapter for row in other]
-        images = np.concatenate([pixels, pixels[other]]) if other else pixels
-        features = self._engine.encode_image(images, adapters)  # (B + number of others, D)
-        frozen: list[Floats | None] = [
-            feature if is_same else None for feature, is_same in zip(features, same, strict=False)
-        ]
-        for row, feature in zip(other, features[len(plans) :], strict=True):
-            frozen[row] = feature
-        return [
-            self._judged(plan, predictor, feature, before)
-            for plan, predictor, feature, before in zip(plans, predictors, features, frozen, strict=False)
-        ]
-
-    def _judged(
-        self, plan: StationPlan, predictor: Predictor, feature: Floats, frozen: Floats | None
-    ) -> _Judged:
-        scale = self._engine.info.logit_scale
-        scores = predictor.probabilities(feature, scale)
-        if frozen is None:
-            return _Judged(predictor, scores, None, None)
-        same = predictor.answers_like(plan.frozen)
-        return _Judged(
-            predictor, scores, scores if same else plan.frozen.probabilities(frozen, scale), frozen
-        )
-
-    def _tell(self, frame: Frame, judged: _Judged) -> None:
-        """Show the station's learner what the frozen model saw, and what was said."""
+    def _tell(self, frame: Frame, judged: JudgedPart) -> None:
+        """Show the station's learner what decides by the frozen model, and what was said of the part."""
         plan = self._plans[frame.station]
         if plan.on_sample is None or frame.pixels is None or judged.source is None or judged.feature is None:
             return
@@ -227,7 +172,7 @@ class Inspector:
             plan.frozen.class_features,
             fails,
             info,
-            as_bytes(frame.pixels[None], info.preprocess)[0],
+            as_bytes(frame.pixels[judged.source_tile][None], info.preprocess)[0],
             frame.number,
             frame.captured_ns / 1e9,
         )
@@ -235,7 +180,7 @@ class Inspector:
         plan.on_sample(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
 
     def _verdict(
-        self, frame: Frame, judged: _Judged | None, taken_ns: int, decided_at: datetime, infer_ms: float
+        self, frame: Frame, judged: JudgedPart | None, taken_ns: int, decided_at: datetime, infer_ms: float
     ) -> Verdict:
         plan = self._plans[frame.station]
         own = decide(None if judged is None else judged.scores.tolist(), frame.quality, plan.recipe)
@@ -262,5 +207,7 @@ class Inspector:
             trigger=frame.trigger,
             frame=frame.number,
             production=plan.production(),
+            view=None if judged is None else frame.view,
+            tile=None if judged is None or not frame.tiles else frame.tiles[judged.tile],
             receipt=frame.receipt,
         )

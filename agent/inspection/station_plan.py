@@ -28,8 +28,9 @@ class StationPlan:
         frozen: the model as it was trained, at the commissioned operating point.
         answering: what to judge with now, complete; asked once per batch, in the loop.
         shadow: share of the frames that the frozen model sees too where something else answers.
-        witness: takes what the frozen model saw of each part, in the loop; None where nobody learns.
         production: what is being made now; any thread may ask.
+        on_sample: takes what the frozen model saw of each part, in the loop; None where nobody learns.
+        tiles: pictures that the model gets of each part.
     """
 
     recipe_name: str
@@ -40,6 +41,7 @@ class StationPlan:
     answering: Callable[[], Predictor]
     on_sample: Callable[[InspectedSample], None] | None = None
     shadow: float = 1.0
+    tiles: int = 1
     production: Callable[[], Production] = Production
 
     def made_by(self, predictor: Predictor | None) -> Provenance:

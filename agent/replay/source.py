@@ -11,12 +11,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from adapters.core.protocol import Preprocess
-from agent.config.models import Station
 from agent.inspection.feed_factory import open_feed
 from camera.core.frame import Capture, Fault, Frame
 from camera.core.settings import CameraSettings, FolderCamera, OpenCVCamera, SimulatedCamera
 from camera.core.source import SourceStats
 from camera.feed.mailbox import Mailbox
+from camera.feed.view import FeedSettings
 from camera.recording.reader import Entry, Recording, RecordingError
 from camera.simulation.source import SimulatedLine
 
@@ -67,7 +67,7 @@ class Unhurried(Mailbox):
 
 
 def replayed_frames(
-    recording: Recording, name: str, station: Station, spec: Preprocess, limit: int | None
+    recording: Recording, name: str, settings: FeedSettings, spec: Preprocess, limit: int | None
 ) -> Generator[Frame, None, None]:
     """Yield the frames that the station's camera would have given, through the feed that `mekiki run` has.
 
@@ -76,13 +76,13 @@ def replayed_frames(
     Args:
         recording: to read.
         name: of the station.
-        station: region, limits of quality and trigger.
+        settings: how its pictures are looked at.
         spec: of the model.
         limit: end after so many; None for all.
     """
     crashes = list[BaseException]()
     mailbox = Unhurried()
-    feed = open_feed(name, station, RecordedSource(recording), mailbox, spec, crashes.append)
+    feed = open_feed(name, settings, RecordedSource(recording), mailbox, spec, crashes.append)
     feed.start()
     try:
         yield from islice(_taken(mailbox), limit)

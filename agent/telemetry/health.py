@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from agent.domain.conditions import Code, Condition, Level
+from agent.domain.conditions import Code, Condition, Level, picture_cropped
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.publisher_stats import NOT_YET, PublisherStats
 from camera.core.frame import Fault
@@ -38,6 +38,11 @@ def conditions(
         Condition("folder", feed.station, f"{feed.trouble}; inspection goes on")
         for feed in feeds
         if feed.trouble is not None and not feed.ended
+    ]
+    found += [
+        picture_cropped(feed.station, feed.cropped)
+        for feed in feeds
+        if feed.cropped is not None and not feed.ended
     ]
     if publisher.link_problem is not None:
         found.append(Condition("broker", "mqtt", f"{publisher.link_problem}; results wait on disk"))

@@ -13,10 +13,12 @@ from agent.config import overrides
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import Loaded
 from agent.config.recipes import Recipe, find_recipe
+from agent.inspection.feed_factory import framing_of, input_spec
 from agent.inspection.predictor import Predictor
-from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.commissioned import Uncommissioned, measured_view, open_station
 from agent.versions.station_plans import failing, predictors, prompts
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest
+from camera.pictures.framing import Framing
 
 _NEITHER = {"frozen_s": None, "stale_s": None}
 """Files are neither frozen nor stale."""
@@ -27,6 +29,7 @@ class FilePlan:
     """Everything that judging a picture file needs.
 
     Attributes:
+        framing: how the region is shown to the model.
         roi: of a station; None: the whole of each picture, kept ones too.
         limits: black, saturated and blurred pictures are not judged, as on the line.
         bit_depth: of 16-bit grey pictures; None: what the file says.
@@ -35,6 +38,7 @@ class FilePlan:
 
     recipe: Recipe
     predictor: Predictor
+    framing: Framing
     roi: RegionOfInterest | None = None
     limits: QualityLimits = field(default_factory=lambda: QualityLimits(**_NEITHER))
     bit_depth: int | None = None
@@ -42,9 +46,10 @@ class FilePlan:
 
 
 def of_recipe(recipe: Recipe, engine: Engine) -> FilePlan:
-    """Return the plan of a recipe: whole pictures, the model as it was trained."""
+    """Return the plan of a recipe: whole pictures, as a new station would show them to the source model."""
     features = TextCache(engine).features(prompts(recipe), engine.source)
-    return FilePlan(recipe, Predictor(SOURCE, engine.source, features, failing(recipe)))
+    predictor = Predictor(SOURCE, engine.source, features, failing(recipe))
+    return FilePlan(recipe, predictor, Framing(input_spec(engine.info.preprocess)))
 
 
 def in_force(loaded: Loaded) -> Loaded:
@@ -93,7 +98,9 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     said = f"station {name}: recipe {station.recipe}, {version} at offset {answering.offset:.3f} answers{why}"
     limits = station.quality.model_copy(update=_NEITHER)
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
-    return FilePlan(recipe, answering, station.roi, limits, depth, said)
+    spec = engine.info.preprocess
+    framing = framing_of(station, spec, measured_view(found, spec))
+    return FilePlan(recipe, answering, framing, station.roi, limits, depth, said)
 
 
 def require_station(loaded: Loaded, name: str) -> None:

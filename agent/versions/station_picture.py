@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
 from adapters.core.measured_picture import AUTO, CameraFact, MeasuredPicture
@@ -20,15 +20,12 @@ from adapters.files.formats import is_newer
 from adapters.files.strict_json import loads
 from agent.config.models import Station
 from camera.core.settings import CameraSettings
+from camera.pictures.view import ResizeMode, native
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "picture.json"
 FORMAT: Final = "mekiki.picture.v1"
-
-ResizeMode = Literal["shortest", "squash", "longest"]
-OWN_VIEWS: Final[dict[ResizeMode, str]] = {"shortest": "crop", "squash": "fill", "longest": "fit"}
-"""The view that a model was trained with."""
 
 
 def picture_of(station: Station, resize_mode: ResizeMode) -> MeasuredPicture:
@@ -38,7 +35,7 @@ def picture_of(station: Station, resize_mode: ResizeMode) -> MeasuredPicture:
         station: its config.
         resize_mode: of the model.
     """
-    own = OWN_VIEWS[resize_mode]
+    own = native(resize_mode)
     # What becomes of a cut depends on the region's shape, which the config does not know.
     auto = AUTO if own == "crop" else own
     return MeasuredPicture(
@@ -52,7 +49,7 @@ def picture_of(station: Station, resize_mode: ResizeMode) -> MeasuredPicture:
 
 def of_earlier(resize_mode: ResizeMode) -> MeasuredPicture:
     """Return what is known of a baseline that says nothing: no other view and no tiles were known then."""
-    return MeasuredPicture(view=OWN_VIEWS[resize_mode], tiles="1x1")
+    return MeasuredPicture(view=native(resize_mode), tiles="1x1")
 
 
 def known_of(

@@ -15,6 +15,8 @@ from camera.core.settings import RegionOfInterest
 
 Image = NDArray[np.uint8]
 """``(H, W, 3)`` uint8, RGB."""
+Shares = tuple[float, float, float, float]
+"""A box: left, top, right, bottom in shares of the width and height of a picture, 0..1."""
 
 
 class CameraError(Exception):
@@ -98,10 +100,13 @@ class Frame:
         station: name of the station.
         number: 1, 2, ... per station since the start; gaps are dropped frames.
         image: the region of interest with its masks burnt in, uint8 RGB; None without a picture.
-        pixels: ``(3, S, S)`` float32 exactly as the model was trained; None where `quality.fault` is set.
+        pixels: ``(T, 3, S, S)`` float32, the model's input: the T tiles of the region row by row, 1 without
+            tiles; None where `quality.fault` is set.
         trigger: id of the trigger that this picture was taken for, or None.
         roi: what of the camera's picture `image` shows.
         receipt: of its capture.
+        view: how the region, or each tile, became a square: fit, fill or crop; None without `pixels`.
+        tiles: of `pixels`, in shares of the camera's whole picture; empty where there are no tiles.
     """
 
     station: str
@@ -115,3 +120,5 @@ class Frame:
     trigger: str | None = None
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
     receipt: Receipt | None = None
+    view: str | None = None
+    tiles: tuple[Shares, ...] = ()

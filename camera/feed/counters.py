@@ -29,6 +29,7 @@ class FeedCounters:
         self._recent_ns: deque[int] = deque()
         self._started_ns = time.monotonic_ns()
         self._quality = Quality()
+        self._cropped: float | None = None
 
     def start(self) -> None:
         """Rate the captures from now on."""
@@ -49,10 +50,15 @@ class FeedCounters:
             if capture.image is not None and self._quality.fault in (Fault.CAMERA_OFFLINE, Fault.UNREADABLE):
                 self._quality = Quality()
 
-    def made(self, frame: Frame) -> None:
-        """Take note of the number and the quality of a frame."""
+    def made(self, frame: Frame, cropped: float | None) -> None:
+        """Take note of a frame's number and quality.
+
+        Args:
+            frame: that was made.
+            cropped: see `FeedStats`.
+        """
         with self._lock:
-            self._number, self._quality = frame.number, frame.quality
+            self._number, self._quality, self._cropped = frame.number, frame.quality, cropped
 
     def past(self, source: SourceStats) -> Past:
         """Return what has been so far, by the feeds before this one too.
@@ -92,6 +98,7 @@ class FeedCounters:
                 sharpness=self._quality.sharpness,
                 problem=source.problem,
                 trouble=source.trouble,
+                cropped=self._cropped,
             )
 
     def _forget(self, now_ns: int) -> None:

@@ -25,6 +25,8 @@ class FeedStats:
         sharpness: of the last picture.
         problem: why the camera cannot be opened at all; None where it can.
         trouble: what is wrong beside the pictures, which go on coming; None where nothing is.
+        cropped: share of the region that nobody sees because the baseline was measured so, 0..1; None
+            where it is seen, or a cut is meant.
     """
 
     station: str
@@ -40,6 +42,7 @@ class FeedStats:
     sharpness: float | None
     problem: str | None = None
     trouble: str | None = None
+    cropped: float | None = None
 
 
 _NOTHING = SourceStats()

@@ -18,7 +18,8 @@ from camera.feed.gate import Gate, claimed
 from camera.feed.mailbox import STOP_CHECK_S, Mailbox
 from camera.feed.stats import FeedStats, Past
 from camera.feed.view import FeedSettings, View
-from camera.pictures.preprocess import InputSpec, prepare
+from camera.pictures.framing import ModelInput, in_picture
+from camera.pictures.preprocess import InputSpec
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion
 
@@ -63,7 +64,7 @@ class Feed:
         self._mailbox = mailbox
         self._preprocess = preprocess
         self._settings = settings
-        self._view = View(settings, live=source.live)
+        self._view = View(settings, preprocess, live=source.live)
         self._told: tuple[Gate, bool] | None = None  # the gate that knows whether the camera is gone
         self._ended = False
         self._on_crash = on_crash
@@ -134,7 +135,7 @@ class Feed:
         """Hand on what is wanted of a capture."""
         settings = self._settings
         if settings is not self._view.settings:
-            self._view = View(settings, live=self.source.live, before=self._view)
+            self._view = View(settings, self._preprocess, live=self.source.live, before=self._view)
         gate = settings.gate
         self._counters.count(capture)
         self._tell(gate, gone=capture.fault is Fault.CAMERA_OFFLINE)
@@ -142,7 +143,7 @@ class Feed:
             _lose(capture)
             return
         frame = claimed(self._frame(capture), gate)
-        self._counters.made(frame)
+        self._counters.made(frame, self._view.cropped)
         if gate is None and self.source.live:
             self._mailbox.put(frame, self._stop)
             return
@@ -202,26 +203,39 @@ class Feed:
         return self._view.due(capture.captured_ns) if gate is None else gate.wanted(capture.captured_ns)
 
     def _frame(self, capture: Capture) -> Frame:
-        image, quality, pixels = None, Quality(fault=capture.fault), None
+        image, quality, shown = None, Quality(fault=capture.fault), None
         if capture.image is None:
             log.warning("camera %s: %s: %s", self.station, capture.fault, capture.detail)
         else:
             image, quality = self._looked_at(capture.image, capture)
             if image is not None and quality.fault is None:
-                pixels = prepare(image, self._preprocess)
-                pixels.setflags(write=False)
+                shown = self._shown(capture.image, image)
+        crop = self._view.settings.roi.crop
         return Frame(
             station=self.station,
             number=self.past().number + 1,
             captured_at=capture.captured_at,
             captured_ns=capture.captured_ns,
             image=image,
-            pixels=pixels,
+            pixels=None if shown is None else shown.pixels,
             quality=quality,
             part_id=capture.part_id,
             roi=self._view.settings.roi,
             receipt=capture.receipt,
+            view=None if shown is None else shown.view,
+            tiles=()
+            if shown is None or len(shown.boxes) == 1
+            else tuple(in_picture(box, crop) for box in shown.boxes),
         )
+
+    def _shown(self, whole: Image, image: Image) -> ModelInput:
+        """Return what the model gets of a region; what it sees of the picture is told where that is news."""
+        told = self._view.sees(whole, image)
+        if told is not None:
+            log.info("station %s: %s", self.station, told[0])
+            if told[1] is not None:
+                log.warning("station %s: %s", self.station, told[1])
+        return self._view.framing.inputs(image)
 
     def _looked_at(self, whole: Image, capture: Capture) -> tuple[Image | None, Quality]:
         view = self._view
@@ -231,7 +245,7 @@ class Feed:
             self._tell_unreadable(capture, str(error))
             return None, Quality(fault=Fault.UNREADABLE)
         quality = assess(image, view.settings.limits, seen)
-        if small := too_small(image):
+        if small := too_small(image, view.settings.tiles):
             self._tell_unreadable(capture, small)
             quality = replace(quality, fault=Fault.UNREADABLE)
         if view.freeze.frozen(whole, capture.captured_ns) and quality.fault is None:

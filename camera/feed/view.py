@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
+from camera.core.frame import Image
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.feed.gate import Gate
+from camera.pictures.framing import Framing
+from camera.pictures.preprocess import InputSpec
 from camera.pictures.quality import FreezeWatch
 from camera.pictures.region import Region
+from camera.pictures.sight import PictureSight
+from camera.pictures.view import ViewSetting
+
+_TOLD: Final = 4
+"""Sizes of pictures of which it is told what the model sees of them; a folder may have one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +26,24 @@ class FeedSettings:
     Attributes:
         every_s: let through one picture per interval; None lets all through.
         gate: lets through what somebody asked for; None lets all through. A file waits for it.
+        view: how a region becomes the model's square.
+        tiles: columns and rows.
+        measured: what the station's baseline was measured with; see `camera.pictures.view.resolve`.
+        smallest_defect_px: of the recipe, in pixels of the camera's picture; None where it does not say.
     """
 
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
     limits: QualityLimits = field(default_factory=QualityLimits)
     every_s: float | None = None
     gate: Gate | None = None
+    view: ViewSetting = "auto"
+    tiles: tuple[int, int] = (1, 1)
+    measured: ViewSetting | None = None
+    smallest_defect_px: float | None = None
+
+    def framing(self, spec: InputSpec) -> Framing:
+        """Return how the regions are shown to a model."""
+        return Framing(spec, self.view, self.tiles, self.measured)
 
 
 class View:
@@ -30,14 +51,20 @@ class View:
 
     Args:
         settings: to look by.
+        spec: of the model's input.
         live: the source is a camera, for which time goes on without us.
         before: the view until now; the interval goes on where it is the same.
     """
 
-    def __init__(self, settings: FeedSettings, *, live: bool, before: View | None = None) -> None:
+    def __init__(
+        self, settings: FeedSettings, spec: InputSpec, *, live: bool, before: View | None = None
+    ) -> None:
         limits = settings.limits
         self.settings = settings
         self.region = Region(settings.roi)
+        self.framing = settings.framing(spec)
+        self.cropped: float | None = None if before is None else before.cropped
+        self._told: list[tuple[str, str | None]] = [] if before is None else before._told
         # A folder may hold equal pictures; only a camera that sends them is frozen.
         self.freeze = FreezeWatch(limits if live else limits.model_copy(update={"frozen_s": None}))
         self._every_ns = 0 if settings.every_s is None else int(settings.every_s * 1e9)
@@ -52,3 +79,23 @@ class View:
         late_ns = captured_ns - self._due_ns
         self._due_ns = captured_ns + self._every_ns - (late_ns if late_ns < self._every_ns else 0)
         return True
+
+    def sees(self, whole: Image, region: Image) -> tuple[str, str | None] | None:
+        """Take note of what the model sees of a picture, and say it where that is news.
+
+        Args:
+            whole: as the camera gave it, or as it was kept.
+            region: what is looked at of it.
+
+        Returns:
+            A sentence, and a warning where the recipe's smallest defect would be too small to be seen; None
+            where both were said already.
+        """
+        height, width = region.shape[:2]
+        self.cropped = self.framing.cropped(width, height)
+        one = PictureSight.of((whole.shape[1], whole.shape[0]), (width, height), self.framing)
+        said = one.sentence(), one.lost(self.settings.smallest_defect_px)
+        if said in self._told or len(self._told) == _TOLD:
+            return None
+        self._told = [*self._told, said]
+        return said

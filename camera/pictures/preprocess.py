@@ -38,7 +38,7 @@ class InputSpec:
         std: per channel, of pictures in 0..1.
         resize_mode: shortest side to `size` and the middle cut out; squashed to a square; or longest
             side to `size` and padded.
-        fill: brightness of the padding, 0..255.
+        fill: brightness of the padding, 0..255, or its colour in RGB.
     """
 
     size: int
@@ -46,7 +46,7 @@ class InputSpec:
     std: tuple[float, float, float]
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize_mode: Literal["shortest", "squash", "longest"] = "shortest"
-    fill: int = 0
+    fill: int | tuple[int, int, int] = 0
 
 
 def prepare(image: Image, spec: InputSpec) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from camera.core.frame import Fault, Image, Quality
 from camera.core.settings import QualityLimits
 from camera.pictures.preprocess import MAX_ASPECT
 from camera.pictures.region import Mask
+from camera.pictures.view import spans
 
 # Sharpness is measured on a picture of this size, so that it means the same for every camera.
 GLANCE_PX = 320
@@ -35,9 +36,22 @@ def assess(image: Image, limits: QualityLimits, seen: Mask | None = None) -> Qua
     return Quality(luma, sharpness, _fault(luma, sharpness, limits))
 
 
-def too_small(image: Image) -> str:
-    """Say why the shape of a picture makes it none of a part; empty where it may be judged."""
+def too_small(image: Image, tiles: tuple[int, int] = (1, 1)) -> str:
+    """Say why the shape of a picture makes it none of a part; empty where it may be judged.
+
+    Args:
+        image: the region.
+        tiles: columns and rows that it is judged in.
+    """
     height, width = image.shape[:2]
+    if tiles != (1, 1):
+        wide, high = spans(width, tiles[0])[0][1], spans(height, tiles[1])[0][1]
+        if min(high, wide) < MIN_SIDE_PX or max(high, wide) > MAX_ASPECT * min(high, wide):
+            return (
+                f"tiles of {wide} x {high} pixels of {width} x {height}: at least {MIN_SIDE_PX} on each side"
+                f" are needed, and none longer than {MAX_ASPECT} times the other: set fewer tiles"
+            )
+        return ""
     if min(height, width) < MIN_SIDE_PX:
         return f"{width} x {height} pixels are looked at: at least {MIN_SIDE_PX} on each side are needed"
     if max(height, width) > MAX_ASPECT * min(height, width):

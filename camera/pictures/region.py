@@ -71,6 +71,12 @@ class Region:
         return _frozen(np.asarray(cv2.bitwise_and(image, image, mask=seen), dtype=np.uint8)), seen
 
 
+def region_size(roi: RegionOfInterest, width: int, height: int) -> tuple[int, int]:
+    """Return width and height in pixels of the region of a picture of this size."""
+    left, top, right, bottom = _box(roi, height, width)
+    return right - left, bottom - top
+
+
 def _box(roi: RegionOfInterest, height: int, width: int) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom in pixels, at least one pixel wide and high."""
     left = min(round(roi.crop[0] * width), width - 1)

@@ -150,7 +150,7 @@ def test_words_that_give_no_numbers_are_named(value: float) -> None:
 
 def frame(number: int) -> Frame:
     size = engine().info.preprocess.size
-    pixels = np.random.default_rng(number).standard_normal((3, size, size)).astype(np.float32)
+    pixels = np.random.default_rng(number).standard_normal((1, 3, size, size)).astype(np.float32)
     now = datetime.now(UTC)
     image = np.full((size, size, 3), 100, np.uint8)
     return Frame("line", number, now, number * 10**9, image, pixels, GOOD)

@@ -44,6 +44,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
         "templates": [text("a photo of {}")],
         "threshold": 0.3125 + n / 8,
         "abstain_margin": 0.03125 + n / 64,
+        "smallest_defect_px": 11.5 + n,
         "classes": {
             "ok": {"verdict": "pass", "phrases": [text("good")]},
             "bad": {"verdict": "fail", "severity": ("minor", "major")[n], "phrases": [text("bad")]},
@@ -52,6 +53,8 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
     station = {
         "camera": {"kind": "simulated", "fps": 1.0},
         "roi": {"crop": [0.0, 0.0, 0.40625 + n / 4, 1.0], "masks": {text("m"): [[0, 0], [0.1, 0], [0, 0.1]]}},
+        "view": ("fit", "crop")[n],
+        "tiles": ("2x1", "1x3")[n],
         "quality": {
             "min_luma": 1.0 + n,
             "max_luma": 251.0 + n,

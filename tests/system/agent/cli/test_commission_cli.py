@@ -18,7 +18,7 @@ from agent.base.data_dir import lock_folder
 from agent.cli import parser as cli_parser
 from agent.cli.main import main
 from agent.config.recipes import shipped
-from tests.support.learning_site import LINE, PARTS, engine, photos, site, stream, write_photos
+from tests.support.learning_site import LINE, PARTS, engine, photos, scorer, site, stream, write_photos
 
 DEFECTS = ["scratch", "dent", "stain", "missing_hole", "chipped_edge"]
 
@@ -183,7 +183,8 @@ def test_masked_areas_of_golden_pictures_are_never_kept(tmp_path: Path, watched:
     from agent.config.loader import load
 
     station = load(path).config.stations["line"]
-    known = read_golden(golden, shipped("line"), station, engine().info.preprocess)
+    recipe = shipped("line")
+    known = read_golden(golden, recipe, station, scorer())
     side = known.pictures.shape[1]
     assert (known.pictures[:, :, : side // 2 - 2] == 0).all()
     assert known.pictures[:, :, side // 2 + 2 :].any()

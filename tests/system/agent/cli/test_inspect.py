@@ -24,7 +24,7 @@ from agent.config.loader import load
 from agent.config.recipes import shipped
 from camera.core.kept_region import kept_region
 from camera.pictures.images import encode_jpeg
-from tests.support.learning_site import PARTS, engine, photos, site
+from tests.support.learning_site import PARTS, engine, photos, scorer, site
 
 REGION = {"crop": [0.1, 0.0, 0.9, 0.8], "masks": {"corner": [[0.1, 0.0], [0.4, 0.0], [0.1, 0.3]]}}
 
@@ -109,6 +109,28 @@ def test_a_station_judges_files_as_its_line_does(
     assert [json.loads(line)["scores"] for line in plain] != [one["scores"] for one in found]
 
 
+def test_tiles_of_files_are_those_of_the_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same worst tile decides, with its box; golden samples and picture go through the same function."""
+    line_of_pictures(tmp_path, roi=REGION, view="fit", tiles="2x3")
+    expected = line_says(capfd)
+    code, out, err = mekiki(capfd, "inspect", "parts", "--station", "line", "--json")
+    found = [json.loads(line) for line in out]
+    assert (code, len(found)) == (0, 12)
+    for one, (verdict, reason, scores) in zip(found, expected, strict=True):
+        assert (one["verdict"], one["reason"]) == (verdict, reason)
+        if scores is None:
+            assert (one["view"], one["tile"]) == (None, None)
+            continue
+        assert one["scores"] == pytest.approx(scores, abs=1e-3)
+        left, top, right, bottom = one["tile"]
+        assert one["view"] == "fit"
+        assert left in (0.1, pytest.approx(0.9 - 0.8 / 1.875, abs=0.01))
+        assert right - left == pytest.approx(0.8 / 1.875, abs=0.01)
+        assert 0 <= top < bottom <= 0.8
+    assert len({tuple(one["tile"]) for one in found if one["tile"]}) > 1
+    assert any("2x3 tiles of 109x75, each fit into 128x128: all of it is seen" in line for line in err)
+
+
 def test_what_was_set_over_the_file_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Another recipe, set over MQTT, is the line's recipe."""
     line_of_pictures(tmp_path)
@@ -163,9 +185,12 @@ def test_totals_come_last(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     write_parts(tmp_path / "parts")
     code, out, err = mekiki(capfd, "inspect", "parts", "--recipe", "line")
     assert code == 0
-    assert err == [err[-1]]
-    assert err[0].startswith("12 results: ")
-    assert "1 not_inspected (1 black)" in err[0]
+    assert err[:-1] == [
+        "256x256, region 256x256, squashed into 128x128: all of it is seen,"
+        " 2.0 picture pixels per model pixel"
+    ]
+    assert err[-1].startswith("12 results: ")
+    assert "1 not_inspected (1 black)" in err[-1]
     _, _, err = mekiki(capfd, "inspect", "parts", "--recipe", "line", "--json")
     totals = json.loads(err[-1])
     assert totals["results"] == len(out) == sum(totals["verdicts"].values()) == 12
@@ -189,6 +214,8 @@ def test_what_cannot_be_read_is_told_counted_and_exit_code_1(
     assert out[0] == "bad.png  not_inspected  unreadable"
     assert out[1].startswith("cut.avi#0  ")
     assert out[-1] == "cut.avi  not_inspected  unreadable"
+    seen, *err = err
+    assert seen.startswith("64x48, region 64x48, squashed into 128x128: all of it is seen, 0.5 x 0.4 picture")
     assert err[0] == "bad.png: empty file"
     assert f"ends after {len(out) - 2} of 20 pictures" in err[1]
     assert "2 not_inspected (2 unreadable)" in err[2]
@@ -240,14 +267,14 @@ def test_a_kept_picture_is_not_cut_twice(tmp_path: Path, capfd: pytest.CaptureFi
     for line, (_, _, scores) in zip(out, expected[:11], strict=True):
         assert json.loads(line)["scores"] == pytest.approx(scores, abs=0.1)
 
-    station, spec = load(path).config.stations["line"], engine().info.preprocess
+    station, recipe = load(path).config.stations["line"], shipped("line")
     golden = tmp_path / "golden" / "ok"
     golden.mkdir(parents=True)
     shutil.copy(f"data/{kept['001.png']}", golden)
-    once = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    once = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
     (golden / Path(kept["001.png"]).name).unlink()
     shutil.copy("parts/001.png", golden)
-    whole = read_golden(golden.parent, shipped("line"), station, spec).pictures[0].astype(int)
+    whole = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
     assert np.abs(once - whole).mean() < 4
 
     shutil.copytree("data/evidence", "again")

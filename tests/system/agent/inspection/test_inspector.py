@@ -78,9 +78,9 @@ def plan(frozen: Predictor, answering, on_sample=None) -> StationPlan:
     )  # fmt: skip
 
 
-def frame(station: str, number: int, pixels: NDArray[np.float32]) -> Frame:
+def frame(station: str, number: int, picture: NDArray[np.float32]) -> Frame:
     now = time.monotonic_ns()
-    return Frame(station, number, datetime.now(UTC), now, None, pixels, Quality(100.0, 100.0))
+    return Frame(station, number, datetime.now(UTC), now, None, picture[None], Quality(100.0, 100.0))
 
 
 def pictures(count: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import yaml
 from pydantic import SecretStr, ValidationError
@@ -31,6 +32,7 @@ from agent.mqtt.packets import publish_properties
 from agent.store.retention import Holdings, Retention, excess
 from agent.store.store import Store
 from camera.feed.view import View
+from camera.pictures.preprocess import InputSpec
 from camera.sources.factory import open_source
 from camera.sources.opencv_reader import VideoError, open_camera
 from tests.support.verdicts import a_verdict
@@ -189,7 +191,12 @@ def use(config: Config, folder: Path) -> None:
     BrokerConnection(mqtt, "x", 5, None, lambda: None, None)
     Ballot(config.recipes["r"].votes)
     for live in (False, True):
-        View(feed_settings(station), live=live).due(10**18)
+        view = View(
+            feed_settings(station, config.recipes["r"]), InputSpec(32, (0.5,) * 3, (0.5,) * 3), live=live
+        )
+        view.due(10**18)
+        picture = np.zeros((64, 96, 3), np.uint8)
+        view.sees(picture, picture)
     camera, stop = station.camera, threading.Event()
     waits = [mqtt.connect_timeout_s, mqtt.reconnect.initial_s, mqtt.reconnect.max_s, mqtt.stats_interval_s]
     if camera.kind == "opencv":

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from agent.domain.publisher_stats import PublisherStats
 from agent.inspection.triggers import Awaited, Triggers
+from agent.telemetry.health import conditions
 from camera.core.frame import Capture, Fault, Frame
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.core.source import Source, SourceStats, stamp
@@ -23,12 +27,14 @@ from camera.feed.mailbox import Mailbox
 from camera.feed.stats import Past
 from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
-from camera.pictures.preprocess import InputSpec, prepare
+from camera.pictures.framing import Framing
+from camera.pictures.preprocess import InputSpec
 from camera.sources.factory import open_source
 from tests.support.mqtt_peers import wait_until
 from tests.support.places import ROOT
 
 SPEC = InputSpec(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+WELL = PublisherStats(0, 0, 0, 0, 0, None, None)
 NOBODY = Past()
 
 
@@ -76,7 +82,11 @@ def test_a_picture_becomes_a_frame_complete_at_birth():
         ("top", 3, "P2"),
     ]
     for frame, capture in zip(frames, captures, strict=True):
-        assert np.array_equal(frame.pixels, prepare(capture.image, SPEC))
+        assert np.array_equal(frame.pixels, Framing(SPEC).inputs(capture.image).pixels)
+        assert (frame.view, frame.tiles) == (
+            "fit",
+            (),
+        )  # they are not square, which the model's cut would lose
         assert frame.captured_ns == capture.captured_ns
         assert frame.quality.fault is None
         assert frame.quality.luma == pytest.approx(127, abs=5)
@@ -139,7 +149,63 @@ def test_nobody_sees_behind_a_mask():
     frame = run(Pictures(stamp(texture())), roi=roi)[0][0]
     assert frame.image.shape == (48, 32, 3)
     assert (frame.image[:24] == 0).all()
-    assert np.array_equal(frame.pixels, prepare(frame.image, SPEC))
+    assert np.array_equal(frame.pixels, Framing(SPEC).inputs(frame.image).pixels)
+
+
+def test_tiles_come_with_their_boxes_in_the_whole_picture(caplog):
+    """Masks are burnt in before a tile is cut; the journal says once what is seen of such pictures."""
+    roi = RegionOfInterest(
+        crop=(0.5, 0.0, 1.0, 1.0), masks={"label": ((0.5, 0.0), (1.0, 0.0), (1.0, 0.5), (0.5, 0.5))}
+    )
+    pictures = [stamp(texture(seed)) for seed in range(3)]
+    with caplog.at_level(logging.INFO, "camera.feed.thread"):
+        frames, _, _ = run(Pictures(*pictures), roi=roi, tiles=(1, 2), smallest_defect_px=1.5)
+    assert [frame.pixels.shape for frame in frames] == [(2, 3, 32, 32)] * 3
+    assert frames[0].view == "fit"
+    assert frames[0].tiles == ((0.5, 0.0, 1.0, 26 / 48), (0.5, 22 / 48, 1.0, 1.0))
+    black = Framing(SPEC, tiles=(1, 2)).inputs(frames[0].image).pixels[0]
+    assert np.array_equal(frames[0].pixels[0], black)
+    assert (frames[0].image[:24] == 0).all()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "station top: 64x48, region 32x48, 1x2 tiles of 32x26, each fit into 32x32: all of it is seen,"
+        " 1.0 picture pixels per model pixel",
+        "station top: a defect of 1.5 picture pixels, the recipe's smallest_defect_px, is 1.5 model pixels,"
+        " 2 are needed: set tiles: 2x3, or a smaller roi.crop",
+    ]
+
+
+def test_tiles_that_are_too_small_are_no_pictures(caplog):
+    """The message names them and the remedy."""
+    frames, _, _ = run(Pictures(stamp(texture())), tiles=(8, 1))
+    assert (frames[0].pixels, frames[0].quality.fault) == (None, Fault.UNREADABLE)
+    assert "tiles of 9 x 48 pixels of 64 x 48: at least 16 on each side are needed" in caplog.text
+    assert "set fewer tiles" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "cropped"),
+    [
+        ({"measured": "crop"}, 0.25),
+        ({"measured": "crop", "view": "crop"}, None),
+        ({"view": "crop"}, None),
+        ({"measured": "auto"}, None),
+        ({}, None),
+    ],
+)
+def test_a_cut_that_nobody_chose_is_a_condition(settings, cropped):
+    """A station that was commissioned with one goes on, and health says which share nobody sees."""
+    frames, feed, _ = run(Pictures(stamp(texture()), live=True), **settings)
+    assert frames[0].view == ("fit" if settings in ({}, {"measured": "auto"}) else "crop")
+    stats = feed.snapshot()
+    assert stats.cropped == cropped
+    told = [one for one in conditions(WELL, [replace(stats, ended=False)]) if one.code == "picture_cropped"]
+    assert len(told) == (cropped is not None)
+    if told:
+        assert told[0].subject == "top"
+        assert told[0].message.startswith("25% of the region is seen by nobody")
+        assert "mekiki commission --station top --replace" in told[0].message
+        assert "view: crop" in told[0].message
 
 
 def test_a_folder_goes_through_without_a_loss(tmp_path):
