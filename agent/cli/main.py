@@ -147,7 +147,13 @@ def _commission(arguments: argparse.Namespace) -> int:
     from agent.cli.commission import CommissionOptions, run
 
     options = CommissionOptions(
-        arguments.station, arguments.golden, arguments.parts, arguments.false_rejects, arguments.replace
+        arguments.station,
+        tuple(arguments.golden),
+        arguments.parts,
+        arguments.false_rejects,
+        arguments.replace,
+        arguments.all_good,
+        arguments.trust_golden,
     )
     return run(arguments.config, options, as_json=arguments.json)
 

@@ -63,6 +63,7 @@ class Commissioned:
             every=every,
             recheck=8 * every,
             bound=self.settings.bound,
+            per_hour=self.settings.max_shift_per_hour,
         )
 
 
@@ -134,7 +135,7 @@ def open_station(
             clean.require(engine.info.weights, recipe.words, now)
             offset = clean.offset
             scorer = Scorer(engine, prompts(recipe), clean.fails)
-            found = _opened(station, settings, level, clean, scorer, file.parent, reading)
+            found = _opened(station, settings, level_of(settings, clean), clean, scorer, file.parent, reading)
         except (AdapterError, OSError) as error:
             why = str(error) if isinstance(error, AdapterError) else f"{file.parent}: cannot be used: {error}"
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
@@ -153,9 +154,10 @@ def _is_there(file: Path) -> bool:
         return True
 
 
-def level_of(settings: Adaptation) -> Level:
-    """Return what a station may learn: everything, unless it is to learn less."""
-    return "full" if settings.level == "auto" else settings.level
+def level_of(settings: Adaptation, clean: Commissioning | None = None) -> Level:
+    """Return what a station may learn: everything, unless told less, or its guard sees too little."""
+    level: Level = "full" if settings.level == "auto" else settings.level
+    return level if clean is None or clean.sight.learns else "operating_point"
 
 
 def require_finite(scorer: Scorer, clean: Commissioning, version: Version) -> None:
