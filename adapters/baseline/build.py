@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples
-from adapters.baseline.claims import CONFIDENCE, FalseRejectClaim, allowed, bound, tolerance_limit
+from adapters.baseline.claims import CONFIDENCE, FalseRejectClaim, held_out, of_all, tolerance_limit
 from adapters.baseline.clean_share import clean_half
 from adapters.baseline.reference_samples import NamedBy
 from adapters.baseline.testimony import Testimony
@@ -82,11 +82,11 @@ def commission(
     certain = all_good and int((~fails).sum()) == 1
     by_whom = np.full(len(rows), NamedBy.PERSON if certain else NamedBy.MODEL, np.uint8)
     known = ReferenceSamples(pictures[rows], named[rows], by_whom)
-    defects, held_out = np.zeros(0, np.float32), np.zeros(0, np.float32)
+    defects, good_scores = np.zeros(0, np.float32), np.zeros(0, np.float32)
     if golden is not None and golden_scores is not None:
         known = golden.joined(known)
         defects = golden_scores[fails[golden.classes]]
-        held_out = golden_scores[~fails[golden.classes]]
+        good_scores = golden_scores[~fails[golden.classes]]
     good = np.arange(len(seen)) if all_good else np.flatnonzero(sure & ~fails[named])
     if len(good) < GOOD:
         raise CommissioningError(
@@ -95,8 +95,12 @@ def commission(
         )
     spread = good[np.linspace(0, len(good) - 1, GOOD).astype(int)]
     usual = scores if all_good else scores[~fails[named]]
-    offset = _threshold(usual, defects, false_rejects, vouched=all_good)
-    claim = _claim(scores, held_out, offset, false_rejects, all_good=all_good)
+    claim: FalseRejectClaim | None
+    if all_good:
+        offset, claim = _claimed(scores, defects, false_rejects)
+    else:
+        offset = _measured(usual, defects, false_rejects)
+        claim = held_out(good_scores, offset)
     return Commissioning(
         station=station,
         weights=weights,
@@ -125,31 +129,22 @@ def commission(
     )
 
 
-def _threshold(usual: Floats, defects: Floats, share: float, *, vouched: bool) -> float:
-    """Return the threshold over ``(N,)`` good parts, and below ``(D,)`` confirmed defects where that can be.
+def _claimed(scores: Floats, defects: Floats, share: float) -> tuple[float, FalseRejectClaim]:
+    """Return threshold and claim where a person vouches for all ``(N,)`` parts that were watched.
 
-    Args:
-        share: of the good parts that may be rejected.
-        vouched: a person says that these are good: no lower than what bounds false rejects.
+    A threshold that is higher, because confirmed defects ``(D,)`` leave room, rejects no good part more.
     """
-    least = tolerance_limit(usual, allowed(len(usual), share)) if vouched else -np.inf
+    least, most = of_all(scores, share)
+    offset = max(least, separate(scores, defects, share)) if len(defects) else least
+    rejected = int((scores >= offset).sum())
+    return offset, FalseRejectClaim(most, CONFIDENCE, len(scores), rejected, "all_good")
+
+
+def _measured(usual: Floats, defects: Floats, share: float) -> float:
+    """Return the threshold over ``(N,)`` parts that the model calls good, and below confirmed defects."""
     if len(defects):
-        return max(least, separate(usual, defects, share))
-    return least if vouched else tolerance_limit(usual, int(share * len(usual)))
-
-
-def _claim(
-    scores: Floats, held_out: Floats, offset: float, share: float, *, all_good: bool
-) -> FalseRejectClaim | None:
-    """Return what is claimed of a threshold; None where nobody vouches for a good part."""
-    if all_good:
-        count = len(scores)
-        most = bound(allowed(count, share), count)
-        return FalseRejectClaim(most, CONFIDENCE, count, int((scores >= offset).sum()), "all_good")
-    if not len(held_out):
-        return None
-    rejected, count = int((held_out >= offset).sum()), len(held_out)
-    return FalseRejectClaim(bound(rejected, count), CONFIDENCE, count, rejected, "golden")
+        return separate(usual, defects, share)
+    return tolerance_limit(usual, int(share * len(usual)))
 
 
 def _own(named: NDArray[np.int64], sure: NDArray[np.bool_], classes: int, most: int) -> NDArray[np.intp]:

@@ -146,6 +146,28 @@ def tolerance_limit(scores: Floats, rejected: int) -> float:
     return float(np.nextafter(highest, np.float32(np.inf)))
 
 
+def of_all(scores: Floats, share: float) -> tuple[float, float]:
+    """Return the lowest threshold for ``(n,)`` good parts that a person vouches for, and the bound at it.
+
+    Args:
+        scores: of all of them.
+        share: of good parts that may be rejected; with too few parts the bound is above it.
+
+    Raises:
+        ValueError: there are no parts.
+    """
+    rejected = allowed(len(scores), share)
+    return tolerance_limit(scores, rejected), bound(rejected, len(scores))
+
+
+def held_out(scores: Floats, threshold: float) -> FalseRejectClaim | None:
+    """Return what ``(n,)`` good parts claim of a threshold that they had no say in; None without parts."""
+    if not len(scores):
+        return None
+    rejected, count = int((scores >= threshold).sum()), len(scores)
+    return FalseRejectClaim(bound(rejected, count), CONFIDENCE, count, rejected, "golden")
+
+
 def _log_ways(most: int, count: int) -> NDArray[np.float64]:
     """Return the logarithm of ``count`` over 0, 1, ... `most`."""
     k = np.arange(1, most + 1, dtype=np.float64)
