@@ -15,8 +15,9 @@ from adapters.baseline.threshold import Band
 
 HOUR_S = 3600.0
 
-Why = Literal["rests", "moves", "limited"]
-"""Inside the band; to the middle of the band; not as far as that, by the limit per hour."""
+Why = Literal["rests", "moves", "limited", "bounded"]
+"""Inside the band; to the middle of the band; not as far as that, by the limit per hour, or by the bound around
+the commissioned threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class ThresholdStep:
 
     Attributes:
         offset: where it is to be, in nats.
-        wanted: where it would be without the limit per hour.
+        wanted: where it would be without limit and bound.
         why: in a word.
     """
 
@@ -85,4 +86,6 @@ def words(step: ThresholdStep, before: float, per_hour: float) -> str:
     moved = f"the threshold follows the pictures from {before:.2f} to {step.offset:.2f}"
     if step.why == "limited":
         return f"{moved}, not to {step.wanted:.2f}: at most {per_hour:g} nats an hour"
-    return f"{moved}, the middle between good parts and defects as they look now"
+    if step.why == "bounded":
+        return f"{moved}, not to {step.wanted:.2f}: so far it may go from where it was commissioned"
+    return f"{moved}, as samples look now"

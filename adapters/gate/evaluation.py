@@ -149,8 +149,10 @@ class Evaluation:
             return found, ThresholdStep(found.point.offset, found.point.offset, "moves")
         step = settle(present, found.band, least, left)
         point = tracked(step.offset, self.offset, self.bound)
-        point = replace(point, at_bound=point.at_bound or (step.why != "rests" and found.point.at_bound))
-        step = replace(step, offset=point.offset)
+        there = found.point.at_bound and point.offset == found.point.offset
+        point = replace(point, at_bound=point.at_bound or there)
+        why = step.why if point.offset == step.offset else "bounded"
+        step = replace(step, offset=point.offset, why=why)
         if point.offset == found.point.offset:
             return replace(found, point=point), step
         return _placed(found, self.fails, point), step

@@ -211,7 +211,7 @@ class StationLearner:
 
     def chosen(self) -> None:
         """Begin anew, because a person chose what answers."""
-        self._enter(self._episode.since, self._episode.motion)
+        self._enter(self._episode.since)
         self._turn = None
         self._places.choose()
         self._remember()
@@ -252,11 +252,13 @@ class StationLearner:
         if action is Action.RECALL and met is None:
             self._places.forget(number)
         self._places.leave(here, before, episode, ledger.frame)
-        self._change(state, change, signals, met, ledger.answering.offset - offset)
+        # To leave a version waits for no limit, but counts: what flaps comes to rest.
+        episode.motion = episode.motion.moved(self._at_s, ledger.answering.offset - offset)
+        self._change(state, change, signals, met, turn is not None or report.abrupt)
         return True
 
     def _change(
-        self, state: State, change: Decision, signals: Signals, met: Met | None, moved: float
+        self, state: State, change: Decision, signals: Signals, met: Met | None, others: bool
     ) -> None:
         frame, action = self._ledger.frame, change.action
         if action is Action.NONE and state.phase in (Phase.HOLD, Phase.LEARN):
@@ -268,10 +270,7 @@ class StationLearner:
         back = self._places.count if signals.turn else 2 * self._clean.drift.block_frames
         since = frame - back if signals.turn or signals.abrupt else self._episode.since
         if met is None:
-            # To leave a version waits for no limit, but counts: what flaps comes to rest.
-            others = signals.turn is not None or signals.abrupt
-            motion = None if others else self._episode.motion.moved(self._at_s, moved)
-            self._enter(since, motion, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
+            self._enter(since, others, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
         else:
             waited = met.left_at - met.episode.looked_at
             self._episode = replace(met.episode, since=since, looked_at=frame - waited)
@@ -283,11 +282,11 @@ class StationLearner:
         ):
             self._places.clear()
 
-    def _enter(self, since: int, motion: ThresholdHistory | None, *, search: bool = False) -> None:
-        """Begin an episode; without a history of the threshold where the pictures are others at a stroke."""
-        begun = Episode(self._shop, since, NEVER if search else self._ledger.frame, search)
-        begun.motion, begun.others = motion or ThresholdHistory(), motion is None
-        self._episode = begun
+    def _enter(self, since: int, others: bool = False, *, search: bool = False) -> None:
+        """Begin an episode; its threshold has no history where the pictures are others at a stroke."""
+        motion = ThresholdHistory() if others else self._episode.motion
+        looked_at = NEVER if search else self._ledger.frame
+        self._episode = Episode(self._shop, since, looked_at, search, motion=motion, others=others)
 
     def _keep(self, state: State) -> None:
         test = self._episode.test

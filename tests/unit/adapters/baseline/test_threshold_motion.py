@@ -79,9 +79,7 @@ def test_each_step_says_why() -> None:
     assert words(settle(0.0, far, 0.75, 4.0), 0.0, 6.0) == (
         "the threshold follows the pictures from 0.00 to 4.00, not to 10.00: at most 6 nats an hour"
     )
-    assert "to 10.00, the middle between good parts and defects" in words(
-        settle(0.0, far, 0.75, 99), 0.0, 6.0
-    )
+    assert "to 10.00, as samples look now" in words(settle(0.0, far, 0.75, 99), 0.0, 6.0)
     assert "rests at 0.00" in words(settle(0.0, between(-5.0, 10.0), 0.75, 6.0), 0.0, 6.0)
 
 

@@ -58,9 +58,7 @@ def test_show_says_on_what_each_number_was_measured(config: str, capsys: pytest.
     assert told["samples"]["person"] == dict.fromkeys(PLAIN, 2)
 
 
-def test_compare_names_what_differs(
-    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_names_what_differs(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A station against a copy; equal ones give 0, others 1."""
     other = tmp_path / "other.safetensors"
     replace(clean(), offset=clean().offset + 1).save(other)

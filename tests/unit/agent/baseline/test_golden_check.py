@@ -38,7 +38,9 @@ def test_what_both_call_alike_is_not_remarked() -> None:
 def test_swapped_folders_are_refused() -> None:
     (one, *others) = found(pictures({"ok": ["scratch"] * 4 + ["ok"], "scratch": ["ok"] * 6}))
     assert one.refuses
-    assert one.text.startswith("the folders ok and scratch look swapped: the model calls 4 of 5 pictures in ok")
+    assert one.text.startswith(
+        "the folders ok and scratch look swapped: the model calls 4 of 5 pictures in ok"
+    )
     assert "ok/0.png, ok/1.png" in one.text
     assert "scratch/0.png, scratch/1.png, scratch/2.png, scratch/3.png, scratch/4.png and 1 more" in one.text
     assert not any(other.refuses for other in others)
@@ -56,9 +58,7 @@ def test_good_parts_that_are_all_rejected_are_refused() -> None:
 
 def test_a_single_picture_in_the_wrong_folder_is_named() -> None:
     (one,) = found(pictures({"ok": ["ok"] * 9 + ["scratch"]}))
-    assert one == GoldenFinding(
-        False, "1 of 10 golden pictures of good parts are rejected: ok/9.png"
-    )
+    assert one == GoldenFinding(False, "1 of 10 golden pictures of good parts are rejected: ok/9.png")
 
 
 @FEW
