@@ -16,8 +16,8 @@ from adapters.baseline.threshold import Band
 HOUR_S = 3600.0
 
 Why = Literal["rests", "moves", "limited", "bounded"]
-"""Inside the band; to the middle of the band; not as far as that, by the limit per hour, or by the bound around
-the commissioned threshold."""
+"""Inside the band; to the middle of the band; not as far as that, by the limit per hour, or by the bound that
+the commissioned threshold has."""
 
 
 @dataclass(frozen=True, slots=True)

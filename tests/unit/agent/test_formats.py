@@ -252,7 +252,7 @@ def test_what_is_said_of_a_baseline_besides_cannot_be_changed(tmp_path: Path) ->
 
 
 def test_a_baseline_of_an_older_release_is_marked_with_what_it_does_not_know(tmp_path: Path) -> None:
-    """Its digest, threshold and samples stay; only what is certain counts as confirmed, and nothing is claimed."""
+    """Digest, threshold and samples stay; only what is certain counts as confirmed, nothing is claimed."""
     golden = ReferenceSamples(
         np.zeros((24, 16, 16, 3), np.uint8), np.repeat(np.arange(len(PLAIN)), 8).astype(np.int64)
     )
@@ -297,7 +297,7 @@ def test_what_a_baseline_vouches_for_is_whole_or_refused(said: dict[str, Any], t
 
 
 def forget(file: Path, *names: str, **fields: Any) -> None:
-    """Let a release write a baseline that does not say some of what ours says besides, or says something else."""
+    """Let a release write a baseline that leaves out some of what ours says besides, or says it otherwise."""
     with safetensors.safe_open(file, framework="np") as opened:
         head = dict(opened.metadata())
     said = {name: value for name, value in json.loads(head["more"]).items() if name not in names} | fields

@@ -101,7 +101,7 @@ def test_a_damaged_baseline_is_told(config: str, tmp_path: Path, capsys: pytest.
 def test_export_sorts_samples_by_who_named_them(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each in its class's folder, as `--golden` takes them; the region is written in each, and nothing is lost."""
+    """Each in its class's folder, as `--golden` takes them; the region is written in each."""
     out = tmp_path / "look"
     assert main(["baseline", "export", "-s", "top", "--out", str(out), "-c", config]) == 0
     said = capsys.readouterr().out
