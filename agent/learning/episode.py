@@ -77,11 +77,12 @@ class Episode:
         if self.search:
             answering = self._search(trial, recent, answering, ask, free=self.others)
             self.search = self.others = False
-        now, step = self._settled(trial, trial.assess(answering.adapter), answering, recent)
-        if self._does_harm(trial, now, answering):
+        best = trial.assess(answering.adapter)
+        # Harm is the adapter's: each at the operating point that suits it best, not where one rests.
+        if self._does_harm(trial, best, answering):
             self.harmed = "known parts are told apart worse than by the frozen model"
             return None
-        ruling = None
+        ruling, (now, step) = None, self._settled(trial, best, answering, recent)
         if learning:
             self.converged = shop.is_sound(now)
             if not self.converged:
