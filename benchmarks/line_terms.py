@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters.baseline.baseline import Commissioning, ReferenceSamples, clean_half
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.build import commission
+from adapters.baseline.clean_share import clean_half
 from adapters.core.adapter import Adapter
 from adapters.core.observation import Bytes, Observation, as_pixels
 from adapters.core.scorer import Scorer

@@ -2,8 +2,8 @@
 
 Fixed once, on the clean line, by `mekiki commission`; a value with a digest and a file. It holds known parts
 (golden pictures that a person labelled, or pictures that the frozen model named surely while the line was
-known to be clean), good parts of the stream, the statistics of the pictures, what drift is measured against,
-and the operating point.
+known to be clean) with who named each, good parts of the stream, the statistics of the pictures, what drift
+is measured against, the operating point, and what may be claimed of it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from adapters.baseline.guard_sight import GuardSight
+from adapters.baseline.reference_samples import NamedBy, named_by_of_old
+from adapters.baseline.reference_samples import ReferenceSamples as ReferenceSamples
+from adapters.baseline.testimony import Testimony
 from adapters.core.adapter import AdapterError
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.observation import Bytes
-from adapters.core.protocol import Floats
 from adapters.files.atomic_file import write_durably
 from adapters.files.formats import mismatch
 from adapters.files.strict_json import loads
@@ -35,37 +38,9 @@ from adapters.monitoring.drift_baseline import DriftReference
 
 FORMAT = "mekiki.commissioning.v1"
 
-LEAST_DEFECTS = 6
-"""Known defects without which nobody can say whether a proposal still finds them."""
-CLEAN_SHARE = 0.8
-"""Share of a set of pictures, those with the lowest scores, whose statistics count: bursts of defects, false
-rejects and foreign objects stay out."""
-
 
 class CommissioningError(AdapterError):
     """A station cannot be commissioned, or what was stored cannot be used; says what is missing."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceSamples:
-    """Parts of which it is known what they are.
-
-    Attributes:
-        pictures: ``(K, S, S, 3)`` uint8, taken on the clean line.
-        classes: ``(K,)`` index of each one's class.
-    """
-
-    pictures: Bytes
-    classes: NDArray[np.int64]
-
-    def half(self, number: Literal[0, 1]) -> ReferenceSamples:
-        """Return every other part of each class: 0 to learn from, 1 to judge by."""
-        place = np.zeros(len(self.classes), np.int64)
-        for c in np.unique(self.classes):
-            rows = np.flatnonzero(self.classes == c)
-            place[rows] = np.arange(len(rows))
-        rows = place % 2 == number
-        return ReferenceSamples(self.pictures[rows], self.classes[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +53,18 @@ class Commissioning:
         labels: names of the classes, in the recipe's order.
         fails: ``(C,)`` which of them are defects.
         made_at: ISO 8601, UTC.
-        labelled_by: ``golden``: a person named most of the known parts; ``model``: the frozen model did.
-        known: parts of every class, as far as there are any.
-        good: ``(G, S, S, 3)`` good parts of the stream.
+        labelled_by: ``golden``: a person named some of the samples; ``model``: the frozen model named all.
+        known: samples of every class, as far as there are any, guesses included.
+        good: ``(G, S, S, 3)`` good parts of the stream; a person vouches for them where they vouch for all.
         statistics: of the stream's pictures.
         drift: what drift is measured against.
         offset: the operating point on the frozen model.
         numbers: how well it separates, for the person who commissions.
         release: of the agent that made it; "" where that is not known.
         measured: with what; None in files of releases that did not say it.
-        more: what a newer release has written besides, JSON, by name. This and `measured` stay out of the
-            digest: for releases that do not know them it would be another.
+        testimony: what persons vouch for; of older files nobody knows it.
+        more: what a newer release has written besides, JSON, by name. This, `measured`, `testimony` and who
+            named the samples stay out of the digest: for releases that do not know them it would be another.
     """
 
     station: str
@@ -106,6 +82,7 @@ class Commissioning:
     numbers: Mapping[str, float]
     release: str = ""
     measured: MeasuredWith | None = None
+    testimony: Testimony = field(default_factory=Testimony)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -121,15 +98,33 @@ class Commissioning:
             raise CommissioningError(f"station {self.station}: {bad[0]} is not a finite number")
 
     @cached_property
-    def missing(self) -> str | None:
-        """Say why nothing can be learned here; None where it can."""
-        defects = int(self.fails[self.known.classes].sum())
-        if defects < LEAST_DEFECTS:
-            return (
-                f"{defects} known defects, {LEAST_DEFECTS} are needed: take golden pictures"
-                " (mekiki commission --golden), or commission on more parts"
-            )
-        return None
+    def sight(self) -> GuardSight:
+        """Say what the guard of this station can see."""
+        known, bad = self.known, self.fails[self.known.classes]
+        good = int((~self.fails[known.some(known.vouched).half(1).classes]).sum())
+        return GuardSight(
+            defects=int((bad & known.vouched).sum()),
+            good=good + (len(self.good) if self.testimony.all_good else 0),
+            guesses=int((bad & (known.named_by == NamedBy.MODEL)).sum()),
+            unknown=int((bad & (known.named_by == NamedBy.UNKNOWN)).sum()),
+        )
+
+    @cached_property
+    def usable(self) -> ReferenceSamples:
+        """The samples that a learner may take for known.
+
+        Defects only where a person confirmed them, and enough of them to judge by. Good parts also by the
+        model's sure name: on a line that was known to be well these are hardly ever defects.
+        """
+        bad = self.fails[self.known.classes]
+        return self.known.some(~bad | (self.known.vouched & self.sight.misses))
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many samples of each class there are, by who named them: ``person``, ``model``, ``unknown``."""
+        count, labels = self.known.count, self.labels
+        found = {by: zip(labels, count(by, len(labels)), strict=True) for by in NamedBy}
+        return {by.name.lower(): {name: int(n) for name, n in each if n} for by, each in found.items()}
 
     @cached_property
     def digest(self) -> str:
@@ -147,7 +142,8 @@ class Commissioning:
             OSError: the disk is full or the folder cannot be written.
         """
         measured = {} if self.measured is None else {"measured": self.measured.facts()}
-        more = json.dumps({**self.more, **measured}, sort_keys=True, allow_nan=False)
+        said = {"named_by": self.known.named_by.tolist(), "testimony": self.testimony.facts()}
+        more = json.dumps({**self.more, **measured, **said}, sort_keys=True, allow_nan=False)
         facts = {
             "format": FORMAT,
             "release": self.release,
@@ -176,11 +172,23 @@ class Commissioning:
         try:
             made = cls._from(loads(head["facts"]), arrays)
             measured, more = _more(head)
+            made = made._vouched(more)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, AdapterError) as error:
             raise CommissioningError(f"{path}: damaged ({error}); {again}") from error
         if made.digest != head.get("digest"):
             raise CommissioningError(f"{path}: altered since it was written; {again}")
         return replace(made, release=head.get("release", ""), measured=measured, more=more)
+
+    def _vouched(self, more: dict[str, Any]) -> Commissioning:
+        """Return it with who named the samples and what persons vouch for, taken out of `more`."""
+        testimony = Testimony.read(more.pop("testimony")) if "testimony" in more else Testimony()
+        if "named_by" not in more:
+            named_by = named_by_of_old(self.labelled_by, self.known.classes)
+        else:
+            named_by = np.array([NamedBy(one) for one in more.pop("named_by")], np.uint8)
+        if len(named_by) != len(self.known.classes):
+            raise CommissioningError(f"{len(self.known.classes)} samples, named by {len(named_by)}")
+        return replace(self, known=replace(self.known, named_by=named_by), testimony=testimony)
 
     def require(self, weights: str, recipe: str, now: MeasuredWith | None = None) -> None:
         """Make sure that it was made with this model and these words.
@@ -267,16 +275,6 @@ def measured_with(path: Path) -> MeasuredWith | None:
             return _more(dict(file.metadata() or {}))[0]
     except (OSError, safetensors.SafetensorError, CommissioningError, ValueError, KeyError, TypeError):
         return None  # whoever opens the station reads all of it, and says what is wrong
-
-
-def clean_rows(scores: Floats) -> NDArray[np.intp]:
-    """Return which are the `CLEAN_SHARE` with the lowest scores, the lowest first."""
-    return np.argsort(scores, kind="stable")[: max(1, round(CLEAN_SHARE * len(scores)))]
-
-
-def clean_half(pictures: Bytes, scores: Floats) -> Bytes:
-    """Return the `CLEAN_SHARE` of the pictures that look least like a defect, in their order."""
-    return pictures[np.sort(clean_rows(scores))]
 
 
 def _more(head: Mapping[str, str]) -> tuple[MeasuredWith | None, dict[str, Any]]:

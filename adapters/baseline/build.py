@@ -1,4 +1,13 @@
-"""The commission: makes a `Commissioning` from what was seen of the clean line and what a person labelled."""
+"""The commission: makes a `Commissioning` from what was seen of the clean line and what a person vouches for.
+
+The threshold, and what may be claimed of it, by what a person said:
+
+- *All parts were good* (`all_good`): the threshold is at least the tolerance limit of all of them
+  (`adapters.baseline.claims`), so that the claim holds although both are of the same parts.
+- *Some golden samples are good*: the threshold comes from the stream and from confirmed defects; the golden
+  good samples have no say in it, so they bound its false rejects exactly.
+- *Neither*: nothing is claimed. What the model calls good itself shows none of its false rejects.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples, clean_half
+from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples
+from adapters.baseline.claims import CONFIDENCE, FalseRejectClaim, held_out, of_all, tolerance_limit
+from adapters.baseline.clean_share import clean_half
+from adapters.baseline.reference_samples import NamedBy
+from adapters.baseline.testimony import Testimony
 from adapters.baseline.threshold import separate
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.observation import Observation
@@ -40,15 +53,19 @@ def commission(
     fails: NDArray[np.bool_],
     made_at: str,
     false_rejects: float = 0.01,
+    all_good: bool = False,
+    made_by: str = "",
     measured: MeasuredWith | None = None,
 ) -> Commissioning:
     """Fix what the clean line is like.
 
     Args:
         seen: of the clean line in the order of the parts, defects as they come.
-        golden: parts that a person labelled; without them the model's sure names are taken.
+        golden: parts that a person labelled; beside them the model's sure names are kept, as guesses.
         golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
         false_rejects: at most this share of good parts is to be rejected.
+        all_good: a person vouches for all of `seen`: these parts were good.
+        made_by: who commissions.
         measured: what saw them.
 
     Raises:
@@ -59,26 +76,31 @@ def commission(
     named = np.array([one.label for one in seen], np.int64)
     sure = np.array([one.entropy for one in seen]) < SURE * np.log(len(labels))
     by: Literal["golden", "model"] = "model" if golden is None else "golden"
-    rows = _own(named, sure, len(labels), KNOWN_PER_CLASS if golden is None else BESIDE_GOLDEN)
-    known, known_scores = ReferenceSamples(pictures[rows], named[rows]), scores[rows]
+    most = KNOWN_PER_CLASS if golden is None else BESIDE_GOLDEN
+    rows = _own(named, sure & ~(fails[named] & all_good), len(labels), most)
+    # Where there is one class that passes, to be good is to be of it.
+    certain = all_good and int((~fails).sum()) == 1
+    by_whom = np.full(len(rows), NamedBy.PERSON if certain else NamedBy.MODEL, np.uint8)
+    known = ReferenceSamples(pictures[rows], named[rows], by_whom)
+    defects, good_scores = np.zeros(0, np.float32), np.zeros(0, np.float32)
     if golden is not None and golden_scores is not None:
-        both = np.concatenate([golden.pictures, known.pictures])
-        known = ReferenceSamples(both, np.concatenate([golden.classes, known.classes]))
-        known_scores = np.concatenate([golden_scores, known_scores])
-    good = np.flatnonzero(sure & ~fails[named])
+        known = golden.joined(known)
+        defects = golden_scores[fails[golden.classes]]
+        good_scores = golden_scores[~fails[golden.classes]]
+    good = np.arange(len(seen)) if all_good else np.flatnonzero(sure & ~fails[named])
     if len(good) < GOOD:
         raise CommissioningError(
             f"station {station}: {len(good)} of {len(seen)} parts are surely good, {GOOD} are needed:"
             " is the line clean, and do the recipe's words fit its parts?"
         )
     spread = good[np.linspace(0, len(good) - 1, GOOD).astype(int)]
-    defects = known_scores[fails[known.classes]]
-    usual = scores[~fails[named]]
-    if len(defects):
-        offset = separate(usual, defects, false_rejects)
-        missed = float((defects < offset).mean())
+    usual = scores if all_good else scores[~fails[named]]
+    claim: FalseRejectClaim | None
+    if all_good:
+        offset, claim = _claimed(scores, defects, false_rejects)
     else:
-        offset, missed = float(np.quantile(usual, 1 - false_rejects)), float("nan")
+        offset = _measured(usual, defects, false_rejects)
+        claim = held_out(good_scores, offset)
     return Commissioning(
         station=station,
         weights=weights,
@@ -94,16 +116,35 @@ def commission(
         offset=offset,
         numbers={
             "parts": float(len(seen)),
-            "known_parts": float(len(known.classes)),
-            "known_defects": float(len(defects)),
-            "false_rejects": float((usual >= offset).mean()),
+            "confirmed": float(known.vouched.sum()),
+            "guessed": float((~known.vouched).sum()),
+            "confirmed_defects": float(len(defects)),
             "rejects": float((scores >= offset).mean()),
-            "missed": missed if len(defects) else -1.0,
+            "missed": float((defects < offset).mean()) if len(defects) else -1.0,
             "good_score": float(np.median(usual)),
             "defect_score": float(np.median(defects)) if len(defects) else -1.0,
         },
         measured=measured,
+        testimony=Testimony(made_by, all_good, claim),
     )
+
+
+def _claimed(scores: Floats, defects: Floats, share: float) -> tuple[float, FalseRejectClaim]:
+    """Return threshold and claim where a person vouches for all ``(N,)`` parts that were watched.
+
+    A threshold that is higher, because confirmed defects ``(D,)`` leave room, rejects no good part more.
+    """
+    least, most = of_all(scores, share)
+    offset = max(least, separate(scores, defects, share)) if len(defects) else least
+    rejected = int((scores >= offset).sum())
+    return offset, FalseRejectClaim(most, CONFIDENCE, len(scores), rejected, "all_good")
+
+
+def _measured(usual: Floats, defects: Floats, share: float) -> float:
+    """Return the threshold over ``(N,)`` parts that the model calls good, and below confirmed defects."""
+    if len(defects):
+        return separate(usual, defects, share)
+    return tolerance_limit(usual, int(share * len(usual)))
 
 
 def _own(named: NDArray[np.int64], sure: NDArray[np.bool_], classes: int, most: int) -> NDArray[np.intp]:

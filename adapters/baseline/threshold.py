@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from adapters.core.protocol import Floats
 
 _GRID = 400
+ALIKE = 0.01
+"""Shares of good parts rejected and defects missed, added up, that two offsets may differ by and be alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,37 @@ class OperatingPoint:
     at_bound: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Offsets that tell good parts from defective ones as well as each other, to `ALIKE`, in nats.
+
+    Attributes:
+        low, high: where it ends.
+        middle: the offset to go to; between them.
+    """
+
+    low: float
+    high: float
+    middle: float
+
+    @classmethod
+    def above(cls, usual: float, margin: float) -> Band:
+        """Return it where no defect is known: the margin over usual good parts is kept, to a half of it."""
+        slack = abs(margin) / 2
+        return cls(usual + margin - slack, usual + margin + slack, usual + margin)
+
+
 def separate(good: Floats, bad: Floats, false_rejects: float | None = None) -> float:
-    """Return the offset that tells ``(G,)`` scores of good parts from ``(B,)`` of defective ones best.
+    """Return the middle of `band`, which says what the arguments are."""
+    return band(good, bad, false_rejects).middle
+
+
+def band(good: Floats, bad: Floats, false_rejects: float | None = None) -> Band:
+    """Return the offsets that tell ``(G,)`` scores of good parts from ``(B,)`` of defective ones best.
 
     Best is the smallest sum of the shares of good parts rejected and of defects missed; both are smoothed as
     a kernel density is (Silverman's rule), because few known parts leave wide gaps, and of equally good
-    offsets it is the middle one.
+    offsets the one to go to is the middle one.
 
     Args:
         good: at least one.
@@ -57,7 +84,12 @@ def separate(good: Floats, bad: Floats, false_rejects: float | None = None) -> f
     if false_rejects is not None and (rejected <= false_rejects).any():
         cost = np.where(rejected <= false_rejects, cost, np.inf)
     best = np.flatnonzero(cost <= cost.min() + 1e-3)
-    return float(offsets[best[len(best) // 2]])
+    middle = best[len(best) // 2]
+    # Of such offsets that lie apart only those around the middle are one band.
+    alike = np.flatnonzero(cost <= cost.min() + ALIKE)
+    run = np.split(alike, np.flatnonzero(np.diff(alike) > 1) + 1)
+    around = next(rows for rows in run if rows[0] <= middle <= rows[-1])
+    return Band(float(offsets[around[0]]), float(offsets[around[-1]]), float(offsets[middle]))
 
 
 def soft_error(scores: Floats, fails: NDArray[np.bool_], offset: float) -> Floats:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Commissioning, clean_half, clean_rows
-from adapters.baseline.threshold import OperatingPoint, separate, soft_error, tracked
+from adapters.baseline.baseline import Commissioning
+from adapters.baseline.clean_share import clean_half, clean_rows
+from adapters.baseline.threshold import Band, OperatingPoint, band, soft_error, tracked
+from adapters.baseline.threshold_motion import ThresholdStep, settle
 from adapters.core.adapter import Adapter, NotFinite
 from adapters.core.observation import Bytes, Observation
 from adapters.core.protocol import Floats
@@ -42,6 +44,8 @@ class Assessment:
         named: ``(J,)`` class of each known part.
         stream: ``(P,)`` scores of the stream's pictures.
         margin: from the median of the stream's clean share up to the operating point, in nats.
+        scores: ``(J,)`` of the known parts, moved to where the stream's good parts lie.
+        band: operating points that are as good as each other; None where the point does not follow.
         finite: all scores are numbers; without them it is wrong about every part.
     """
 
@@ -53,6 +57,8 @@ class Assessment:
     named: NDArray[np.intp]
     stream: Floats
     margin: float
+    scores: Floats
+    band: Band | None
     finite: bool = True
 
 
@@ -67,6 +73,7 @@ class Evaluation:
         stream: ``(P, S, S, 3)`` newest pictures of the stream.
         frozen: what the model as it was trained makes of it.
         explained: share of the change in its features that the condition explains; 1 where there is none.
+        margin: from good parts up to the commissioned operating point, on the clean line, in nats.
     """
 
     scorer: Scorer
@@ -78,6 +85,7 @@ class Evaluation:
     stream: Bytes
     frozen: Assessment
     explained: float
+    margin: float
 
     @classmethod
     def hold(
@@ -99,13 +107,14 @@ class Evaluation:
         shown = condition.render(judged, seed)
         view = scorer.look(shown, scorer.source)
         now = np.stack([recent[row].feature for row in clean_rows(scores)]).mean(axis=0)
-        before = scorer.look(judged[~fails], scorer.source).features
-        explained = _explained(before, view.features[~fails].mean(axis=0), now)
+        before = scorer.look(judged[~fails], scorer.source)
+        margin = clean.offset - float(np.median(_lowest(before.scores)))
+        explained = _explained(before.features, view.features[~fails].mean(axis=0), now)
         newest = recent[-STREAM:]
-        frozen = _assess(view, fails, scores[-STREAM:], clean.offset, bound)
+        frozen = _assess(view, fails, scores[-STREAM:], clean.offset, bound, margin)
         return cls(
             scorer, clean.offset, bound, condition, shown, fails,
-            np.stack([one.picture for one in newest]), frozen, explained,
+            np.stack([one.picture for one in newest]), frozen, explained, margin,
         )  # fmt: skip
 
     @classmethod
@@ -113,7 +122,7 @@ class Evaluation:
         """Return what the frozen model makes of the known parts on the clean line."""
         judged, fails = _judged(clean)
         view = scorer.look(judged, scorer.source)
-        return _assess(view, fails, view.scores[~fails], clean.offset, 0.0)
+        return _assess(view, fails, view.scores[~fails], clean.offset, 0.0, 0.0)
 
     def assess(self, adapter: Adapter) -> Assessment:
         """Return what an adapter makes of it."""
@@ -124,7 +133,29 @@ class Evaluation:
             view = self.scorer.look(self.pictures, adapter)
         except NotFinite:
             return self._hopeless()
-        return _assess(view, self.fails, stream, self.offset, self.bound)
+        return _assess(view, self.fails, stream, self.offset, self.bound, self.margin)
+
+    def settled(
+        self, found: Assessment, present: float, least: float, left: float
+    ) -> tuple[Assessment, ThresholdStep]:
+        """Return an assessment at the operating point that is to answer, and what becomes of that.
+
+        Args:
+            found: of an adapter.
+            present: operating point that answers now.
+            least, left: see `adapters.baseline.threshold_motion.settle`.
+        """
+        if found.band is None or not found.finite:
+            return found, ThresholdStep(found.point.offset, found.point.offset, "moves")
+        step = settle(present, found.band, least, left)
+        point = tracked(step.offset, self.offset, self.bound)
+        there = found.point.at_bound and point.offset == found.point.offset
+        point = replace(point, at_bound=point.at_bound or there)
+        why = step.why if point.offset == step.offset else "bounded"
+        step = replace(step, offset=point.offset, why=why)
+        if point.offset == found.point.offset:
+            return replace(found, point=point), step
+        return _placed(found, self.fails, point), step
 
     def evidence(
         self, before: Assessment, after: Assessment, distance: float, finite: bool = True
@@ -168,14 +199,21 @@ def distance(adapter: Adapter, source: Adapter) -> float:
 
 
 def _judged(clean: Commissioning) -> tuple[Bytes, NDArray[np.bool_]]:
-    """Return the parts that are judged by, the half of the known ones and the good ones, and which fail."""
-    known = clean.known.half(1)
-    pictures = np.concatenate([known.pictures, clean.good])
-    return pictures, np.concatenate([clean.fails[known.classes], np.zeros(len(clean.good), bool)])
+    """Return the parts that are judged by and which fail: half of the usable samples, and the good parts.
+
+    Where a person vouches for enough good parts, those alone are good: the model's own names show no false
+    reject.
+    """
+    known, good = clean.usable.half(1), clean.good
+    if clean.sight.false_rejects:
+        known = known.some(clean.fails[known.classes] | known.vouched)
+        good = good if clean.testimony.all_good else good[:0]
+    pictures = np.concatenate([known.pictures, good])
+    return pictures, np.concatenate([clean.fails[known.classes], np.zeros(len(good), bool)])
 
 
 def _assess(
-    view: Scores, fails: NDArray[np.bool_], stream: Floats, offset: float, bound: float
+    view: Scores, fails: NDArray[np.bool_], stream: Floats, offset: float, bound: float, margin: float
 ) -> Assessment:
     # Rendered parts are not quite the stream's: the stream says where good parts lie, the known parts how far
     # from there the defects are.
@@ -183,20 +221,32 @@ def _assess(
     scores = view.scores + (usual - float(np.median(_lowest(view.scores[~fails]))))
     finite = bool(np.isfinite(scores).all() and np.isfinite(stream).all())
     # Scores that are no numbers have no operating point: the errors say so, and the guard refuses them.
-    if bound and finite and fails.any():
-        point = tracked(separate(scores[~fails], scores[fails]), offset, bound)
+    among = None
+    if bound and finite:
+        among = band(scores[~fails], scores[fails]) if fails.any() else Band.above(usual, margin)
+        point = tracked(among.middle, offset, bound)
     else:
         point, scores = OperatingPoint(offset), view.scores
+    errors = np.full(len(fails), np.nan, np.float32)
+    found = Assessment(
+        point, errors, np.nan, np.nan, np.nan, view.logits.argmax(axis=1), stream, point.offset - usual,
+        scores, among, finite,
+    )  # fmt: skip
+    return _placed(found, fails, point)
+
+
+def _placed(found: Assessment, fails: NDArray[np.bool_], point: OperatingPoint) -> Assessment:
+    """Return an assessment at another operating point."""
+    scores, finite = found.scores, found.finite
     errors = soft_error(scores, fails, point.offset) if finite else np.full(len(fails), np.nan, np.float32)
-    return Assessment(
+    return replace(
+        found,
         point=point,
         errors=errors,
         error=_balanced(errors, fails),
         missed=float((scores[fails] < point.offset).mean()) if fails.any() else 0.0,
         rejected=float((scores[~fails] >= point.offset).mean()),
-        named=view.logits.argmax(axis=1),
-        stream=stream,
-        margin=point.offset - usual,
+        margin=found.margin + point.offset - found.point.offset,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,24 @@ from camera.sources.folder import picture_files
 log = logging.getLogger(__name__)
 
 
-def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) -> ReferenceSamples:
+@dataclass(frozen=True, slots=True, eq=False)
+class GoldenSamples:
+    """Pictures that a person named.
+
+    Attributes:
+        samples: as the model's input shows them.
+        files: of each, in the same order.
+    """
+
+    samples: ReferenceSamples
+    files: tuple[Path, ...]
+
+    def joined(self, other: GoldenSamples) -> GoldenSamples:
+        """Return these, then the others."""
+        return GoldenSamples(self.samples.joined(other.samples), self.files + other.files)
+
+
+def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) -> GoldenSamples:
     """Return the pictures below ``folder/<label>/`` as the model's input shows them.
 
     They go the way of the camera's pictures: cut to the region of interest, masks burnt in, and refused where
@@ -54,7 +72,7 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
     region, framing = Region(station.roi), framing_of(station, scorer.engine.info.preprocess)
-    pictures, classes, warned = [], [], list[str]()
+    pictures, classes, files, warned = [], [], list[Path](), list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
@@ -65,11 +83,12 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
                     raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
                 pictures.append(_deciding(framing.inputs(image).pixels, scorer))
                 classes.append(labels.index(path.name))
+                files.append(file)
         except CameraError as error:
             raise UsageError(str(error)) from error
     if warned:
         log.warning("%s", warned[0])
-    return ReferenceSamples(np.stack(pictures), np.array(classes, np.int64))
+    return GoldenSamples(ReferenceSamples(np.stack(pictures), np.array(classes, np.int64)), tuple(files))
 
 
 def _deciding(pixels: Floats, scorer: Scorer) -> Bytes:

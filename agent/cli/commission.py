@@ -29,7 +29,9 @@ from agent.audit.hash_chain import Audit
 from agent.base.codec import timestamp
 from agent.base.data_dir import lock_folder, require_owner
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.baseline import report
 from agent.baseline.capture import watch
+from agent.baseline.golden_check import GoldenFinding, NamedPictures, examine
 from agent.baseline.golden_samples import read_golden
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
@@ -59,19 +61,23 @@ class CommissionOptions:
     """What was asked for on the command line.
 
     Attributes:
-        golden: folder of pictures that a person named.
+        golden: folders of pictures that a person named.
         parts: how many parts to watch.
         false_rejects: at most this share of good parts is to be rejected.
         replace: also where there is a commissioning.
         recipe: that the station is commissioned for; None: the one in force.
+        all_good: the person who asks vouches for all parts that are watched.
+        trust_golden: also where the golden pictures look wrong.
     """
 
     station: str
-    golden: Path | None
+    golden: Sequence[Path]
     parts: int
     false_rejects: float
     replace: bool
     recipe: str | None = None
+    all_good: bool = False
+    trust_golden: bool = False
 
 
 def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
@@ -106,6 +112,7 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
         try:
             made = _commission(loaded, wish, recipe, engine)
             _require_clean(made, fails)
+            _require_sorted(made, wish)
         except AdapterError as error:
             # Of the model itself nothing is wrong any more by now: it is the line, or what was asked for.
             say(f"{error}; nothing was written")
@@ -117,13 +124,10 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
             raise StoreError(f"{error}; nothing was written") from error
-    without = [
-        label for row, label in enumerate(recipe.classes) if not (made.clean.known.classes == row).any()
-    ]
     if as_json:
-        put(to_json(_facts(made.clean, file, without)))
+        put(to_json({**report.facts(made.clean), "file": str(file), "warnings": made.warnings}))
     else:
-        for line in _sentences(made.clean, file, without):
+        for line in (*report.lines(made.clean), f"{file}", made.clean.digest):
             put(line)
     return EXIT_OK
 
@@ -132,15 +136,39 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
 class _Made:
     clean: Commissioning
     seen: Sequence[Observation]
+    golden: NamedPictures | None
+
+    @property
+    def findings(self) -> list[GoldenFinding]:
+        """What is odd about the golden pictures."""
+        clean = self.clean
+        return [] if self.golden is None else examine(self.golden, clean.labels, clean.fails, clean.offset)
+
+    @property
+    def warnings(self) -> list[str]:
+        """All of that, and what speaks against the parts being good, in sentences."""
+        said = [one.text for one in self.findings]
+        if self.clean.testimony.all_good and (strange := self._surely_bad()):
+            said.append(
+                f"{strange} of {len(self.seen)} parts that you call good look surely defective to the model:"
+                " if some are, they raise the threshold, and defects like them are missed"
+            )
+        return said
+
+    def _surely_bad(self) -> int:
+        clean, limit = self.clean, SURE * np.log(len(self.clean.labels))
+        return sum(bool(clean.fails[one.label]) and one.entropy < limit for one in self.seen)
 
 
 def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine: Engine) -> _Made:
     station = loaded.config.stations[wish.station]
-    golden, golden_scores, fails = None, None, failing(recipe)
-    if wish.golden is not None:
-        scorer = Scorer(engine, prompts(recipe), fails)
-        golden = read_golden(wish.golden, recipe, station, scorer)
-        golden_scores = scorer.look(golden.pictures, engine.source).scores
+    golden, view, fails = None, None, failing(recipe)
+    scorer = Scorer(engine, prompts(recipe), fails)
+    for folder in wish.golden:
+        some = read_golden(folder, recipe, station, scorer)
+        golden = some if golden is None else golden.joined(some)
+    if golden is not None:
+        view = scorer.look(golden.samples.pictures, engine.source)
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")
     with Progress(
@@ -166,8 +194,8 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
         )
     clean = commission(
         seen,
-        golden,
-        golden_scores,
+        None if golden is None else golden.samples,
+        None if view is None else view.scores,
         station=wish.station,
         weights=engine.info.weights,
         recipe=recipe.words,
@@ -175,10 +203,26 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
         false_rejects=wish.false_rejects,
+        all_good=wish.all_good,
+        made_by=whoever_asks(),
         measured=MeasuredWith.of(engine.info, picture_of(station, engine.info.preprocess.resize_mode)),
     )
-    picture = {"view": station.view, "tiles": station.tiles}
-    return _Made(replace(clean, release=__version__, more={"picture": picture}), seen)
+    named = None
+    if golden is not None and view is not None:
+        classes = golden.samples.classes
+        named = NamedPictures(golden.files, classes, view.logits.argmax(axis=1), view.scores)
+    return _Made(replace(clean, release=__version__), seen, named)
+
+
+def _require_sorted(made: _Made, wish: CommissionOptions) -> None:
+    """Say what is odd about what a person vouches for; raise CommissioningError where it is hardly right."""
+    refused = [one.text for one in made.findings if one.refuses]
+    if refused and not wish.trust_golden:
+        raise CommissioningError(
+            f"station {wish.station}: {'; '.join(refused)}. Sort the pictures, or insist with --trust-golden"
+        )
+    for line in made.warnings:
+        say(f"warning: {line}")
 
 
 def _require_clean(made: _Made, fails: Any) -> None:
@@ -223,7 +267,8 @@ def _records(
     clean: Commissioning, before: str | None, version: Version | None, source: str
 ) -> Iterator[Record]:
     """Yield what the audit trail is to say of it."""
-    at, actor = clean.made_at, whoever_asks()
+    at, actor, claim = clean.made_at, whoever_asks(), clean.testimony.claim
+    claimed = {} if claim is None else {f"claim_{name}": value for name, value in claim.facts().items()}
     if version is not None:
         yield trail_line(
             at,
@@ -237,10 +282,10 @@ def _records(
         at,
         "commissioned",
         actor,
-        f"{clean.numbers['parts']:.0f} parts, known parts named by {clean.labelled_by}",
+        f"{clean.numbers['parts']:.0f} parts, {report.short(clean)}",
         before=None if before is None else {"commissioning": before},
         after={"commissioning": clean.digest, "offset": clean.offset},
-        numbers=clean.numbers,
+        numbers={**clean.numbers, **claimed},
     )
 
 
@@ -250,49 +295,3 @@ def _digest_of(file: Path) -> str | None:
         return Commissioning.load(file).digest if file.exists() else None
     except AdapterError as error:
         return str(error)
-
-
-def _facts(clean: Commissioning, file: Path, without: Sequence[str]) -> dict[str, Any]:
-    return {
-        "station": clean.station,
-        "digest": clean.digest,
-        "file": str(file),
-        "offset": clean.offset,
-        "labelled_by": clean.labelled_by,
-        "known": _counts(clean),
-        "without": list(without),
-        "block_parts": clean.drift.block_frames,
-        "missing": clean.missing,
-        "numbers": dict(clean.numbers),
-    }
-
-
-def _counts(clean: Commissioning) -> dict[str, int]:
-    return {label: int((clean.known.classes == row).sum()) for row, label in enumerate(clean.labels)}
-
-
-def _sentences(clean: Commissioning, file: Path, without: Sequence[str]) -> list[str]:
-    numbers = clean.numbers
-    who = "a person" if clean.labelled_by == "golden" else "the model itself, where it was sure"
-    known = ", ".join(f"{count} {label}" for label, count in _counts(clean).items() if count)
-    good_at = f"good parts score about {numbers['good_score']:.1f}"
-    if numbers["known_defects"]:
-        missed = f" and misses {numbers['missed']:.1%} of the {numbers['known_defects']:.0f} known defects"
-        scores = f"({good_at}, known defects {numbers['defect_score']:.1f})"
-    else:
-        missed, scores = "; how many defects it misses nobody knows, because none is known", f"({good_at})"
-    lines = [
-        f"{clean.station}: commissioned on {numbers['parts']:.0f} parts",
-        f"operating point {clean.offset:.2f} {scores}:"
-        f" it rejects {numbers['false_rejects']:.1%} of the good parts{missed}",
-        f"known parts, named by {who}: {known}",
-        f"drift is judged in blocks of {clean.drift.block_frames} parts",
-    ]
-    if without:
-        lines.append(f"no known part of {', '.join(without)}: whether these are still found nobody can say")
-    lines.append(
-        "it can learn"
-        if clean.missing is None
-        else f"it only watches for drift, and learns nothing: {clean.missing}"
-    )
-    return [*lines, f"{file}", clean.digest]

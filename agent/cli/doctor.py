@@ -14,6 +14,7 @@ from adapters.encoders.installed_runtimes import installed_runtimes, openvino_ve
 from agent.app.factories import open_model
 from agent.base.data_dir import in_use
 from agent.base.errors import AgentError, ConfigError, StoreError
+from agent.baseline import report
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.config.models import Config, Station
@@ -211,11 +212,13 @@ def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Find
         return
     yield from (Finding(False, subject, line) for line in found.store.found)
     clean, answering, mode = found.clean, found.answering, found.settings.mode
-    off = clean.missing or ("" if mode == "adaptive" else f"mode {mode}")
+    off = "" if mode == "adaptive" else f"; mode {mode}"
     made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..., version {answering.number} answers"
     if unknown := unsaid_by(clean):
         made += f"; does not know {', '.join(unknown)}: holds for the config of this release's first start"
-    yield Finding(True, subject, f"{made}; {off}" if off else made)
+    yield Finding(True, subject, f"{made}{off}")
+    yield Finding(True, f"baseline {name}", report.short(clean))
+    yield from (Finding(True, f"baseline {name}", f"not watched are {one}") for one in clean.sight.unwatched)
 
 
 def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:

@@ -148,7 +148,14 @@ def _commission(arguments: argparse.Namespace) -> int:
 
     wish = arguments
     options = CommissionOptions(
-        wish.station, wish.golden, wish.parts, wish.false_rejects, wish.replace, wish.recipe
+        wish.station,
+        tuple(wish.golden),
+        wish.parts,
+        wish.false_rejects,
+        wish.replace,
+        wish.recipe,
+        wish.all_good,
+        wish.trust_golden,
     )
     return run(wish.config, options, as_json=wish.json)
 

@@ -19,6 +19,7 @@ from agent.cli import adapter as adapter_cli
 from agent.cli import audit as audit_cli
 from agent.cli import store as store_cli
 from agent.cli.arguments import number_from
+from agent.cli.baselines import parser as baseline_cli
 from agent.cli.production import parser as production_cli
 
 DEFAULT_CONFIG = "config.yaml"
@@ -101,7 +102,20 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
         "--recipe", metavar="NAME", help="the product; without it the recipe that is in force at the station"
     )
     commission.add_argument(
-        "--golden", type=Path, metavar="DIR", help="pictures that a person named: DIR/<class>/*.png"
+        "--golden",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="pictures that a person named: DIR/<class>/*.png; may be given several times",
+    )
+    commission.add_argument(
+        "--all-good",
+        action="store_true",
+        help="you vouch for the parts that are watched: all were good; then false rejects can be claimed",
+    )
+    commission.add_argument(
+        "--trust-golden", action="store_true", help="also where the golden pictures look swapped or wrong"
     )
     commission.add_argument(
         "--parts", type=_enough, default=3000, metavar="N", help="parts to watch; default: %(default)s"
@@ -170,6 +184,7 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     _with_config(doctor)
     doctor.set_defaults(command=commands_by_name["doctor"])
 
+    baseline_cli.add_parser(commands, DEFAULT_CONFIG)
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
     store_cli.add_parser(commands, DEFAULT_CONFIG)
     audit_cli.add_parser(commands, DEFAULT_CONFIG)

@@ -52,6 +52,13 @@ class Adaptation(Settings):
     bound: float = Field(
         default=8.0, ge=0, le=100, description="how far the operating point may follow the pictures, in nats"
     )
+    max_shift_per_hour: float = Field(
+        default=6.0,
+        ge=0.1,
+        le=1000,
+        description="how far the operating point may move within an hour while the pictures are of one"
+        " condition, to and fro added up, in nats",
+    )
     duty: float = Field(
         default=0.25, gt=0, le=1, description="share of the time that the learner may compute"
     )

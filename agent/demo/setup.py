@@ -53,7 +53,7 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
     scorer = Scorer(engine, prompts(recipe), fails)
     with tempfile.TemporaryDirectory(prefix="mekiki-golden-") as folder:
         _write_golden(Path(folder), tuple(recipe.classes))
-        golden = read_golden(Path(folder), recipe, settings, scorer)
+        golden = read_golden(Path(folder), recipe, settings, scorer).samples
     scores = scorer.look(golden.pictures, engine.source).scores
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(station, settings.adaptation, "operating_point", source, "")
@@ -68,6 +68,7 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
+        made_by="the demo, which knows the simulated line's truth",
         measured=MeasuredWith.of(engine.info, picture_of(settings, engine.info.preprocess.resize_mode)),
     )
     file = commissioning_file(loaded.config, station)
@@ -78,13 +79,15 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
 
 def sentences(clean: Commissioning) -> str:
     """Say in two sentences what commissioning came to."""
-    numbers = clean.numbers
+    numbers, claim = clean.numbers, clean.testimony.claim
+    assert claim is not None  # there are golden samples of good parts
     return (
         f"Commissioned on {numbers['parts']:.0f} parts of the clean line and {GOLDEN} golden pictures"
         f" per class: a part fails from {clean.offset:.2f} on, where good ones score about"
-        f" {numbers['good_score']:.1f} and known defects {numbers['defect_score']:.1f}."
-        f" So it rejects {numbers['false_rejects']:.1%} of the good parts and misses {numbers['missed']:.1%}"
-        " of the known defects."
+        f" {numbers['good_score']:.1f} and confirmed defects {numbers['defect_score']:.1f}."
+        f" Of {claim.good_parts} golden good parts it rejects {claim.rejected}: at most"
+        f" {claim.false_rejects_at_most:.1%} of all, with {claim.confidence:.0%} confidence; it misses"
+        f" {numbers['missed']:.1%} of the confirmed defects."
     )
 
 

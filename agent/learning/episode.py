@@ -6,79 +6,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from adapters.baseline.baseline import Commissioning
+from adapters.baseline.threshold_motion import ThresholdHistory, ThresholdStep, words
 from adapters.core.adapter import Adapter
-from adapters.core.observation import Observation, as_pixels
-from adapters.core.protocol import Floats
-from adapters.core.scorer import Scorer
+from adapters.core.observation import Observation
 from adapters.core.version import SOURCE
 from adapters.gate.evaluation import Assessment, Evaluation, distance
 from adapters.gate.label_test import LabelTest
 from adapters.gate.promotion_gate import HARMFUL, Ruling, judge
-from adapters.learner.sample_buffer import good_parts
+from adapters.gate.state_machine import Signals, Turn
+from adapters.monitoring.drift_detector import NORMAL_DISTANCE, DriftReport
 from adapters.monitoring.nearest_domain import most_alike
 from agent.domain.active_version import ActiveVersion
-from agent.versions.learner_settings import LearnerSettings, Update
+from agent.learning.adaptation_context import AdaptationContext
 from agent.versions.version_manager import VersionManager
 
 Change = Callable[[VersionManager], None]
 Ask = Callable[[Change], ActiveVersion]
 """Has a change made by the thread that owns the ledger, and returns what answers then."""
-
-
-class AdaptationContext:
-    """What every episode of a station works with; for the thread that computes.
-
-    Args:
-        clean: the station's commissioning.
-        eye: the learner's own.
-        update: makes proposals; None at the level ``operating_point``.
-        ledger: asked for the versions that there are; changed by its own thread alone, see `Ask`.
-        settings: of the learner.
-        seed: of everything that is drawn.
-
-    Attributes:
-        features: ``(G, D)`` of the good parts of commissioning, by the model as it was trained.
-    """
-
-    def __init__(
-        self,
-        clean: Commissioning,
-        scorer: Scorer,
-        update: Update | None,
-        ledger: VersionManager,
-        settings: LearnerSettings,
-        seed: int,
-    ) -> None:
-        self.clean, self.scorer, self.update = clean, scorer, update
-        self.ledger, self.settings, self.seed = ledger, settings, seed
-        good = scorer.look(clean.good, scorer.source)
-        self.features: Floats = good.features
-        self._usual_margin = clean.offset - float(np.median(good.scores))
-        self._usual_error = Evaluation.clean(scorer, clean).error
-
-    def hold(self, recent: Sequence[Observation]) -> Evaluation:
-        """Show the known parts as the recent pictures are."""
-        seed = self.seed + recent[-1].number
-        return Evaluation.hold(self.scorer, self.clean, recent, self.settings.bound, seed)
-
-    def propose(
-        self, start: Adapter, trial: Evaluation, recent: Sequence[Observation]
-    ) -> tuple[Adapter, dict[str, float]]:
-        """Return a proposal, and the numbers of its last step."""
-        assert self.update is not None
-        spec, seed = self.scorer.engine.info.preprocess, self.seed + recent[-1].number
-        known = self.clean.known.half(0)
-        shown = as_pixels(trial.condition.render(known.pictures, seed + 1), spec)
-        pictures, classes = good_parts(recent, self.clean.fails)
-        return self.update(start, (shown, known.classes), (as_pixels(pictures, spec), classes), seed)
-
-    def is_sound(self, now: Assessment) -> bool:
-        """Whether known parts, and the stream's own scores, are as they were on the clean line."""
-        as_before = now.error <= self._usual_error + self.settings.slack / 2
-        return as_before and now.margin >= 0.5 * self._usual_margin
 
 
 @dataclass(slots=True)
@@ -93,6 +37,8 @@ class Episode:
         converged, worse, harmed: what was found, for `adapters.gate.state_machine`.
         test: of labels, on what answers; the learner's affair.
         numbers: of the guard's last ruling.
+        motion: how the operating point has moved while the pictures were not others at a stroke.
+        others: they were just now, so that the first search may move it as far as they ask for.
     """
 
     shop: AdaptationContext
@@ -104,6 +50,8 @@ class Episode:
     harmed: str | None = None
     test: LabelTest = field(default_factory=LabelTest)
     numbers: dict[str, float] = field(default_factory=dict)
+    motion: ThresholdHistory = field(default_factory=ThresholdHistory)
+    others: bool = False
     _challenger: Adapter | None = None
     _held_error: float = math.inf
 
@@ -127,13 +75,14 @@ class Episode:
         if trial.explained < shop.settings.limits.explained:
             return self._unexplained(trial, answering, ask)
         if self.search:
-            self.search = False
-            answering = self._search(trial, recent, answering, ask)
-        now = trial.assess(answering.adapter)
-        if self._does_harm(trial, now, answering):
+            answering = self._search(trial, recent, answering, ask, free=self.others)
+            self.search = self.others = False
+        best = trial.assess(answering.adapter)
+        # Harm is the adapter's: each at the operating point that suits it best, not where one rests.
+        if self._does_harm(trial, best, answering):
             self.harmed = "known parts are told apart worse than by the frozen model"
             return None
-        ruling = None
+        ruling, (now, step) = None, self._settled(trial, best, answering, recent)
         if learning:
             self.converged = shop.is_sound(now)
             if not self.converged:
@@ -142,8 +91,45 @@ class Episode:
         else:
             self.worse = now.error > self._held_error + shop.settings.slack
             self._held_error = min(self._held_error, now.error)
-        self._follow(trial, now, recent, answering, ask)
+        self._follow(trial, now, step, recent, answering, ask)
         return ruling
+
+    def signals(
+        self, frame: int, report: DriftReport, turn: Turn | None = None, *, chosen: bool = False
+    ) -> Signals:
+        """Return what is known at a frame, for `adapters.gate.state_machine`.
+
+        Args:
+            frame: the station's newest.
+            report: of drift.
+            turn: what a glance says.
+            chosen: a person chose what answers: blocks like commissioning do not overrule that.
+        """
+        return Signals(
+            frame=frame,
+            # Drift stays confirmed until it is normal again; a block like the clean ones starts nothing.
+            drifting=report.drifting and report.distance > NORMAL_DISTANCE,
+            abrupt=report.abrupt or report.jump >= self.shop.settings.jump,
+            normal=report.normal and not chosen,
+            turn=turn,
+            harmed=self.harmed,
+            worse=self.worse,
+            converged=self.converged,
+        )
+
+    def _settled(
+        self,
+        trial: Evaluation,
+        found: Assessment,
+        answering: ActiveVersion,
+        recent: Sequence[Observation],
+        *,
+        free: bool = False,
+    ) -> tuple[Assessment, ThresholdStep]:
+        """Return what an adapter makes of a trial at the operating point that it would answer at."""
+        settings = self.shop.settings
+        left = math.inf if free else self.motion.left(recent[-1].at_s, settings.per_hour)
+        return trial.settled(found, answering.offset, settings.step, left)
 
     def _learn(
         self,
@@ -158,7 +144,7 @@ class Episode:
         if shop.settings.level != "full" or shop.update is None:
             return Ruling(False, "no_gain"), before, answering
         adapter, numbers = shop.propose(self._challenger or answering.adapter, trial, recent)
-        after = trial.assess(adapter)
+        after, step = self._settled(trial, trial.assess(adapter), answering, recent)
         finite = math.isfinite(numbers.get("loss", math.nan))
         evidence = trial.evidence(before, after, distance(adapter, shop.scorer.source), finite)
         ruling = judge(evidence, shop.settings.limits)
@@ -170,12 +156,19 @@ class Episode:
             answering = ask(lambda ledger: ledger.record("refused", "guard", ruling.rule, details))
             return ruling, before, answering
         self._challenger = None
-        why = "gain on known parts"
+        why = f"gain on known parts; {words(step, answering.offset, shop.settings.per_hour)}"
+        details |= self._moves(step, answering, recent)
         answering = ask(lambda ledger: ledger.promote(adapter, after, trial, recent, details, why))
         return ruling, after, answering
 
     def _search(
-        self, trial: Evaluation, recent: Sequence[Observation], answering: ActiveVersion, ask: Ask
+        self,
+        trial: Evaluation,
+        recent: Sequence[Observation],
+        answering: ActiveVersion,
+        ask: Ask,
+        *,
+        free: bool,
     ) -> ActiveVersion:
         """Begin with what fits best: the source, what answers, or what is stored for a like condition."""
         settings = self.shop.settings
@@ -189,27 +182,45 @@ class Episode:
             # The source is trusted: another must be clearly better.
             if tried.error < assessed.error - (settings.slack / 2 if number == SOURCE else 0):
                 number, adapter, assessed = other_number, other, tried
-        moved = abs(assessed.point.offset - answering.offset) >= settings.step
+        best, step = self._settled(trial, assessed, answering, recent, free=free)
+        moved = abs(best.point.offset - answering.offset) >= settings.step
         if adapter.digest == answering.adapter.digest and not moved:
             return answering
         details = {"from": float(number), "tried": float(len(candidates) + 1)}
-        why = "fits the new condition best"
-        return ask(lambda ledger: ledger.promote(adapter, assessed, trial, recent, details, why))
+        details |= {} if free else self._moves(step, answering, recent)
+        why = f"fits the new condition best; {words(step, answering.offset, settings.per_hour)}"
+        return ask(lambda ledger: ledger.promote(adapter, best, trial, recent, details, why))
 
     def _follow(
         self,
         trial: Evaluation,
         now: Assessment,
+        step: ThresholdStep,
         recent: Sequence[Observation],
         answering: ActiveVersion,
         ask: Ask,
     ) -> None:
         """Let the operating point follow the pictures, in steps that are worth it."""
-        if abs(now.point.offset - answering.offset) >= self.shop.settings.step or (
+        settings = self.shop.settings
+        if abs(now.point.offset - answering.offset) >= settings.step or (
             now.point.at_bound and not answering.at_bound
         ):
-            why = "operating point follows the pictures"
-            ask(lambda ledger: ledger.promote(answering.adapter, now, trial, recent, {}, why))
+            why = f"operating point follows the pictures: {words(step, answering.offset, settings.per_hour)}"
+            details = self._moves(step, answering, recent)
+            ask(lambda ledger: ledger.promote(answering.adapter, now, trial, recent, details, why))
+
+    def _moves(
+        self, step: ThresholdStep, answering: ActiveVersion, recent: Sequence[Observation]
+    ) -> dict[str, float]:
+        """Enter a move of the operating point; return what the record says of it, in nats."""
+        now_s, per_hour = recent[-1].at_s, self.shop.settings.per_hour
+        self.motion = self.motion.moved(now_s, step.offset - answering.offset)
+        return {
+            "threshold_moved": step.offset - answering.offset,
+            "threshold_wanted": step.wanted,
+            "threshold_hour": self.motion.used(now_s),
+            "threshold_per_hour": per_hour,
+        }
 
     def _unexplained(self, trial: Evaluation, answering: ActiveVersion, ask: Ask) -> Ruling:
         """Nothing that is known of the parts says anything about such pictures: the source answers."""

@@ -110,7 +110,7 @@ class StationDesk:
         found, ledger = self._found, self.ledger
         active, answering = found.store.active(), self._answering()
         version, mode = active.version, found.settings.mode
-        why = why_off(mode, ledger.frozen_by, found.clean.missing)
+        why = why_off(mode, ledger.frozen_by)
         phase = "off" if why is not None else str(ledger.state.phase)
         raised = learner is not None and learner.rate.raised
         stats = LearnerStats(
@@ -139,6 +139,8 @@ class StationDesk:
             commissioning=found.clean.digest,
             too_many_rejects=raised,
             guard=None if learner is None else learner.last_numbers,
+            unwatched=found.clean.sight.unwatched,
+            samples=found.clean.counts,
         )
         if shown != self._shown:
             self._shown = shown

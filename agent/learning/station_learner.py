@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapters.baseline.baseline import Commissioning
+from adapters.baseline.threshold_motion import ThresholdHistory
 from adapters.core.observation import Observation
 from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE
@@ -22,11 +23,12 @@ from adapters.learner.sample_buffer import Buffer, duplicate_cosine
 from adapters.monitoring.block_statistics import looks, measure
 from adapters.monitoring.change_point import ChangePointDetector
 from adapters.monitoring.degradation_fit import LEAST
-from adapters.monitoring.drift_detector import NORMAL_DISTANCE, DriftReport
+from adapters.monitoring.drift_detector import DriftReport
 from adapters.monitoring.reject_rate import RejectRateMonitor
 from agent.domain.active_version import ActiveVersion
+from agent.learning.adaptation_context import AdaptationContext
 from agent.learning.drift_watch import NEVER, DriftWatch
-from agent.learning.episode import AdaptationContext, Change, Episode, Look
+from agent.learning.episode import Change, Episode, Look
 from agent.learning.known_domains import KnownDomains, Met
 from agent.learning.labelled_parts import LabelledParts, Said
 from agent.versions.execute import execute
@@ -70,6 +72,7 @@ class StationLearner:
         self._turn: tuple[Turn | None, int] | None = None
         self.rate = RejectRateMonitor(clean.numbers["rejects"])
         self._said = LabelledParts()
+        self._at_s = 0.0
         self._episode = Episode(self._shop, ledger.frame, ledger.frame, test=ledger.test)
 
     @property
@@ -85,7 +88,7 @@ class StationLearner:
     @property
     def why_off(self) -> str | None:
         """Why nothing is learned at all; None where it is."""
-        return why_off(self.settings.mode, self._ledger.frozen_by, self._clean.missing)
+        return why_off(self.settings.mode, self._ledger.frozen_by)
 
     @property
     def last_numbers(self) -> dict[str, float]:
@@ -101,6 +104,7 @@ class StationLearner:
         number = self._ledger.kept.count(seen.number, seen.at_s)
         if number is None:
             return None
+        self._at_s = seen.at_s
         self._buffer.offer(replace(seen, number=number))
         row = measure(seen)
         self._places.add(row)
@@ -226,22 +230,13 @@ class StationLearner:
     def _advance(self, report: DriftReport, turn: Turn | None = None, number: int = SOURCE) -> bool:
         """Change the state as the signals say; return whether anything changed."""
         episode = self._episode
-        signals = Signals(
-            frame=self._ledger.frame,
-            # Drift stays confirmed until it is normal again; a block like the clean ones starts nothing.
-            drifting=report.drifting and report.distance > NORMAL_DISTANCE,
-            abrupt=report.abrupt or report.jump >= self.settings.jump,
-            normal=report.normal and not self._places.chosen,
-            turn=turn,
-            harmed=episode.harmed,
-            worse=episode.worse,
-            converged=episode.converged,
-        )
+        signals = episode.signals(self._ledger.frame, report, turn, chosen=self._places.chosen)
         change = advance(self.state, signals, self.settings.patience)
         if change.why is None:
             self._keep(change.state)
             return False
         ledger, before, here = self._ledger, self.state, self._ledger.answering.number
+        offset = ledger.answering.offset
         state, action, met = change.state, change.action, None
         if action is Action.RECALL:
             found = self._places.find(number)
@@ -257,10 +252,14 @@ class StationLearner:
         if action is Action.RECALL and met is None:
             self._places.forget(number)
         self._places.leave(here, before, episode, ledger.frame)
-        self._change(state, change, signals, met)
+        # To leave a version waits for no limit, but counts: what flaps comes to rest.
+        episode.motion = episode.motion.moved(self._at_s, ledger.answering.offset - offset)
+        self._change(state, change, signals, met, turn is not None or report.abrupt)
         return True
 
-    def _change(self, state: State, change: Decision, signals: Signals, met: Met | None) -> None:
+    def _change(
+        self, state: State, change: Decision, signals: Signals, met: Met | None, others: bool
+    ) -> None:
         frame, action = self._ledger.frame, change.action
         if action is Action.NONE and state.phase in (Phase.HOLD, Phase.LEARN):
             self._episode.worse = self._episode.converged = False
@@ -271,7 +270,7 @@ class StationLearner:
         back = self._places.count if signals.turn else 2 * self._clean.drift.block_frames
         since = frame - back if signals.turn or signals.abrupt else self._episode.since
         if met is None:
-            self._enter(since, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
+            self._enter(since, others, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
         else:
             waited = met.left_at - met.episode.looked_at
             self._episode = replace(met.episode, since=since, looked_at=frame - waited)
@@ -283,8 +282,11 @@ class StationLearner:
         ):
             self._places.clear()
 
-    def _enter(self, since: int, *, search: bool = False) -> None:
-        self._episode = Episode(self._shop, since, NEVER if search else self._ledger.frame, search)
+    def _enter(self, since: int, others: bool = False, *, search: bool = False) -> None:
+        """Begin an episode; its threshold has no history where the pictures are others at a stroke."""
+        motion = ThresholdHistory() if others else self._episode.motion
+        looked_at = NEVER if search else self._ledger.frame
+        self._episode = Episode(self._shop, since, looked_at, search, motion=motion, others=others)
 
     def _keep(self, state: State) -> None:
         test = self._episode.test

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ def adapter(
     commissioning: str | None = None,
     too_many_rejects: bool = False,
     guard: Mapping[str, float] | None = None,
+    unwatched: Sequence[str] = (),
+    samples: Mapping[str, Mapping[str, int]] | None = None,
 ) -> JSON:
     """What answers at a station and what its learner does, `S/adapter`.
 
@@ -39,6 +41,8 @@ def adapter(
         since: when that was.
         why_off: why nothing is learned; None where it is.
         guard: numbers of the last proposal; None before the first.
+        unwatched: what the guard cannot see, one sentence each.
+        samples: of the baseline, by who named them and by class; None where there is no baseline.
     """
     return {
         "schema": ADAPTER_SCHEMA,
@@ -59,6 +63,8 @@ def adapter(
         "commissioning": commissioning,
         "too_many_rejects": too_many_rejects,
         "guard": _numbers(guard) if guard else None,
+        "unwatched": list(unwatched),
+        "samples": None if samples is None else {by: dict(counts) for by, counts in samples.items()},
     }
 
 

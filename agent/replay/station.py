@@ -80,7 +80,7 @@ def _fresh(
         store = _holding(active, versions, engine, settings.keep, at)
         if settings.mode != "shadow":
             answering = ActiveVersion(active.number, active.adapter, active.offset)
-    level = level_of(settings)
+    level = level_of(settings, clean)
     audit = Audit(station)
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 

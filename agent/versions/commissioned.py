@@ -72,6 +72,7 @@ class Commissioned:
             every=every,
             recheck=8 * every,
             bound=self.settings.bound,
+            per_hour=self.settings.max_shift_per_hour,
         )
 
 
@@ -161,6 +162,7 @@ def open_station(
             require_picture(clean, known, pictures)
             offset = clean.offset
             scorer = Scorer(engine, prompts(recipe), clean.fails)
+            level = level_of(settings, clean)
             found = _opened(station, settings, level, clean, scorer, file.parent, reading, said)
             found = replace(found, recipe=here.recipe, pictures=known)
         except (AdapterError, OSError) as error:
@@ -218,9 +220,10 @@ def _view_of(pictures: MeasuredPicture | None, spec: Preprocess) -> ViewSetting:
     return cast(ViewSetting, said) if said in get_args(ViewSetting) else native(spec.resize_mode)
 
 
-def level_of(settings: Adaptation) -> Level:
-    """Return what a station may learn: everything, unless it is to learn less."""
-    return "full" if settings.level == "auto" else settings.level
+def level_of(settings: Adaptation, clean: Commissioning | None = None) -> Level:
+    """Return what a station may learn: everything, unless told less, or its guard sees too little."""
+    level: Level = "full" if settings.level == "auto" else settings.level
+    return level if clean is None or clean.sight.learns else "operating_point"
 
 
 def require_finite(scorer: Scorer, clean: Commissioning, version: Version) -> None:

@@ -44,6 +44,8 @@ class LearnerSettings:
         recheck: frames from one look at a held adapter to the next where they do not.
         bound: how far the operating point may follow the pictures, in nats.
         step: smallest move of the operating point that is worth a version, in nats.
+        per_hour: how far it may move within an hour while the pictures are of one condition, to and fro added
+            up, in nats.
         jump: of the drift report, from which on another adapter is looked for while one answers; less than
             what confirms drift, because looking costs little.
         slack: rise of the soft error of known parts that is no deterioration.
@@ -56,6 +58,7 @@ class LearnerSettings:
     recheck: int = 400
     bound: float = 8.0
     step: float = 0.75
+    per_hour: float = 6.0
     jump: float = 0.35
     slack: float = 0.02
     candidates: int = 3
@@ -64,14 +67,13 @@ class LearnerSettings:
     buffer: BufferPolicy = field(default_factory=BufferPolicy)
 
 
-def why_off(mode: Mode, frozen_by: str | None, missing: str | None) -> str | None:
+def why_off(mode: Mode, frozen_by: str | None) -> str | None:
     """Return why nothing is learned at all; None where it is.
 
     Args:
         mode: of the station.
         frozen_by: who has stopped learning.
-        missing: what the commissioning lacks.
     """
     if mode in ("frozen", "locked"):
         return f"mode {mode}"
-    return f"frozen by {frozen_by}" if frozen_by is not None else missing
+    return f"frozen by {frozen_by}" if frozen_by is not None else None

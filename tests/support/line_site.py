@@ -11,8 +11,9 @@ import numpy as np
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from adapters.baseline.baseline import Commissioning, ReferenceSamples, clean_rows
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.build import commission
+from adapters.baseline.clean_share import clean_rows
 from adapters.baseline.threshold import separate
 from adapters.core import protocol as engine
 from adapters.core.observation import Bytes, Observation, as_bytes
@@ -106,13 +107,15 @@ def frames(
     return seen
 
 
-def commissioned(seen: Sequence[Observation], golden: ReferenceSamples | None = None) -> Commissioning:
+def commissioned(
+    seen: Sequence[Observation], golden: ReferenceSamples | None = None, *, all_good: bool = False
+) -> Commissioning:
     """Commission the line of `frames`."""
     scores = None if golden is None else np.where(PLAIN_FAILS[golden.classes], 4.0, -4.0).astype(np.float32)
     return commission(
         seen, golden, scores,
         station="top", weights=WEIGHTS, recipe=RECIPE, labels=PLAIN, fails=PLAIN_FAILS,
-        made_at="2026-01-01T00:00:00Z",
+        made_at="2026-01-01T00:00:00Z", all_good=all_good,
     )  # fmt: skip
 
 

@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 import yaml
 
-from adapters.baseline.baseline import Commissioning, CommissioningError
+from adapters.baseline import baseline
+from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples
 from adapters.core import adapter
 from adapters.core.adapter import AdapterFileError
 from adapters.core.version import read_version, save_version
@@ -53,7 +55,7 @@ from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_sto
 from tests.support import releases
 from tests.support.insides import stored_choice, write_besides
 from tests.support.learning_site import engine, site
-from tests.support.line_site import commissioned, frames
+from tests.support.line_site import PLAIN, commissioned, frames
 from tests.support.noisy_recording import noise, recorder
 from tests.support.verdicts import a_store, a_verdict
 
@@ -249,6 +251,61 @@ def test_what_is_said_of_a_baseline_besides_cannot_be_changed(tmp_path: Path) ->
 
     with pytest.raises(CommissioningError, match="altered since it was written"):
         Commissioning.load(tmp_path / "baseline")
+
+
+def test_a_baseline_of_an_older_release_is_marked_with_what_it_does_not_know(tmp_path: Path) -> None:
+    """Digest, threshold and samples stay; only what is certain counts as confirmed, nothing is claimed."""
+    golden = ReferenceSamples(
+        np.zeros((24, 16, 16, 3), np.uint8), np.repeat(np.arange(len(PLAIN)), 8).astype(np.int64)
+    )
+    for given, learns, unknown in ((golden, True, True), (None, False, False)):
+        new = commissioned(frames(1000), given)
+        new.save(tmp_path / "baseline")
+        forget(tmp_path / "baseline", "named_by", "testimony")
+
+        old = Commissioning.load(tmp_path / "baseline")
+
+        assert (old.digest, old.offset, old.more) == (new.digest, new.offset, {})
+        assert (old.testimony.claim, old.testimony.all_good, old.testimony.made_by) == (None, None, "")
+        assert new.sight.learns == learns
+        assert bool(old.counts["unknown"]) == unknown
+        for label, count in old.counts["person"].items():
+            assert count <= new.counts["person"][label]
+        old.save(tmp_path / "again")
+        again = Commissioning.load(tmp_path / "again")
+        assert (again.counts, again.testimony) == (old.counts, old.testimony)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"named_by": [1]},
+        {"named_by": "all"},
+        {"named_by": [9] * 60},
+        {"named_by": None},
+        {"testimony": {}},
+        {"testimony": [1]},
+        {"testimony": {"made_by": 3, "all_good": None, "claim": None}},
+        {"testimony": {"made_by": "", "all_good": "yes", "claim": None}},
+        {"testimony": {"made_by": "", "all_good": True, "claim": {"good_parts": 5}}},
+    ],
+)
+def test_what_a_baseline_vouches_for_is_whole_or_refused(said: dict[str, Any], tmp_path: Path) -> None:
+    commissioned(frames(1000)).save(tmp_path / "baseline")
+    forget(tmp_path / "baseline", **said)
+
+    with pytest.raises(CommissioningError, match=r"damaged \(.*commission the station again"):
+        Commissioning.load(tmp_path / "baseline")
+
+
+def forget(file: Path, *names: str, **fields: Any) -> None:
+    """Let a release write a baseline that leaves out some of what ours says besides, or says it otherwise."""
+    with safetensors.safe_open(file, framework="np") as opened:
+        head = dict(opened.metadata())
+    said = {name: value for name, value in json.loads(head["more"]).items() if name not in names} | fields
+    more = json.dumps(said, sort_keys=True)
+    sealed = baseline._sealed(more, head["digest"], head["release"])
+    rewrite_head(file, {"more": more, "more_digest": sealed})
 
 
 def test_a_baseline_in_a_newer_format_is_named_with_who_wrote_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from adapters.gate.promotion_gate import Ruling
 from adapters.gate.state_machine import Phase, State
 from agent.config.models_adaptation import Adaptation
 from agent.learning import station_desk
-from agent.learning.episode import AdaptationContext
+from agent.learning.adaptation_context import AdaptationContext
 from agent.learning.ipc import Label
 from agent.learning.worker import Learning
 from agent.versions.operator_requests import Kind, Request, ask, waiting_names

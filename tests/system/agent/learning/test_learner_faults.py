@@ -25,7 +25,8 @@ from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 from adapters.monitoring.nearest_domain import most_alike
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.publisher_stats import PublisherStats
-from agent.learning.episode import AdaptationContext, Look
+from agent.learning.adaptation_context import AdaptationContext
+from agent.learning.episode import Look
 from agent.learning.failure import failure_of
 from agent.learning.ipc import Answers, Doing
 from agent.learning.station_learner import StationLearner

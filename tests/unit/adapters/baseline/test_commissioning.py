@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.baseline.baseline import (
-    LEAST_DEFECTS,
     Commissioning,
     CommissioningError,
     ReferenceSamples,
-    clean_half,
 )
-from adapters.baseline.build import GOOD, KNOWN_PER_CLASS, commission
+from adapters.baseline.build import BESIDE_GOLDEN, GOOD, KNOWN_PER_CLASS, commission
+from adapters.baseline.claims import FalseRejectClaim, allowed, bound
+from adapters.baseline.clean_share import clean_half
+from adapters.baseline.guard_sight import LEAST_DEFECTS
+from adapters.baseline.reference_samples import NamedBy, named_by_of_old
 from adapters.core.observation import Observation
 from adapters.monitoring.degradation_fit import PictureStatistics, estimate
 from camera.core.settings import RegionOfInterest
@@ -65,7 +67,8 @@ def test_what_was_saved_is_what_is_loaded(clean: Commissioning, tmp_path: Path) 
     assert np.array_equal(loaded.statistics.cells, clean.statistics.cells)
     assert loaded.drift.block_frames == clean.drift.block_frames
     assert (loaded.offset, dict(loaded.numbers)) == (clean.offset, dict(clean.numbers))
-    assert loaded.missing == clean.missing
+    assert (loaded.sight, loaded.counts) == (clean.sight, clean.counts)
+    assert loaded.testimony == clean.testimony
 
 
 def test_the_same_line_is_commissioned_the_same(seen: list[Observation], clean: Commissioning) -> None:
@@ -136,16 +139,47 @@ def test_another_model_or_recipe_is_refused(clean: Commissioning) -> None:
             clean.require(weights, recipe)
 
 
-def test_without_known_defects_it_says_how_many_are_missing() -> None:
-    """A line that made no defects can be commissioned and watched, but nothing is learned there."""
+def test_without_confirmed_defects_it_says_how_many_are_missing() -> None:
+    """A line that made no defects can be commissioned and followed, but misses are not watched there."""
     bare = commissioned(frames(FRAMES, defects=0.0))
-    assert bare.missing is not None
-    assert bare.missing.startswith(f"0 known defects, {LEAST_DEFECTS} are needed")
-    assert "--golden" in bare.missing
+    assert (bare.sight.misses, bare.sight.learns) == (False, False)
+    said = bare.sight.unwatched[0]
+    assert said.startswith("missed defects: 0 defects confirmed by a person, 6 are needed")
+    assert "--golden" in said
     json.dumps(dict(bare.numbers), allow_nan=False)
     few = commissioned(frames(FRAMES, defects=0.0), golden(2))
-    assert few.missing is not None
-    assert few.missing.startswith("4 known defects")
+    assert few.sight.unwatched[0].startswith("missed defects: 4 defects confirmed")
+    assert LEAST_DEFECTS == 6
+
+
+def test_what_the_model_named_is_no_known_defect(seen: list[Observation], clean: Commissioning) -> None:
+    """Its guesses are kept and counted as such, and neither learned from nor judged by."""
+    guessed = clean.counts["model"]
+    assert clean.counts["person"] == {}
+    assert all(guessed[label] for label in PLAIN)
+    assert clean.sight.guesses == sum(
+        guessed[name] for name, bad in zip(PLAIN, PLAIN_FAILS, strict=True) if bad
+    )
+    assert not clean.fails[clean.usable.classes].any()
+    assert "guessed by the model do not count" in clean.sight.unwatched[0]
+
+
+def test_five_confirmed_defects_beside_many_guesses_are_five(seen: list[Observation]) -> None:
+    """Also where the guesses are of the same class, and there are enough of both together."""
+    samples = golden(5).some(np.arange(5 * len(PLAIN)) >= 5)
+    five = commissioned(seen, samples.some(np.arange(len(samples.classes)) < 5))
+    assert (five.sight.defects, five.sight.learns) == (5, False)
+    assert five.sight.guesses > LEAST_DEFECTS
+
+
+def test_samples_of_an_older_file_are_a_persons_only_where_that_is_certain() -> None:
+    """Such a release put ten guesses at most of each class behind the samples of a person."""
+    classes = np.array([0] * 25 + [1] * 12 + [2] * 3, np.int64)
+    found = named_by_of_old("golden", classes)
+    assert [int((found[classes == c] == NamedBy.PERSON).sum()) for c in range(3)] == [15, 2, 0]
+    assert (found[np.flatnonzero(classes == 0)[:15]] == NamedBy.PERSON).all()
+    assert set(found[found != NamedBy.PERSON]) == {NamedBy.UNKNOWN}
+    assert set(named_by_of_old("model", classes)) == {NamedBy.MODEL}
 
 
 def test_golden_pictures_are_all_known_by_a_persons_names(
@@ -153,8 +187,10 @@ def test_golden_pictures_are_all_known_by_a_persons_names(
 ) -> None:
     """Every one is kept under its label, whatever else is known; without them the model names its own."""
     mine, theirs = commissioned(seen, golden(5)), golden(5)
-    assert (mine.missing, mine.labelled_by) == (None, "golden")
-    assert (clean.missing, clean.labelled_by) == (None, "model")
+    assert (mine.sight.learns, mine.labelled_by) == (True, "golden")
+    assert (clean.sight.learns, clean.labelled_by) == (False, "model")
+    assert mine.counts["person"] == dict.fromkeys(PLAIN, 5)
+    assert max(mine.counts["model"].values()) <= BESIDE_GOLDEN
     known = dict(zip((p.tobytes() for p in mine.known.pictures), mine.known.classes, strict=True))
     for picture, c in zip(theirs.pictures, theirs.classes, strict=True):
         assert known[picture.tobytes()] == c
@@ -190,7 +226,35 @@ def test_the_operating_point_tells_the_clean_lines_parts_apart(
     bad = PLAIN_FAILS[[one.label for one in seen]]
     assert (scores[~bad] >= clean.offset).mean() <= 0.01
     assert (scores[bad] >= clean.offset).all()
-    assert (clean.numbers["false_rejects"], clean.numbers["missed"]) == (0, 0)
+    assert clean.testimony.claim is None
+    assert clean.numbers["missed"] == -1
+    assert clean.numbers["rejects"] == pytest.approx(bad.mean(), abs=0.01)
+
+
+def test_golden_good_samples_bound_false_rejects_and_have_no_say_in_the_threshold(
+    seen: list[Observation],
+) -> None:
+    """The threshold is the same without them; what is claimed is the exact bound for so many."""
+    mine = commissioned(seen, golden(20))
+    defects = golden(20)
+    bad_only = commissioned(seen, defects.some(PLAIN_FAILS[defects.classes]))
+    assert mine.offset == bad_only.offset
+    assert bad_only.testimony.claim is None
+    good = 20 * int((~PLAIN_FAILS).sum())
+    assert mine.testimony.claim == FalseRejectClaim(bound(0, good), 0.95, good, 0, "golden")
+
+
+def test_who_vouches_for_all_parts_gets_a_claim_of_them() -> None:
+    """The threshold leaves as few above it as the share allows, and there are no guesses of defects."""
+    seen = frames(FRAMES, defects=0.02)
+    mine = commissioned(seen, all_good=True)
+    scores = np.array([one.score for one in seen])
+    claim = mine.testimony.claim
+    assert claim is not None
+    assert (claim.good_parts, claim.basis) == (FRAMES, "all_good")
+    assert claim.rejected == (scores >= mine.offset).sum() == allowed(FRAMES, 0.01)
+    assert claim.false_rejects_at_most == bound(allowed(FRAMES, 0.01), FRAMES) <= 0.01
+    assert (mine.sight.guesses, mine.sight.false_rejects) == (0, True)
 
 
 @UNHURRIED

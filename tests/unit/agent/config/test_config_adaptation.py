@@ -20,6 +20,7 @@ def test_the_learner_has_the_defaults_that_the_config_shows():
     """A station without the section learns as the learner does by itself."""
     ours, learner = Adaptation(), LearnerSettings()
     assert (ours.mode, ours.every_frames, ours.bound) == (learner.mode, learner.every, learner.bound)
+    assert ours.max_shift_per_hour == learner.per_hour
     assert 8 * ours.every_frames == learner.recheck
 
 

@@ -1,0 +1,87 @@
+"""`mekiki baseline show`, `compare` and `export`: they only read, so the agent may run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.baseline.baseline import Commissioning, CommissioningError
+from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.baseline import contact_sheet, report
+from agent.baseline.comparison import differences
+from agent.cli.output import as_json as to_json
+from agent.cli.output import put
+from agent.config.absent import whatever_it_is
+from agent.config.diagnostics import did_you_mean
+from agent.config.loader import load
+from agent.versions.commissioned import NOT_COMMISSIONED, commissioning_file
+from camera.core.kept_region import KeptRegion
+
+
+def show(config: str, which: str | Path, *, as_json: bool) -> int:
+    """Print what a baseline says of itself.
+
+    Raises:
+        UsageError: no such station, or it is not commissioned.
+        StoreError: the baseline cannot be read.
+    """
+    clean = _read(config, which)
+    if as_json:
+        put(to_json(report.facts(clean)))
+    else:
+        for line in (*report.lines(clean), clean.digest):
+            put(line)
+    return EXIT_OK
+
+
+def compare(config: str, named: Sequence[str], *, as_json: bool) -> int:
+    """Print what differs between two baselines; return 1 where anything does. Raises as `show`."""
+    if len(named) != 2:
+        raise UsageError(f"compare takes two: stations or files; {len(named)} given")
+    one, other = (report.facts(_read(config, which)) for which in named)
+    found = list(differences(one, other))
+    if as_json:
+        each = [{"name": each.name, "one": each.one, "other": each.other} for each in found]
+        put(to_json({"one": named[0], "other": named[1], "differences": each}))
+    else:
+        for line in [str(each) for each in found] or ["no difference"]:
+            put(line)
+    return EXIT_CHECK_FAILED if found else EXIT_OK
+
+
+def export(config: str, station: str, out: Path) -> int:
+    """Write the samples and a page to look at; raises as `show`, and where the folder is no good."""
+    loaded = load(Path(config), whatever_it_is)
+    clean = _read(config, station)
+    region = KeptRegion.of(station, loaded.config.stations[station].roi)
+    page = contact_sheet.write(clean, out, region)
+    put(f"{page}: {len(clean.known.classes)} samples, {len(clean.good)} good parts")
+    if clean.sight.guesses or clean.sight.unknown:
+        put(
+            "look at the guessed ones, move what is in the wrong folder, take out what is none, and confirm"
+            f" with mekiki commission --station {station} --golden {out / 'guessed'} --replace"
+            + (f" --golden {out / 'confirmed'}" if clean.counts["person"] else "")
+        )
+    return EXIT_OK
+
+
+def _read(config: str, which: str | Path) -> Commissioning:
+    """Return the baseline of a station, or of a file."""
+    path = Path(which)
+    if isinstance(which, Path) or path.is_file():
+        return _load(path)
+    stations = load(Path(config), whatever_it_is).config
+    if which not in stations.stations:
+        known = did_you_mean(which, list(stations.stations))
+        raise UsageError(f"{which!r} is neither a station of {config} nor a file: {known}")
+    file = commissioning_file(stations, which)
+    if not file.exists():
+        raise UsageError(f"station {which}: {NOT_COMMISSIONED.format(which)}")
+    return _load(file)
+
+
+def _load(file: Path) -> Commissioning:
+    try:
+        return Commissioning.load(file)
+    except CommissioningError as error:
+        raise StoreError(str(error)) from error

@@ -1,0 +1,99 @@
+"""A threshold rests where it does no harm, moves to the middle where it does, and never too far an hour."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.baseline.threshold import Band, band, separate
+from adapters.baseline.threshold_motion import HOUR_S, ThresholdHistory, settle, words
+from tests.support.line_site import FEW
+
+NATS = st.floats(-40, 40)
+SIZES = st.floats(0, 20)
+
+
+def between(low: float, gap: float) -> Band:
+    return Band(low, low + gap, low + gap / 2)
+
+
+@FEW
+@given(NATS, SIZES, NATS, SIZES, st.floats(0, 100))
+def test_who_has_moved_rests(low: float, gap: float, present: float, least: float, left: float) -> None:
+    """The same pictures again move nothing, unless the hour's limit cut the first move short."""
+    first = settle(present, between(low, gap), least, left)
+    again = settle(first.offset, between(low, gap), least, math.inf)
+    assert first.why == "limited" or again.why == "rests"
+    assert abs(first.offset - present) <= left + 1e-9
+    assert first.why != "rests" or first.offset == present
+
+
+@FEW
+@given(NATS, SIZES, NATS, SIZES)
+def test_a_move_is_towards_the_middle_and_worth_it(
+    low: float, gap: float, present: float, least: float
+) -> None:
+    step = settle(present, between(low, gap), least, 3.0)
+    if step.offset != present:
+        assert abs(step.offset - present) >= least
+        assert abs(step.offset - step.wanted) < abs(present - step.wanted)
+
+
+def test_a_wide_gap_whose_middle_jumps_moves_nothing() -> None:
+    """One hard defect more or less shifts the middle by nats; the threshold lies well inside either way."""
+    offset, good = 0.0, np.random.default_rng(0).normal(-9, 0.5, 80).astype(np.float32)
+    for hardest in (6.0, 11.0, 5.0, 12.0):
+        bad = np.array([hardest, 12, 12.5, 13, 13.5, 14], np.float32)
+        step = settle(offset, band(good, bad), 0.75, 6.0)
+        assert (step.offset, step.why) == (0.0, "rests")
+
+
+@FEW
+@given(st.lists(st.tuples(st.floats(0, 7200), NATS), max_size=60), st.floats(0.1, 20))
+def test_no_hour_holds_more_than_its_limit(wishes: list[tuple[float, float]], per_hour: float) -> None:
+    history, present = ThresholdHistory(), 0.0
+    moved: list[tuple[float, float]] = []
+    for at_s, wanted in sorted(wishes):
+        step = settle(present, between(wanted, 0.0), 0.0, history.left(at_s, per_hour))
+        moved.append((at_s, abs(step.offset - present)))
+        history = history.moved(at_s, step.offset - present)
+        present = step.offset
+    for at_s, _ in moved:
+        within = sum(size for then, size in moved if at_s - HOUR_S < then <= at_s)
+        assert within <= per_hour + 1e-6
+
+
+def test_an_hour_later_it_may_move_again() -> None:
+    history = ThresholdHistory().moved(0.0, -6.0)
+    assert history.left(10.0, 6.0) == 0
+    assert history.left(HOUR_S, 6.0) == 6
+    assert history.moved(HOUR_S, 1.0).moves == ((HOUR_S, 1.0),)
+
+
+def test_each_step_says_why() -> None:
+    far = between(10.0, 0.0)
+    assert words(settle(0.0, far, 0.75, 4.0), 0.0, 6.0) == (
+        "the threshold follows the pictures from 0.00 to 4.00, not to 10.00: at most 6 nats an hour"
+    )
+    assert "to 10.00, as samples look now" in words(settle(0.0, far, 0.75, 99), 0.0, 6.0)
+    assert "rests at 0.00" in words(settle(0.0, between(-5.0, 10.0), 0.75, 6.0), 0.0, 6.0)
+
+
+@FEW
+@given(st.integers(0, 10**6), st.floats(-5, 5))
+def test_the_middle_of_the_band_is_where_scores_are_told_apart_best(seed: int, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    good, bad = rng.normal(-4, 1, 60).astype(np.float32), rng.normal(4 + shift, 1, 12).astype(np.float32)
+    among = band(good, bad)
+    assert among.low <= among.middle <= among.high
+    assert among.middle == separate(good, bad)
+
+
+def test_without_defects_the_margin_over_good_parts_is_kept() -> None:
+    """Good parts that score 3 nats higher take the threshold along by 3; small changes do not."""
+    assert settle(2.0, Band.above(-1.0, 6.0), 0.75, 9.0).offset == pytest.approx(5.0)
+    assert settle(2.0, Band.above(-3.0, 6.0), 0.75, 9.0).why == "rests"
