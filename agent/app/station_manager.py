@@ -21,7 +21,8 @@ from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
 from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
-from agent.versions.commissioned import Commissioned, Uncommissioned, measured_view
+from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.measured_view import measured_view
 from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
 from camera.core.source import Source

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import logging
 import signal
 import sys
@@ -146,18 +145,17 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _commission(arguments: argparse.Namespace) -> int:
     from agent.cli.commission import CommissionOptions, run
 
-    wish = arguments
     options = CommissionOptions(
-        wish.station,
-        tuple(wish.golden),
-        wish.parts,
-        wish.false_rejects,
-        wish.replace,
-        wish.recipe,
-        wish.all_good,
-        wish.trust_golden,
+        arguments.station,
+        tuple(arguments.golden),
+        arguments.parts,
+        arguments.false_rejects,
+        arguments.replace,
+        arguments.recipe,
+        arguments.all_good,
+        arguments.trust_golden,
     )
-    return run(wish.config, options, as_json=wish.json)
+    return run(arguments.config, options, as_json=arguments.json)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -167,35 +165,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from agent.config.absent import nothing, whatever_it_is
-    from agent.config.loader import load, print_config, schema
-    from agent.versions.station_sight import lines
+    from agent.cli.checks.check import check
 
-    if arguments.schema:
-        output.put_text(json.dumps(schema(), indent=2, allow_nan=False) + "\n")
-        return EXIT_OK
-    loaded = load(Path(arguments.config), whatever_it_is if arguments.installed else nothing)
-    for one in loaded.absent:
-        output.say(f"{one.what}; not there now, which is left to the start")
-    if arguments.print:
-        output.put_text(print_config(loaded))
-    if arguments.diff:
-        from agent.config.diff import changes
-        from agent.reload.last_known_good import last_of
-        from agent.versions.baseline_changes import baseline_changes
-
-        last = last_of(loaded)
-        for line in (*changes(last, loaded), *baseline_changes(last, loaded)):
-            output.put(str(line))
-    for line in lines(loaded):
-        output.say(on_one_line(line))
-    if loaded.config.mqtt.enabled and not loaded.says("mqtt", "result_version"):
-        output.say(
-            f"{arguments.config}: mqtt.result_version is left out: results are mekiki.result.v2;"
-            " set 1 where a subscriber takes mekiki.result.v1 alone (docs/mqtt.md)"
-        )
-    output.say(f"{arguments.config}: good: {', '.join(loaded.config.stations)}")
-    return EXIT_OK
+    return check(arguments)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -230,7 +202,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from agent.cli.doctor import examine
+    from agent.cli.checks.doctor import examine
     from agent.cli.run import excused
     from agent.config.loader import load
 

@@ -22,7 +22,8 @@ from agent.replay.runner import Replay
 from agent.replay.source import replayed_frames, simulated_line
 from agent.replay.station import Start, open_replayed
 from agent.replay.summary import Count, sentences
-from agent.versions.commissioned import Commissioned, measured_view
+from agent.versions.commissioned import Commissioned
+from agent.versions.measured_view import measured_view
 from agent.versions.station_plans import check_prompts
 from camera.core.frame import CameraError
 from camera.recording.reader import Recording

@@ -47,11 +47,14 @@ class StationPlan:
     def made_by(self, predictor: Predictor | None) -> Provenance:
         """Return what made a verdict; what is not inspected is in the name of what would have answered."""
         predictor = predictor or self.answering()
+        # What is claimed was measured on the source model at the commissioned threshold, on nothing else.
+        claim = self.provenance.claim if predictor.answers_like(self.frozen) else None
         return replace(
             self.provenance,
             adapter=predictor.number,
             adapter_digest=predictor.adapter.digest,
             offset=predictor.offset,
+            claim=claim,
         )
 
 

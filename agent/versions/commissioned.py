@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import AdapterError
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
-from adapters.core.protocol import Engine, Preprocess
+from adapters.core.protocol import Engine
 from adapters.core.scorer import Scorer
 from adapters.core.version import SOURCE, Version
 from adapters.core.version_store import AdapterStore
@@ -24,13 +23,12 @@ from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.models_adaptation import Adaptation
-from agent.config.recipes import Recipe, find_recipe, prompts
+from agent.config.recipes import Recipe, prompts
 from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
 from agent.versions.products import commissioned_products, product, settle
 from agent.versions.station_picture import adopt, known_of, picture_of, require_picture
 from agent.versions.version_manager import VersionManager
-from camera.pictures.view import ViewSetting, native
 
 log = logging.getLogger(__name__)
 
@@ -182,42 +180,6 @@ def _is_there(file: Path) -> bool:
         return file.exists()
     except OSError:
         return True
-
-
-def measured_view(found: Commissioned | Uncommissioned, spec: Preprocess) -> ViewSetting | None:
-    """Return the view that a station's baseline was measured with; None where it has none that is used.
-
-    One whose file does not say it was measured with the model's own: older releases knew no other.
-
-    Args:
-        found: what is there of the station's learning.
-        spec: of the model.
-    """
-    return None if isinstance(found, Uncommissioned) else _view_of(found.pictures, spec)
-
-
-def stored_view(loaded: Loaded, station: str, weights: str, spec: Preprocess) -> ViewSetting | None:
-    """Return the same of what lies in the data folder, without opening the model.
-
-    Args:
-        loaded: the config.
-        station: its name.
-        weights: digest of the model's.
-        spec: of the model.
-    """
-    recipe = find_recipe(loaded.config.stations[station].recipe, loaded.config.recipes)
-    file, mode = commissioning_file(loaded.config, station), spec.resize_mode
-    try:
-        clean = Commissioning.load(file)
-        clean.require(weights, recipe.words)
-    except AdapterError:
-        return None  # there is none, or none that is used; whoever opens the station says what is wrong
-    return _view_of(known_of(clean.digest, clean.measured, file.parent, mode), spec)
-
-
-def _view_of(pictures: MeasuredPicture | None, spec: Preprocess) -> ViewSetting:
-    said = None if pictures is None else pictures.view
-    return cast(ViewSetting, said) if said in get_args(ViewSetting) else native(spec.resize_mode)
 
 
 def level_of(settings: Adaptation, clean: Commissioning | None = None) -> Level:

@@ -15,7 +15,8 @@ from agent.config.loader import Loaded
 from agent.config.recipes import Recipe, find_recipe
 from agent.inspection.feed_factory import framing_of, input_spec
 from agent.inspection.predictor import Predictor
-from agent.versions.commissioned import Uncommissioned, measured_view, open_station
+from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.measured_view import measured_view
 from agent.versions.station_plans import failing, predictors, prompts
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest
 from camera.pictures.framing import Framing

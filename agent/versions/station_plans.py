@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.baseline.baseline import Commissioning
 from adapters.core.adapter import NotFinite
 from adapters.core.prompts import TextCache
 from adapters.core.protocol import Engine, PromptError
@@ -15,11 +16,15 @@ from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.recipes import Recipe, find_recipe, first_equal, same
 from agent.config.recipes import prompts as prompts
+from agent.domain.claim import Claim
 from agent.domain.verdict import Provenance
 from agent.inspection.predictor import Predictor
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from camera.core.settings import QualityLimits
 from camera.core.source import Source
+
+_MEASURED_AT = 0.5
+"""Of a recipe's threshold: a baseline's offset is the log-odds at which this is reached."""
 
 
 def check_prompts(loaded: Loaded, engine: Engine) -> None:
@@ -99,7 +104,16 @@ def provenance(
         version=__version__,
         offset=0.0 if clean is None else clean.offset,
         commissioning=None if clean is None else clean.digest,
+        claim=None if clean is None else _claim(clean, recipe),
     )
+
+
+def _claim(clean: Commissioning, recipe: Recipe) -> Claim | None:
+    """Return what the baseline promises; None where it does not, or a lower threshold rejects more."""
+    measured = clean.testimony.claim
+    if measured is None or recipe.threshold < _MEASURED_AT:
+        return None
+    return Claim(measured.false_rejects_at_most, measured.confidence, measured.good_parts)
 
 
 def limits_of(quality: QualityLimits, source: Source) -> QualityLimits:

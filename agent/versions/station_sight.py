@@ -13,7 +13,7 @@ from agent.config.loader import Loaded
 from agent.config.recipes import find_recipe
 from agent.domain.conditions import picture_cropped
 from agent.inspection.feed_factory import framing_of
-from agent.versions.commissioned import stored_view
+from agent.versions.measured_view import stored_view
 from camera.core.frame import CameraError
 from camera.core.settings import OpenCVCamera
 from camera.pictures.framing import Framing

@@ -185,6 +185,13 @@ def write_besides(monkeypatch: pytest.MonkeyPatch, facts: Mapping[str, Any]) -> 
     monkeypatch.setattr(Audit, "_append", lambda self, known: append(self, {**known, **facts}))
 
 
+def sealed_facts(more: str, digest: str, release: str) -> str:
+    """Return the seal of what a baseline's file says besides: older files are made from ours, less some facts."""
+    from adapters.baseline import baseline
+
+    return baseline._sealed(more, digest, release)
+
+
 def stored_choice(file: Path, now: Circumstances) -> Choice | None:
     """Return the engine that a file names: who opens one by it needs the circumstances of this machine."""
     from adapters.engines.auto_select import _stored

@@ -19,7 +19,6 @@ import safetensors
 import safetensors.numpy
 import yaml
 
-from adapters.baseline import baseline
 from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples
 from adapters.core import adapter
 from adapters.core.adapter import AdapterFileError
@@ -53,7 +52,7 @@ from camera.watched_folder.arrivals import Sight
 from camera.watched_folder.done_ledger import SCHEMA, DoneFile, DoneLedger
 from tests.faults.kill_store import AT, WEIGHTS, a_version, an_adapter, open_store
 from tests.support import releases
-from tests.support.insides import stored_choice, write_besides
+from tests.support.insides import sealed_facts, stored_choice, write_besides
 from tests.support.learning_site import engine, site
 from tests.support.line_site import PLAIN, commissioned, frames
 from tests.support.noisy_recording import noise, recorder
@@ -304,7 +303,7 @@ def forget(file: Path, *names: str, **fields: Any) -> None:
         head = dict(opened.metadata())
     said = {name: value for name, value in json.loads(head["more"]).items() if name not in names} | fields
     more = json.dumps(said, sort_keys=True)
-    sealed = baseline._sealed(more, head["digest"], head["release"])
+    sealed = sealed_facts(more, head["digest"], head["release"])
     rewrite_head(file, {"more": more, "more_digest": sealed})
 
 

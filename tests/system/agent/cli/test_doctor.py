@@ -13,7 +13,7 @@ import yaml
 from adapters.core.adapter import Adapter
 from adapters.core.version import Version, Window
 from agent.base.data_dir import lock_folder
-from agent.cli.doctor import Finding, examine
+from agent.cli.checks.doctor import Finding, examine
 from agent.cli.main import main
 from agent.config import overrides
 from agent.config.loader import Loaded, load

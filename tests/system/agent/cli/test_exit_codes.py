@@ -212,7 +212,7 @@ def test_a_disk_that_refuses_is_one_line_wherever_it_shows(
         def fail(_: object, error: OSError = error) -> int:
             raise error
 
-        monkeypatch.setattr("agent.cli.doctor.examine", fail)
+        monkeypatch.setattr("agent.cli.checks.doctor.examine", fail)
         assert main(["doctor", "-c", path]) == code
     assert capfd.readouterr().err.count("/data/x: ") == 2
 

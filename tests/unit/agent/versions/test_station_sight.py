@@ -18,7 +18,8 @@ from adapters.core.measured_with import MeasuredWith
 from agent.cli.main import main
 from agent.config.loader import Loaded, load
 from agent.config.recipes import Recipe, shipped
-from agent.versions.commissioned import measured_view, open_station, stored_view
+from agent.versions.commissioned import open_station
+from agent.versions.measured_view import measured_view, stored_view
 from agent.versions.station_sight import lines
 from tests.support.learning_site import clean, engine, site
 from tests.support.places import ROOT

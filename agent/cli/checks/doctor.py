@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.core.adapter import AdapterError
@@ -15,21 +14,14 @@ from agent.app.factories import open_model
 from agent.base.data_dir import in_use
 from agent.base.errors import AgentError, ConfigError, StoreError
 from agent.baseline import report
+from agent.cli.checks.finding import Finding
+from agent.cli.checks.services import broker, disk, embedded, metrics
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.config.models import Config, Station
-from agent.config.types import at_port
 from agent.domain.learner_stats import LearnerStats
-from agent.mqtt.access import tls_context
-from agent.mqtt.connection import BrokerConnection, LinkState
-from agent.mqtt.embedded_broker import embedded_broker
-from agent.mqtt.packets import Protocol
-from agent.reload.restart_check import nearest, unwritable
 from agent.sparkplug.payload import require_protobuf
-from agent.store.database import disk_free
-from agent.store.outbox import peek
 from agent.telemetry.health import of_learner
-from agent.telemetry.prometheus import metrics_server
 from agent.versions.commissioned import Uncommissioned, open_station
 from agent.versions.station_picture import unsaid_by
 from agent.versions.station_plans import check_prompts, predictors, used_recipes
@@ -44,24 +36,6 @@ from camera.sources.factory import open_source
 from camera.watched_folder.presence import Presence
 
 _SLACK_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The answer to one question.
-
-    Attributes:
-        ok: nothing keeps the agent from inspecting.
-        warns: all the same somebody should look at it.
-    """
-
-    ok: bool
-    subject: str
-    text: str
-    warns: bool = False
-
-    def __str__(self) -> str:
-        return f"{('warn' if self.warns else 'ok  ') if self.ok else 'FAIL'} {self.subject}: {self.text}"
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:
@@ -94,12 +68,12 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
                     yield from _sight(now, name, engine, size)
             yield from _learning(now, name, engine)
     if config.mqtt.enabled and not _blank(now, "mqtt"):
-        yield _embedded(config, runs) if config.mqtt.embedded_broker else _broker(config)
+        yield embedded(config, runs) if config.mqtt.embedded_broker else broker(config)
     if config.sparkplug.enabled:
         yield _sparkplug()
     if config.metrics.enabled and not _blank(now, "metrics"):
-        yield _metrics(config, runs)
-    yield _disk(config)
+        yield metrics(config, runs)
+    yield disk(config)
 
 
 def _blank(loaded: Loaded, *path: str) -> bool:
@@ -238,66 +212,3 @@ def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:
     if crashes:
         raise crashes[0]
     return answers[0] if answers else None
-
-
-def _broker(config: Config) -> Finding:
-    where = at_port(config.mqtt.host, config.mqtt.port)
-    protocols: list[Protocol] = [5, 4] if config.mqtt.protocol == 5 else [4]
-    reason = ""
-    try:
-        tls = tls_context(config.mqtt)
-    except ConfigError as error:
-        return Finding(False, "broker", str(error))
-    for protocol in protocols:
-        changed = threading.Event()
-        # An id of our own: with the agent's, the broker would throw out the agent that runs.
-        link = BrokerConnection(
-            config.mqtt, f"mekiki-{config.agent.id}-doctor", protocol, None, changed.set, tls
-        )
-        link.open()
-        while link.check() is LinkState.CONNECTING:
-            changed.wait(0.1)
-        state, reason = link.state, link.reason
-        link.close()
-        if state is LinkState.UP:
-            return Finding(True, "broker", f"{where} takes us, MQTT {'5' if protocol == 5 else '3.1.1'}")
-        if not link.speaks_other_protocol:
-            break
-    return Finding(False, "broker", f"{where}: {reason}")
-
-
-def _embedded(config: Config, runs: bool) -> Finding:
-    if runs:
-        return Finding(True, "broker", "embedded in the agent that runs")
-    try:
-        with embedded_broker(config.mqtt.port):
-            return Finding(True, "broker", f"embedded, port {config.mqtt.port} is free")
-    except AgentError as error:
-        return Finding(False, "broker", str(error))
-
-
-def _metrics(config: Config, runs: bool) -> Finding:
-    where = at_port(config.metrics.host, config.metrics.port)
-    if runs:
-        return Finding(True, "metrics", f"{where} is the affair of the agent that runs")
-    try:
-        with metrics_server(config.metrics, dict):
-            return Finding(True, "metrics", f"{where} is free")
-    except ConfigError as error:
-        return Finding(False, "metrics", str(error))
-
-
-def _disk(config: Config) -> Finding:
-    folder = Path(config.agent.data_dir)
-    # Only looked at: a folder made by whoever runs the doctor would not belong to the service's user.
-    if (problem := unwritable(folder)) is not None:
-        return Finding(False, "disk", problem)
-    store, floor_mb = folder / "mekiki.db", config.storage.min_free_mb
-    try:
-        free_mb = disk_free(nearest(folder) / store.name) // 1_000_000
-        waiting = f", {peek(store)} results wait for the broker" if store.exists() else ""
-    except (StoreError, OSError) as error:  # names the file
-        return Finding(False, "disk", str(error))
-    if free_mb < floor_mb:
-        return Finding(False, "disk", f"{folder}: {free_mb} MB free, storage.min_free_mb asks for {floor_mb}")
-    return Finding(True, "disk", f"{folder}: {free_mb} MB free{waiting}")
