@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from agent.config.types import LOOPBACK, Host, SparkplugId, Text, TopicFilter, TopicPrefix
 from camera.core.settings import Rate, Reconnect, Settings
@@ -75,6 +75,13 @@ class MqttSettings(Settings):
     )
     commands: CommandSettings = CommandSettings()
     embedded_broker: bool = Field(default=False, description="serve one on the loopback, for a trial")
+
+    @field_validator("result_version", mode="before")
+    @classmethod
+    def _number(cls, version: object) -> object:
+        if isinstance(version, bool):  # which equals 1
+            raise ValueError("should be 2 or 1")
+        return version
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

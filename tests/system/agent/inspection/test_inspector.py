@@ -18,11 +18,14 @@ from adapters.core.prompts import Prompts, class_features, probabilities
 from adapters.core.protocol import Engine
 from adapters.engines.open_bundle import open_bundle
 from agent.config.recipes import Recipe
+from agent.domain.production import Production
 from agent.domain.verdict import Provenance
 from agent.inspection.inspector import Inspector, StationPlan
 from agent.inspection.predictor import Predictor
 from agent.inspection.sample_queue import InspectedSample, SampleQueue
 from agent.inspection.shadow import is_shadowed
+from agent.inspection.station_plan import uninspected
+from agent.inspection.trigger_queue import Trigger
 from camera.core.frame import Frame, Quality
 from camera.core.settings import QualityLimits
 from camera.feed.mailbox import Mailbox
@@ -102,6 +105,19 @@ def test_an_offset_of_zero_changes_no_bit(engine: Counting) -> None:
     before = probabilities(features, plain.class_features, engine.info.logit_scale)
     after = [plain.probabilities(feature, engine.info.logit_scale) for feature in features]
     assert np.stack(after).tobytes() == before.tobytes()
+
+
+def test_a_verdict_says_what_is_being_made_when_it_is_decided(engine: Counting) -> None:
+    """From the next part on what was set; a trigger that gets no picture says it too."""
+    plain, now = predictor(engine), [Production("A")]
+    one = replace(plan(plain, lambda: plain), production=lambda: now[0])
+    inspecting = inspector(engine, {"top": one})
+    (before,) = inspecting.judge([frame("top", 1, pictures(1)[0])])
+    now[0] = Production("B", shift="late")
+    (after,) = inspecting.judge([frame("top", 2, pictures(1)[0])])
+    assert (before.production, after.production) == (Production("A"), Production("B", None, "late"))
+    missed = uninspected("agent", "top", one, "timeout", Trigger("t", None, 0, 1))
+    assert missed.production == Production("B", None, "late")
 
 
 def test_a_part_fails_from_the_offset_on(engine: Counting) -> None:

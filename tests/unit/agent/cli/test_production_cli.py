@@ -98,6 +98,9 @@ def test_check_says_which_version_is_sent_where_the_file_does_not(
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "mqtt": written}))
         assert main(["check", "-c", str(path)]) == 0
         assert "result_version" not in capsys.readouterr().err
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "mqtt": {"result_version": 3}}))
-    assert main(["check", "-c", str(path)]) == 78
-    assert "mqtt.result_version" in capsys.readouterr().err
+    for wrong in (3, True, "2", None):
+        path.write_text(
+            yaml.safe_dump({**yaml.safe_load(path.read_text()), "mqtt": {"result_version": wrong}})
+        )
+        assert main(["check", "-c", str(path)]) == 78
+        assert "mqtt.result_version: should be 2 or 1" in capsys.readouterr().err
