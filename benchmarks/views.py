@@ -47,6 +47,26 @@ TIMED, ROUNDS = 4, 9
 """Parts in each round of timing, and rounds."""
 
 
+READING = """
+## What it says
+
+* Tiles gain where each holds what the model was trained on. Three tiles hold one flange, or one photo, each. Two
+  tiles hold one and a half: of flanges `mekiki-line` then says no more than of three squashed into one square,
+  where one model pixel stands for six picture pixels and no flange looks like one.
+* Tiles of whole steel photos lose. The model was trained on whole photos squashed to a square, and a narrow tile
+  squashed is stretched; padded it is a strip of steel, which it has never seen. Of the 2:1 band two tiles are
+  nearly square: on NEU they gain, on X-SDD, whose bands have no more pixels than the model, there is nothing to.
+* A pad keeps the shape and gives pixels away. For `mekiki-line`, which was trained on squashed pictures, a squash
+  is better; black padding, which it takes for part of the picture, is far worse than its mean colour on steel.
+* A cut is no worse by itself: of a texture the middle is as good as the rest, and it is seen more finely. Of
+  parts side by side it sees one in three: what lies at the sides is not found, whatever the threshold. For
+  photo-clip, whose square has 32 pixels, three photos in one square are too small to be told apart, so that its
+  cut finds more than a pad does, in the third that it sees. `auto` pads all the same: nobody can make up for what
+  is never seen, and tiles find the rest.
+* A part costs nearly as many times as it has tiles; small models less, since the rest of a part costs the same.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """A view, tiles, and the padding where it is not that of `camera.pictures.framing`."""
@@ -260,6 +280,7 @@ def _markdown(figures: dict[str, Any]) -> str:
         " surest of. Cost: CPU time of a part from the region to its scores, as the ratio to squash in the same"
         f" round (median of {ROUNDS} rounds, least and most).\n"
     )
+    text += READING
     for title, task in figures["tasks"].items():
         rows = [
             [

@@ -64,7 +64,8 @@ class View:
         self.region = Region(settings.roi)
         self.framing = settings.framing(spec)
         self.cropped: float | None = None if before is None else before.cropped
-        self._told: list[tuple[str, str | None]] = [] if before is None else before._told
+        told = before is not None and _seen(before.settings) == _seen(settings)
+        self._told: list[PictureSight] = before._told if before is not None and told else []
         # A folder may hold equal pictures; only a camera that sends them is frozen.
         self.freeze = FreezeWatch(limits if live else limits.model_copy(update={"frozen_s": None}))
         self._every_ns = 0 if settings.every_s is None else int(settings.every_s * 1e9)
@@ -94,8 +95,12 @@ class View:
         height, width = region.shape[:2]
         self.cropped = self.framing.cropped(width, height)
         one = PictureSight.of((whole.shape[1], whole.shape[0]), (width, height), self.framing)
-        said = one.sentence(), one.lost(self.settings.smallest_defect_px)
-        if said in self._told or len(self._told) == _TOLD:
+        if one in self._told or len(self._told) == _TOLD:
             return None
-        self._told = [*self._told, said]
-        return said
+        self._told = [*self._told, one]
+        return one.sentence(), one.lost(self.settings.smallest_defect_px)
+
+
+def _seen(settings: FeedSettings) -> tuple[object, ...]:
+    """Return what is news of what the model sees where it is changed."""
+    return settings.view, settings.tiles, settings.measured, settings.smallest_defect_px

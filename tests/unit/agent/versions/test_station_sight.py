@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def edited(loaded: Loaded, **station: Any) -> Loaded:
     recipe = shipped("line").model_dump(mode="json") | {"smallest_defect_px": station.pop("defect_px", None)}
     config["recipes"] = {"line": recipe}
     config["stations"]["line"] |= station
-    loaded.path.write_text(yaml.safe_dump(config))
+    loaded.path.write_text(yaml.safe_dump(config, sort_keys=False))
     return load(loaded.path)
 
 
@@ -126,6 +128,43 @@ def test_an_old_baseline_was_measured_with_the_models_own_view(tmp_path: Path) -
     assert measured_view(found, info.preprocess) is None
     file.unlink()
     assert stored() is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (None, "fit into 128x128: all of it is seen"),
+        ({}, "its middle cut out and scaled to 128x128: 25% of it is seen"),
+        ({"picture": {"view": "auto"}}, "fit into 128x128: all of it is seen"),
+    ],
+    ids=["no baseline", "an old one", "a new one"],
+)
+def test_the_agent_and_the_commands_see_alike(
+    stored: dict[str, Any] | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a model that was trained with a cut: what was measured goes on, what was not loses nothing."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundle_path("mekiki-line"), bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["preprocess"]["resize_mode"] = "shortest"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    camera = picture(tmp_path / "wide", 640, 160)
+    loaded = edited(site(tmp_path, commissioned=stored is not None), camera=camera)
+    config = yaml.safe_load(loaded.path.read_text())
+    config["model"] = {"bundle": str(bundle), "threads": 1}
+    loaded.path.write_text(yaml.safe_dump(config, sort_keys=False))
+    if stored is not None:
+        replace(clean(), more=stored).save(
+            tmp_path / "data" / "stations" / "line" / "commissioning.safetensors"
+        )
+    where, line = ["-c", str(loaded.path)], f"640x160, region 640x160, {said}"
+    for command in (["run"], ["check"], ["doctor"], ["inspect", camera["path"], "--station", "line"]):
+        assert main([*command, *where]) == 0
+        out = capfd.readouterr()
+        assert line in out.out + out.err, command
+        if command[0] in ("check", "doctor"):
+            warned = "75% of the region is seen by nobody" in out.out + out.err
+            assert warned == (stored == {}), command
 
 
 def test_the_manifest_says_what_the_model_says(tmp_path: Path) -> None:
