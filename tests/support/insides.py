@@ -186,7 +186,7 @@ def write_besides(monkeypatch: pytest.MonkeyPatch, facts: Mapping[str, Any]) -> 
 
 
 def sealed_facts(more: str, digest: str, release: str) -> str:
-    """Return the seal of what a baseline's file says besides: older files are made from ours, less some facts."""
+    """Return the seal of what a baseline says besides: only so can an older file be made from ours."""
     from adapters.baseline import baseline
 
     return baseline._sealed(more, digest, release)
