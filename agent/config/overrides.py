@@ -69,7 +69,7 @@ def read(data: Path) -> Overrides:
     file = data / _FILE
     try:
         return tuple(_override(one) for one in _stored(file)["overrides"] if _known(one, file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # whoever needs the folder says what lies there instead
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.error("%s: cannot be read, the config file alone counts: %s", file, error)

@@ -158,7 +158,7 @@ def _read_mark(root: Path) -> tuple[str, str] | None:
 def _stored(root: Path) -> dict[str, Any] | None:
     try:
         content = loads((root / MARK).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         log.error("%s: cannot be read, the words of its baseline say whose it is: %s", root / MARK, error)

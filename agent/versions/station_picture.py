@@ -145,7 +145,7 @@ def _kept(file: Path, digest: str) -> MeasuredPicture | None:
 def _stored(file: Path) -> dict[str, Any]:
     try:
         content = loads(file.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         log.error("%s: cannot be read: %s", file, error)
