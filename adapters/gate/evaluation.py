@@ -223,7 +223,8 @@ def _assess(
     # Scores that are no numbers have no operating point: the errors say so, and the guard refuses them.
     among = None
     if bound and finite:
-        among = band(scores[~fails], scores[fails]) if fails.any() else Band.above(usual, margin)
+        good = scores[~fails]
+        among = band(good, scores[fails]) if fails.any() else Band.over(good, usual, margin, offset)
         point = tracked(among.middle, offset, bound)
     else:
         point, scores = OperatingPoint(offset), view.scores

@@ -58,6 +58,9 @@ def lines(found: JSON) -> Iterator[str]:
     yield ""
     rows = [_row(name, one, found["adapters"].get(name)) for name, one in stats["stations"].items()]
     yield from _table(rows)
+    for name, adapter in found["adapters"].items():
+        # An agent that was not restarted since an upgrade does not say it.
+        yield from (f"{name} cannot watch {one.partition(':')[0]}" for one in adapter.get("unwatched", ()))
 
 
 def _row(name: str, station: JSON, adapter: JSON | None) -> tuple[str, ...]:

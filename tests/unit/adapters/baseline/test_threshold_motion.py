@@ -93,7 +93,23 @@ def test_the_middle_of_the_band_is_where_scores_are_told_apart_best(seed: int, s
     assert among.middle == separate(good, bad)
 
 
-def test_without_defects_the_margin_over_good_parts_is_kept() -> None:
-    """Good parts that score 3 nats higher take the threshold along by 3; small changes do not."""
-    assert settle(2.0, Band.above(-1.0, 6.0), 0.75, 9.0).offset == pytest.approx(5.0)
-    assert settle(2.0, Band.above(-3.0, 6.0), 0.75, 9.0).why == "rests"
+def test_without_defects_it_goes_up_only_as_far_as_good_parts_need_it() -> None:
+    """Higher scores that it still lets pass move nothing: the room above is where defects are missed."""
+    good = np.linspace(-8, -4, 101, dtype=np.float32)
+
+    def shifted(by: float) -> float:
+        return settle(2.0, Band.over(good + np.float32(by), -6.0 + by, 8.0, 2.0), 0.75, 99.0).offset
+
+    assert shifted(0.0) == shifted(3.0) == shifted(5.0) == 2.0
+    assert shifted(9.0) == pytest.approx(np.quantile(good, 0.95) + 9, abs=1e-4)
+    assert shifted(-3.0) == pytest.approx(-1.0)
+
+
+@FEW
+@given(st.lists(NATS, min_size=1, max_size=40), NATS, st.floats(0, 20), NATS)
+def test_without_defects_it_never_lies_further_over_good_parts_than_at_commissioning(
+    good: list[float], usual: float, margin: float, commissioned: float
+) -> None:
+    among = Band.over(np.array(good, np.float32), usual, margin, commissioned)
+    assert among.middle <= usual + margin
+    assert among.low <= among.middle <= among.high
