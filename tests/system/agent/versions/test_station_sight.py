@@ -22,6 +22,7 @@ from agent.config.loader import Loaded, load
 from agent.config.recipes import Recipe, shipped
 from agent.versions.commissioned import open_station
 from agent.versions.measured_view import measured_view, stored_view
+from agent.versions.station_picture import picture_of
 from agent.versions.station_sight import lines
 from tests.support.learning_site import clean, engine, site
 from tests.support.places import ROOT
@@ -131,16 +132,15 @@ def test_an_old_baseline_was_measured_with_the_models_own_view(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("baseline", "said"),
     [
-        (None, "fit into 128x128: all of it is seen"),
-        ({}, "its middle cut out and scaled to 128x128: 25% of it is seen"),
-        ({"picture": {"view": "auto"}}, "fit into 128x128: all of it is seen"),
+        ("none", "fit into 128x128: all of it is seen"),
+        ("old", "its middle cut out and scaled to 128x128: 25% of it is seen"),
+        ("new", "fit into 128x128: all of it is seen"),
     ],
-    ids=["no baseline", "an old one", "a new one"],
 )
 def test_the_agent_and_the_commands_see_alike(
-    stored: dict[str, Any] | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    baseline: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """With a model that was trained with a cut: what was measured goes on, what was not loses nothing."""
     bundle = tmp_path / "bundle"
@@ -149,14 +149,15 @@ def test_the_agent_and_the_commands_see_alike(
     manifest["preprocess"]["resize_mode"] = "shortest"
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     camera = picture(tmp_path / "wide", 640, 160)
-    loaded = edited(site(tmp_path, commissioned=stored is not None), camera=camera)
+    loaded = edited(site(tmp_path, commissioned=baseline != "none"), camera=camera)
     config = yaml.safe_load(loaded.path.read_text())
     config["model"] = {"bundle": str(bundle), "threads": 1}
     loaded.path.write_text(yaml.safe_dump(config, sort_keys=False))
-    if stored is not None:
-        replace(clean(), more=stored).save(
-            tmp_path / "data" / "stations" / "line" / "commissioning.safetensors"
-        )
+    if baseline == "new":
+        station = load(loaded.path).config.stations["line"]
+        measured = MeasuredWith.of(engine().info, picture_of(station, "shortest"))
+        file = tmp_path / "data" / "stations" / "line" / "commissioning.safetensors"
+        replace(clean(), measured=replace(measured, bundle=None)).save(file)
     where, line = ["-c", str(loaded.path)], f"640x160, region 640x160, {said}"
     for command in (["run"], ["check"], ["doctor"], ["inspect", camera["path"], "--station", "line"]):
         assert main([*command, *where]) == 0
@@ -164,7 +165,7 @@ def test_the_agent_and_the_commands_see_alike(
         assert line in out.out + out.err, command
         if command[0] in ("check", "doctor"):
             warned = "75% of the region is seen by nobody" in out.out + out.err
-            assert warned == (stored == {}), command
+            assert warned == (baseline == "old"), command
 
 
 def test_the_manifest_says_what_the_model_says(tmp_path: Path) -> None:

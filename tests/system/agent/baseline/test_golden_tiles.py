@@ -24,9 +24,9 @@ def tiled(folder: Path, tiles: str):
 def test_a_part_is_one_sample_and_it_is_the_tile_that_decides(tmp_path: Path) -> None:
     """Of a good part and of a defective one, as on the line; without tiles it is the whole region."""
     golden = write_photos(tmp_path / "golden", ["ok", "scratch"], 4)
-    plain = read_golden(golden, shipped("line"), tiled(tmp_path, "1x1"), scorer())
+    plain = read_golden(golden, shipped("line"), tiled(tmp_path, "1x1"), scorer()).samples
     station = tiled(tmp_path, "2x2")
-    found = read_golden(golden, shipped("line"), station, scorer())
+    found = read_golden(golden, shipped("line"), station, scorer()).samples
     assert found.classes.tolist() == plain.classes.tolist()
     spec = engine().info.preprocess
     files = sorted((golden / "ok").iterdir()) + sorted((golden / "scratch").iterdir())
