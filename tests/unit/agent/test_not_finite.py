@@ -190,7 +190,7 @@ def test_inspect_prints_strict_json_whatever_a_model_says(value: float) -> None:
     size = engine().info.preprocess.size
     capture = stamp(np.full((size, size, 3), 100, np.uint8))
     odd = Odd(engine(), with_row(value))
-    (judged,) = judge([("a.png", capture)], of_recipe(shipped("line"), odd), odd)
+    (judged,) = judge([("a.png", capture)], of_recipe(shipped("line"), odd), odd, [].append)
     line = json.loads(_json(judged), parse_constant=pytest.fail)
     assert (line["verdict"], line["reason"], line["score"]) == ("not_inspected", NOT_FINITE, None)
 
