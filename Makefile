@@ -48,6 +48,7 @@ bench: .venv/full out/peers
 	$(BIN)/python -m benchmarks.beside
 	$(BIN)/python -m benchmarks.swap
 	$(BIN)/python -m benchmarks.reload
+	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.open_clip_families --families
 	$(BIN)/python -m benchmarks.growth --most-stored 1000000
 	$(BIN)/python -m benchmarks.peers

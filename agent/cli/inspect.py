@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -72,7 +72,7 @@ def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bo
     captures, total = _captures([Path(path) for path in paths], plan.bit_depth)
     if plan.said:
         _say(plan.said)
-    totals = Totals()
+    totals, seen = Totals(), list[str]()
     # On a terminal the lines themselves are the progress; a bar is for lines that go elsewhere.
     with Progress(
         TextColumn("inspecting"),
@@ -83,12 +83,32 @@ def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bo
         disable=not sys.stderr.isatty() or (sys.stdout.isatty() and not as_json),
     ) as progress:
         task = progress.add_task("inspecting", total=total)
-        for judged in judge(captures, plan, engine):
+        # With --json standard error has nothing but one object, for programs.
+        for judged in judge(captures, plan, engine, seen.append if as_json else _say):
             totals.add(judged.decision)
             put(_json(judged) if as_json else _text(judged))
             progress.advance(task)
-    say(to_json(totals.facts()) if as_json else totals.sentence())
+    say(to_json({**totals.facts(), "seen": seen}) if as_json else totals.sentence())
     return EXIT_CHECK_FAILED if totals.reasons[Fault.UNREADABLE] else EXIT_OK
+
+
+class ToldSights:
+    """Says what the model sees of pictures of a size, once each; files may have a size each. One thread."""
+
+    def __init__(self, plan: FilePlan, tell: Callable[[str], None]) -> None:
+        self._plan, self._tell = plan, tell
+        self._told: list[PictureSight] = []
+
+    def tell(self, whole: Image, region: Image) -> None:
+        """Say it of a picture and what is looked at of it, where that is news."""
+        (height, width), (whole_height, whole_width) = region.shape[:2], whole.shape[:2]
+        sight = PictureSight.of((whole_width, whole_height), (width, height), self._plan.framing)
+        if sight in self._told or len(self._told) == _SIZES:
+            return
+        self._told.append(sight)
+        self._tell(sight.sentence())
+        if lost := sight.lost(self._plan.recipe.smallest_defect_px):
+            self._tell(lost)
 
 
 class Totals:
@@ -119,12 +139,22 @@ class Totals:
         return f"{self.verdicts.total()} results: {counts}{f' ({why})' if why else ''}"
 
 
-def judge(captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine) -> Iterator[Judged]:
-    """Judge captures in batches; in the order in which they come."""
-    region, predictor, said = Region(plan.roi or RegionOfInterest()), plan.predictor, set[str]()
+def judge(
+    captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine, tell: Callable[[str], None]
+) -> Iterator[Judged]:
+    """Judge captures in batches; in the order in which they come.
+
+    Args:
+        captures: with the names to print.
+        plan: what they are judged with.
+        engine: of the model.
+        tell: is told what the model sees of pictures of a size, once.
+    """
+    region, predictor = Region(plan.roi or RegionOfInterest()), plan.predictor
+    told = ToldSights(plan, tell)
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
-        seen = [_seen(path, capture, region, plan, said) for path, capture in batch]
+        seen = [_seen(path, capture, region, plan, told) for path, capture in batch]
         parts = [shown for shown, _ in seen if shown is not None]
         features = iter(encode(engine, [one.pixels for one in parts], [predictor.adapter] * len(parts)))
         for (path, capture), (shown, quality) in zip(batch, seen, strict=True):
@@ -172,7 +202,7 @@ def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
 
 
 def _seen(
-    path: str, capture: Capture, region: Region, plan: FilePlan, said: set[str]
+    path: str, capture: Capture, region: Region, plan: FilePlan, told: ToldSights
 ) -> tuple[ModelInput | None, Quality]:
     """Return what the model gets of a picture, None where it is not to be judged, and how good it is."""
     if capture.image is None:
@@ -188,20 +218,8 @@ def _seen(
     quality = assess(image, plan.limits, unmasked)
     if quality.fault is not None:
         return None, quality
-    _say_sight(capture.image, image, plan, said)
+    told.tell(capture.image, image)
     return plan.framing.inputs(image), quality
-
-
-def _say_sight(whole: Image, image: Image, plan: FilePlan, said: set[str]) -> None:
-    """Say what the model sees of pictures of this size, once; files may have a size each."""
-    (height, width), (whole_height, whole_width) = image.shape[:2], whole.shape[:2]
-    sight = PictureSight.of((whole_width, whole_height), (width, height), plan.framing)
-    sentence = sight.sentence()
-    if sentence not in said and len(said) < _SIZES:
-        said.add(sentence)
-        _say(sentence)
-        if lost := sight.lost(plan.recipe.smallest_defect_px):
-            _say(lost)
 
 
 def _say(text: str) -> None:

@@ -128,7 +128,8 @@ def test_tiles_of_files_are_those_of_the_line(tmp_path: Path, capfd: pytest.Capt
         assert right - left == pytest.approx(0.8 / 1.875, abs=0.01)
         assert 0 <= top < bottom <= 0.8
     assert len({tuple(one["tile"]) for one in found if one["tile"]}) > 1
-    assert any("2x3 tiles of 109x75, each fit into 128x128: all of it is seen" in line for line in err)
+    (seen,) = json.loads(err[-1])["seen"]
+    assert "2x3 tiles of 109x75, each fit into 128x128: all of it is seen" in seen
 
 
 def test_what_was_set_over_the_file_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
