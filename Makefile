@@ -47,6 +47,8 @@ bench: .venv/full out/peers
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.beside
 	$(BIN)/python -m benchmarks.swap
+	$(BIN)/python -m benchmarks.false_reject_claims
+	$(BIN)/python -m benchmarks.good_parts_only
 	$(BIN)/python -m benchmarks.reload
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.open_clip_families --families

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from adapters.baseline.baseline import Commissioning, CommissioningError, ReferenceSamples
 from adapters.baseline.claims import CONFIDENCE, FalseRejectClaim, held_out, of_all, tolerance_limit
 from adapters.baseline.clean_share import clean_half
-from adapters.baseline.reference_samples import NamedBy
+from adapters.baseline.reference_samples import NamedBy, first_seen
 from adapters.baseline.testimony import Testimony
 from adapters.baseline.threshold import separate
 from adapters.core.measured_with import MeasuredWith
@@ -64,7 +64,7 @@ def commission(
         golden: parts that a person labelled; beside them the model's sure names are kept, as guesses.
         golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
         false_rejects: at most this share of good parts is to be rejected.
-        all_good: a person vouches for all of `seen`: these parts were good.
+        all_good: a person vouches for all of `seen`: these parts were good. Repetitions count once.
         made_by: who commissions.
         measured: what saw them.
 
@@ -87,17 +87,19 @@ def commission(
         known = golden.joined(known)
         defects = golden_scores[fails[golden.classes]]
         good_scores = golden_scores[~fails[golden.classes]]
-    good = np.arange(len(seen)) if all_good else np.flatnonzero(sure & ~fails[named])
+    # Repetitions are not other parts: nobody can vouch for one part twice.
+    good = np.sort(first_seen(pictures)) if all_good else np.flatnonzero(sure & ~fails[named])
     if len(good) < GOOD:
+        what = "different ones" if all_good else "surely good"
         raise CommissioningError(
-            f"station {station}: {len(good)} of {len(seen)} parts are surely good, {GOOD} are needed:"
+            f"station {station}: {len(good)} of {len(seen)} parts are {what}, {GOOD} are needed:"
             " is the line clean, and do the recipe's words fit its parts?"
         )
     spread = good[np.linspace(0, len(good) - 1, GOOD).astype(int)]
     usual = scores if all_good else scores[~fails[named]]
     claim: FalseRejectClaim | None
     if all_good:
-        offset, claim = _claimed(scores, defects, false_rejects)
+        offset, claim = _claimed(scores[good], defects, false_rejects)
     else:
         offset = _measured(usual, defects, false_rejects)
         claim = held_out(good_scores, offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
@@ -75,6 +76,18 @@ class ReferenceSamples:
     def count(self, named_by: NamedBy, classes: int) -> NDArray[np.int64]:
         """Return ``(classes,)`` how many of each class somebody has named."""
         return np.bincount(self.classes[self.named_by == named_by], minlength=classes)
+
+
+def first_seen(pictures: Bytes) -> NDArray[np.intp]:
+    """Return the rows of ``(N, S, S, 3)`` pictures that are no repetition, to the byte, of one before them.
+
+    A clip that begins anew, or a file that lies there twice, is not another part: who counts parts counts
+    these.
+    """
+    rows: dict[bytes, int] = {}
+    for row, picture in enumerate(pictures):
+        rows.setdefault(hashlib.sha256(np.ascontiguousarray(picture).tobytes()).digest(), row)
+    return np.fromiter(rows.values(), np.intp, len(rows))
 
 
 def named_by_of_old(labelled_by: str, classes: NDArray[np.int64]) -> NDArray[np.uint8]:

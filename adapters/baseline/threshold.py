@@ -56,8 +56,8 @@ class Band:
 
         Down it follows the good parts, keeping its margin over them. Up it goes only as far as false rejects
         of good parts are seen to need it: all that lies between is room in which defects are missed, and
-        nobody sees that. Keeping the margin upwards too missed 78 % of the defects under noise instead of 3
-        %.
+        nobody sees that. Keeping the margin upwards too misses three times as many under noise
+        (benchmarks/results/good_parts_only.md).
 
         Args:
             good: ``(G,)`` scores of good parts as they look now; at least one.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from adapters.baseline.baseline import ReferenceSamples
+from adapters.baseline.reference_samples import ReferenceSamples, first_seen
 from adapters.core.observation import Bytes, as_bytes
 from adapters.core.protocol import Floats
 from adapters.core.scorer import Scorer
@@ -44,6 +44,35 @@ class GoldenSamples:
     def joined(self, other: GoldenSamples) -> GoldenSamples:
         """Return these, then the others."""
         return GoldenSamples(self.samples.joined(other.samples), self.files + other.files)
+
+
+def distinct(golden: GoldenSamples, labels: Sequence[str]) -> GoldenSamples:
+    """Return each picture once; what lies there twice is told.
+
+    Args:
+        golden: pictures from one folder or several.
+        labels: of the recipe's classes.
+
+    Raises:
+        UsageError: a picture lies in the folders of two classes.
+    """
+    samples, files = golden.samples, golden.files
+    rows = first_seen(samples.pictures)
+    place = {samples.pictures[row].tobytes(): int(row) for row in rows}
+    for row, picture in enumerate(samples.pictures):
+        first = place[picture.tobytes()]
+        one, other = labels[samples.classes[first]], labels[samples.classes[row]]
+        if one != other:
+            raise UsageError(f"{files[first]}, {files[row]}: the same picture is both {one} and {other}")
+    if len(rows) == len(files):
+        return golden
+    twice = sorted(set(range(len(files))) - set(rows.tolist()))
+    log.warning(
+        "%d golden pictures are there twice, such as %s: they count once", len(twice), files[twice[0]]
+    )
+    kept = np.zeros(len(files), bool)
+    kept[rows] = True
+    return GoldenSamples(samples.some(kept), tuple(files[row] for row in sorted(rows.tolist())))
 
 
 def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) -> GoldenSamples:

@@ -32,7 +32,7 @@ from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.baseline import report
 from agent.baseline.capture import watch
 from agent.baseline.golden_check import GoldenFinding, NamedPictures, examine
-from agent.baseline.golden_samples import read_golden
+from agent.baseline.golden_samples import distinct, read_golden
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
 from agent.config.loader import Loaded, load
@@ -168,6 +168,7 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
         some = read_golden(folder, recipe, station, scorer)
         golden = some if golden is None else golden.joined(some)
     if golden is not None:
+        golden = distinct(golden, tuple(recipe.classes))
         view = scorer.look(golden.samples.pictures, engine.source)
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")

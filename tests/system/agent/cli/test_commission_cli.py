@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from PIL import Image
 
 from adapters.baseline.baseline import Commissioning
+from adapters.baseline.claims import bound
 from adapters.core.observation import Observation
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent.audit.hash_chain import verify
@@ -147,14 +149,28 @@ def test_who_vouches_for_all_parts_is_told_what_that_bounds(
     assert commission(folder, "--all-good", "--json") == 0
     said = capsys.readouterr()
     claim = json.loads(said.out)["claim"]
-    assert (claim["good_parts"], claim["basis"], claim["confidence"]) == (1000, "all_good", 0.95)
-    assert claim["false_rejects_at_most"] <= 0.01
+    assert (claim["basis"], claim["confidence"]) == ("all_good", 0.95)
+    # The stream shows its parts again and again: each counts once.
+    assert claim["good_parts"] == len({one.picture.tobytes() for one in watched}) < PARTS
+    assert claim["false_rejects_at_most"] == bound(0, claim["good_parts"])
     assert "parts that you call good look surely defective to the model" in said.err
     made = Commissioning.load(written(folder)).testimony
     assert made.claim is not None
     assert (made.claim.facts(), made.all_good) == (claim, True)
     record = json.loads((written(folder).parent / "audit.jsonl").read_text())
-    assert record["numbers"]["claim_good_parts"] == 1000
+    assert record["numbers"]["claim_good_parts"] == claim["good_parts"]
+
+
+def test_a_picture_that_is_there_twice_counts_once(
+    folder: Path, watched: list[Observation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same folder given twice confirms nothing more; the same picture in two classes is refused."""
+    golden = write_photos(folder / "golden", ["ok", "scratch"], 5)
+    assert commission(folder, "--golden", str(golden), "--golden", str(golden), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["samples"]["person"] == {"ok": 5, "scratch": 5}
+    shutil.copy(next((golden / "ok").iterdir()), golden / "scratch" / "copy.png")
+    assert commission(folder, "--golden", str(golden), "--replace") == 64
+    assert "the same picture is both ok and scratch" in capsys.readouterr().err
 
 
 def test_swapped_folders_are_refused_with_the_pictures(

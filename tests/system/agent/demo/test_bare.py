@@ -88,4 +88,4 @@ def test_layer_norms_are_learned_without_torch(tmp_path: Path) -> None:
 
 def learned(said: list[dict[str, Any]]) -> set[int]:
     """Return the numbers of the versions whose LayerNorms were promoted."""
-    return {one["number"] for one in said if one.get("why") == "gain on known parts"}
+    return {one["number"] for one in said if str(one.get("why")).startswith("gain on known parts")}

@@ -8,12 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.baseline.baseline import Commissioning
+from adapters.baseline.baseline import Commissioning, ReferenceSamples
+from adapters.baseline.build import commission
 from adapters.baseline.threshold_motion import HOUR_S
 from adapters.core.observation import Observation
+from adapters.gate.evaluation import Evaluation
 from agent.learning.station_learner import StationLearner
 from agent.versions.learner_settings import LearnerSettings
-from tests.support.small_line import Site, clean, commissioned, pictures, scorer, seen, stream
+from tests.support.small_line import (
+    FAILS,
+    LABELS,
+    WEIGHTS,
+    WORDS,
+    Site,
+    clean,
+    commissioned,
+    pictures,
+    scorer,
+    seen,
+    stream,
+)
 
 FRAMES = 2000
 
@@ -62,6 +76,28 @@ def test_a_station_with_guessed_defects_alone_follows_and_proposes_nothing(tmp_p
     assert moved
     assert all("the threshold follows the pictures from" in one["why"] for one in moved)
     assert baseline.sight.unwatched[0].startswith("missed defects")
+
+
+def test_the_guard_judges_by_what_a_person_vouches_for(tmp_path: Path) -> None:
+    """Guessed defects are no part of an evaluation; vouched good parts alone are, where there are enough."""
+    golden = ReferenceSamples(pictures(["good"] * 4, 7), np.zeros(4, np.int64))
+    few, many = guessed(), vouched(golden)
+    trials = [Evaluation.hold(scorer(), one, stream(96), 8.0, 1) for one in (few, many)]
+    assert not any(trial.fails.any() for trial in trials)
+    assert (few.sight.false_rejects, many.sight.false_rejects) == (False, True)
+    good = int((few.known.classes == 0).sum())
+    assert len(trials[0].pictures) == good // 2 + len(few.good)
+    confirmed = int(many.known.vouched.sum())
+    assert len(trials[1].pictures) == confirmed // 2 + len(many.good)
+
+
+def vouched(golden: ReferenceSamples) -> Commissioning:
+    """The line with all parts good, as a person says."""
+    return commission(
+        stream(1000, defects=0), golden, scorer().look(golden.pictures, scorer().source).scores,
+        station="line", weights=WEIGHTS, recipe=WORDS.digest, labels=LABELS, fails=FAILS, made_at="2026",
+        all_good=True,
+    )  # fmt: skip
 
 
 def test_confirmed_defects_are_learned_from(tmp_path: Path) -> None:
