@@ -7,31 +7,28 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
+from agent.app.plan_factory import alike_others, learns_alike, plan_of
 from agent.base.event_id import ulid
 from agent.config.loader import Loaded
-from agent.config.recipes import Recipe
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.production import UNSAID, Production
 from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
 from agent.inspection.frame_count import InForce
-from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
 from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from agent.versions.measured_view import measured_view
-from agent.versions.station_picture import picture_of
-from agent.versions.station_plans import check_prompts, limits_of, predictors, provenance, used_recipes
+from agent.versions.product_plans import OtherProduct, open_others, unusable
+from agent.versions.station_plans import check_prompts, predictors, used_recipes
 from camera.core.source import Source
 from camera.feed.gate import Gate
 from camera.feed.mailbox import Mailbox
 from camera.feed.stats import Past
 from camera.feed.thread import Feed
 from camera.feed.view import FeedSettings
-from camera.pictures.view import parse_tiles
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +42,7 @@ class Prepared:
         found: what is there of each station's learning.
         pupils: the commissioned ones.
         plans: what each is judged with.
+        others: of each, by recipe, the products that are judged by their part ids and not in force.
     """
 
     loaded: Loaded
@@ -52,6 +50,7 @@ class Prepared:
     found: Mapping[str, Commissioned | Uncommissioned]
     handles: Mapping[str, LearnerHandle]
     plans: Mapping[str, StationPlan]
+    others: Mapping[str, Mapping[str, OtherProduct]]
 
 
 class StationManager:
@@ -95,7 +94,10 @@ class StationManager:
     def learner_stats(self) -> list[LearnerStats]:
         """Return how all learners are doing, those that cannot start included."""
         off = [LearnerStats(one.station, unusable=one.why) for one in self.uncommissioned if one.unusable]
-        return [*off, *self._learners.stats()]
+        wrong = {} if self._now is None else {n: unusable(one) for n, one in self._now.others.items()}
+        return [
+            replace(one, unusable_products=wrong.get(one.station)) for one in (*off, *self._learners.stats())
+        ]
 
     def prepare(self, loaded: Loaded, anew: Collection[str] = ()) -> Prepared:
         """Make everything that stations by this config need, and change nothing.
@@ -117,12 +119,12 @@ class StationManager:
         same = (
             set()
             if before is None
-            else {n for n in names if _learns_alike(before.loaded, loaded, n, self._engine)}
+            else {n for n in names if learns_alike(before.loaded, loaded, n, self._engine)}
         )
         found = {} if before is None else {n: before.found[n] for n in names if n in same}
         others = [name for name in names if name not in same]
         found |= open_stations(loaded, self._engine, others, reading=before is not None)
-        handles, plans = {}, {}
+        handles, plans, beside = {}, {}, {}
         for name in names:
             recipe, one = recipes[loaded.config.stations[name].recipe], found[name]
             if before is not None and name in same:
@@ -136,9 +138,17 @@ class StationManager:
                     handle = LearnerHandle(name, frozen, first, one.recipe, since)
             if handle is not None:
                 handles[name] = handle
-            plan = _plan(loaded, name, recipe, self._engine, one, frozen, sources[name], handle)
-            plans[name] = replace(plan, production=partial(self._production, name))
-        return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans)
+            unlearned = (
+                alike_others(before.loaded, loaded, before.others[name])
+                if before is not None and name in same
+                else None
+            )
+            beside[name] = open_others(loaded, name, self._engine, one, unlearned)
+            plans[name] = plan_of(
+                loaded, name, recipe, self._engine, one, frozen, sources[name], handle, beside[name],
+                partial(self._production, name),
+            )  # fmt: skip
+        return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans, beside)
 
     def use(self, prepared: Prepared) -> None:
         """Let what was prepared run; who judges is to have its plans already."""
@@ -210,57 +220,3 @@ class StationManager:
     def found(self) -> Mapping[str, Commissioned | Uncommissioned]:
         """What is there of each running station's learning."""
         return {} if self._now is None else self._now.found
-
-
-def _learns_alike(old: Loaded, new: Loaded, name: str, engine: Engine) -> bool:
-    """Whether a station that ran learns the same product, by the same words, pictures and settings."""
-    before, after = old.config.stations.get(name), new.config.stations[name]
-    if before is None or not before.enabled:
-        return False
-    recipes = [used_recipes(each.config)[station.recipe] for each, station in ((old, before), (new, after))]
-    # The share of pictures that the frozen model sees too is the inspector's affair.
-    same = before.adaptation.model_copy(update={"shadow_share": after.adaptation.shadow_share})
-    mode = engine.info.preprocess.resize_mode
-    pictures = [picture_of(station, mode) for station in (before, after)]
-    alike = before.recipe == after.recipe and recipes[0].words == recipes[1].words
-    return alike and same == after.adaptation and pictures[0] == pictures[1]
-
-
-def _plan(
-    loaded: Loaded,
-    name: str,
-    recipe: Recipe,
-    engine: Engine,
-    found: Commissioned | Uncommissioned,
-    frozen: Predictor,
-    source: Source,
-    handle: LearnerHandle | None,
-) -> StationPlan:
-    """Return what a station is judged with.
-
-    Args:
-        loaded: the config.
-        name: of the station.
-        recipe: of the station.
-        engine: that inspects.
-        found: what is there of its learning.
-        frozen: the model as it was trained, at the commissioned operating point.
-        source: of its pictures.
-        pupil: where it learns; None where it does not.
-    """
-    station = loaded.config.stations[name]
-    return StationPlan(
-        recipe_name=station.recipe,
-        recipe=recipe,
-        provenance=provenance(loaded, engine, recipe, found),
-        limits=limits_of(station.quality, source),
-        frozen=frozen,
-        answering=partial(_always, frozen) if handle is None else handle.answering,
-        on_sample=None if handle is None else handle.put,
-        shadow=station.adaptation.shadow_share,
-        tiles=prod(parse_tiles(station.tiles)),
-    )
-
-
-def _always(predictor: Predictor) -> Predictor:
-    return predictor

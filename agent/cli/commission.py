@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,7 +29,7 @@ from agent.base.codec import timestamp
 from agent.base.data_dir import lock_folder, require_owner
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.baseline import report
-from agent.baseline.capture import watch
+from agent.baseline.capture import Takes, require_well, watch
 from agent.baseline.golden_check import GoldenFinding, NamedPictures, examine
 from agent.baseline.golden_samples import distinct, read_golden
 from agent.cli.output import as_json as to_json
@@ -38,6 +37,7 @@ from agent.cli.output import put, say
 from agent.config.loader import Loaded, load
 from agent.config.recipes import Recipe, find_recipe
 from agent.domain.active_version import ActiveVersion
+from agent.inspection.product_choice import product_parts
 from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.file_plan import in_force, with_recipe
 from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
@@ -49,11 +49,6 @@ from agent.versions.station_plans import check_prompts, failing, prompts
 from agent.versions.version_manager import VersionManager
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
-
-MOST_REJECTED = 0.25
-"""Share of rejected parts beyond which nobody can call the line clean."""
-LEAST_SURE = 0.5
-"""Share of parts that the model names surely, below which its pictures or the recipe's words are bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,9 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
     stations = loaded.config.stations
     if wish.station not in stations:
         raise UsageError(f"no station is called {wish.station!r}: {config} has {', '.join(stations)}")
-    loaded = with_recipe(in_force(loaded), wish.station, wish.recipe)
+    now = in_force(loaded)
+    loaded = with_recipe(now, wish.station, wish.recipe)
+    takes = product_parts(now.config.stations[wish.station], wish.recipe)
     stations = loaded.config.stations
     recipe = find_recipe(stations[wish.station].recipe, loaded.config.recipes)
     fails = failing(recipe)
@@ -110,8 +107,8 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
         engine = open_model(loaded.config, owner=True, anew=wish.station)
         check_prompts(loaded, engine)
         try:
-            made = _commission(loaded, wish, recipe, engine)
-            _require_clean(made, fails)
+            made = _commission(loaded, wish, recipe, engine, takes)
+            require_well(made.clean, made.seen, fails)
             _require_sorted(made, wish)
         except AdapterError as error:
             # Of the model itself nothing is wrong any more by now: it is the line, or what was asked for.
@@ -125,8 +122,19 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
         except AdapterError as error:  # its versions are a newer release's
             raise StoreError(f"{error}; nothing was written") from error
     if as_json:
-        put(to_json({**report.facts(made.clean), "file": str(file), "warnings": made.warnings}))
+        put(
+            to_json(
+                {
+                    **report.facts(made.clean),
+                    "file": str(file),
+                    "passed_over": made.passed_over,
+                    "warnings": made.warnings,
+                }
+            )
+        )
     else:
+        if made.passed_over:
+            put(f"passed over {made.passed_over} parts of other products, by their part ids")
         for line in (*report.lines(made.clean), f"{file}", made.clean.digest):
             put(line)
     return EXIT_OK
@@ -137,6 +145,7 @@ class _Made:
     clean: Commissioning
     seen: Sequence[Observation]
     golden: NamedPictures | None
+    passed_over: int
 
     @property
     def findings(self) -> list[GoldenFinding]:
@@ -160,7 +169,9 @@ class _Made:
         return sum(bool(clean.fails[one.label]) and one.entropy < limit for one in self.seen)
 
 
-def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine: Engine) -> _Made:
+def _commission(
+    loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine: Engine, takes: Takes
+) -> _Made:
     station = loaded.config.stations[wish.station]
     golden, view, fails = None, None, failing(recipe)
     scorer = Scorer(engine, prompts(recipe), fails)
@@ -187,10 +198,12 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
             blocks = f"{count // MIN_BLOCK_FRAMES} blocks, {MIN_BLOCKS} are needed"
             progress.update(task, completed=count, description=f"{blocks}{f', {fault}' if fault else ''}")
 
-        seen = watch(loaded, found, recipe, engine, wish.parts, show)
+        watched = watch(loaded, found, recipe, engine, wish.parts, show, takes)
+    seen = watched.seen
+    passed = f", {watched.passed_over} of other products were passed over" if watched.passed_over else ""
     if len(seen) < LEAST_PARTS:
         raise CommissioningError(
-            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged,"
+            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged{passed};"
             f" {LEAST_PARTS} are needed, better 3000"
         )
     clean = commission(
@@ -212,7 +225,7 @@ def _commission(loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine:
     if golden is not None and view is not None:
         classes = golden.samples.classes
         named = NamedPictures(golden.files, classes, view.logits.argmax(axis=1), view.scores)
-    return _Made(replace(clean, release=__version__), seen, named)
+    return _Made(replace(clean, release=__version__), seen, named, watched.passed_over)
 
 
 def _require_sorted(made: _Made, wish: CommissionOptions) -> None:
@@ -224,21 +237,6 @@ def _require_sorted(made: _Made, wish: CommissionOptions) -> None:
         )
     for line in made.warnings:
         say(f"warning: {line}")
-
-
-def _require_clean(made: _Made, fails: Any) -> None:
-    """Raise CommissioningError where a line looks as if something were wrong with it already."""
-    rejected = float(np.mean([one.score >= made.clean.offset for one in made.seen]))
-    sure = float(np.mean([one.entropy < SURE * np.log(len(fails)) for one in made.seen]))
-    remedy = "look at lamp, lens, region of interest and the recipe's words; commission a clean line"
-    if rejected > MOST_REJECTED:
-        raise CommissioningError(
-            f"station {made.clean.station}: {rejected:.0%} of the parts would be rejected: {remedy}"
-        )
-    if sure < LEAST_SURE:
-        raise CommissioningError(
-            f"station {made.clean.station}: of only {sure:.0%} of the parts the model is sure: {remedy}"
-        )
 
 
 def keep(clean: Commissioning, file: Path, engine: Engine) -> None:

@@ -150,44 +150,49 @@ def judge(
         engine: of the model.
         tell: is told what the model sees of pictures of a size, once.
     """
-    region, predictor = Region(plan.roi or RegionOfInterest()), plan.predictor
+    region = Region(plan.roi or RegionOfInterest())
     told = ToldSights(plan, tell)
     captures = iter(captures)
     while batch := list(islice(captures, _BATCH)):
         seen = [_seen(path, capture, region, plan, told) for path, capture in batch]
-        parts = [shown for shown, _ in seen if shown is not None]
-        features = iter(encode(engine, [one.pixels for one in parts], [predictor.adapter] * len(parts)))
-        for (path, capture), (shown, quality) in zip(batch, seen, strict=True):
+        plans = [plan.of(capture.part_id) for _, capture in batch]
+        parts = [(shown, own) for (shown, _), own in zip(seen, plans, strict=True) if shown is not None]
+        adapters = [own.predictor.adapter for _, own in parts]
+        features = iter(encode(engine, [shown.pixels for shown, _ in parts], adapters))
+        for (path, capture), own, (shown, quality) in zip(batch, plans, seen, strict=True):
             if capture.detail:
                 _say(capture.detail)  # beside the line that says unreadable
             if shown is None:
-                yield Judged(path, decide(None, quality, plan.recipe))
+                yield Judged(path, decide(None, quality, own.recipe))
                 continue
-            tile, scores = decided_by(predictor, next(features), engine.info.logit_scale)
+            tile, scores = decided_by(own.predictor, next(features), engine.info.logit_scale)
             crop = (plan.roi or RegionOfInterest()).crop
             box = in_picture(shown.boxes[tile], crop) if len(shown.boxes) > 1 else None
-            yield Judged(path, decide(scores.tolist(), quality, plan.recipe), shown.view, box)
+            yield Judged(path, decide(scores.tolist(), quality, own.recipe), shown.view, box)
 
 
 def _captures(
     paths: Sequence[Path], bit_depth: int | None
 ) -> tuple[Iterator[tuple[str, Capture]], int | None]:
     """Return captures with the names to print, and how many, unless a clip is among them."""
-    expanded: list[Path] = []
+    expanded: list[tuple[Path, Path]] = []  # a file and where its part id begins, as a folder camera has it
     for path in paths:
         try:
-            expanded += picture_files(path) if path.is_dir() else [path]
+            expanded += (
+                [(one, path) for one in picture_files(path)] if path.is_dir() else [(path, path.parent)]
+            )
         except CameraError as error:
             raise UsageError(str(error)) from error
-    clips = [path for path in expanded if _is_clip(path)]
-    return (item for path in expanded for item in _read(path, bit_depth)), None if clips else len(expanded)
+    clips = any(_is_clip(path) for path, _ in expanded)
+    captures = (item for path, folder in expanded for item in _read(path, folder, bit_depth))
+    return captures, None if clips else len(expanded)
 
 
 def _is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES
 
 
-def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
+def _read(path: Path, folder: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
     name = file_id(path)
     try:
         if _is_clip(path):
@@ -196,7 +201,8 @@ def _read(path: Path, bit_depth: int | None) -> Iterator[tuple[str, Capture]]:
             for capture in clip.captures(Event()):
                 yield f"{name}{(capture.part_id or '').removeprefix(own)}", capture
         else:
-            yield name, stamp(read_image(path, bit_depth, _say), kept=kept_region(path))
+            image = read_image(path, bit_depth, _say)
+            yield name, stamp(image, part_id=file_id(path.relative_to(folder)), kept=kept_region(path))
     except CameraError as error:
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 

@@ -20,10 +20,11 @@ from agent.config.recipes import find_recipe
 from agent.inspection.feed_factory import feed_settings
 from agent.replay.runner import Replay
 from agent.replay.source import replayed_frames, simulated_line
-from agent.replay.station import Start, open_replayed
+from agent.replay.station import Start, open_replayed, replayed_product
 from agent.replay.summary import Count, sentences
 from agent.versions.commissioned import Commissioned
 from agent.versions.measured_view import measured_view
+from agent.versions.product_plans import open_others, unusable
 from agent.versions.station_plans import check_prompts
 from camera.core.frame import CameraError
 from camera.recording.reader import Recording
@@ -76,7 +77,16 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="mekiki-replay-") as folder, _stopped() as stop:
         began = recording.entries[0].captured_at
         found = open_replayed(loaded, name, recipe, engine, wish.start, Path(folder), began)
-        run = Replay(loaded, found, recipe, engine, recording.sha256)
+        others = open_others(
+            loaded,
+            name,
+            engine,
+            found,
+            opened=lambda other, its: replayed_product(loaded, name, other, its, engine, wish.start),
+        )
+        run = Replay(loaded, found, recipe, engine, recording.sha256, others)
+        if (wrong := unusable(others)) is not None:
+            say(wrong)
         why_off = run.why_off if isinstance(found, Commissioned) else found.why
         if why_off is not None:
             say(f"nothing is learned: {why_off}")

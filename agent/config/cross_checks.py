@@ -119,7 +119,7 @@ def _missing(path: Path, named: _Named) -> str | None:
 def _unknown_recipes(data: Data, tree: Node) -> Iterator[Problem]:
     own = data.get("recipes") if isinstance(data, dict) else None
     known = own if isinstance(own, dict) else {}
-    for path, name in _matching(data, ("stations", "*", "recipe")):
+    for path, name in _named_recipes(data):
         if (
             isinstance(name, str)
             and name not in known
@@ -129,6 +129,15 @@ def _unknown_recipes(data: Data, tree: Node) -> Iterator[Problem]:
             node = tree.get(path)
             written = str(node.value) if node else name
             yield tree.problem(path, unknown_recipe(written, known))
+
+
+def _named_recipes(data: Data) -> Iterator[tuple[yaml_tree.Path, Data]]:
+    """Yield every place where a station names a recipe, and what stands there."""
+    yield from _matching(data, ("stations", "*", "recipe"))
+    for path, products in _matching(data, ("stations", "*", "products")):
+        for number, one in enumerate(products if isinstance(products, list) else []):
+            if isinstance(one, dict) and "recipe" in one:
+                yield (*path, number, "recipe"), one["recipe"]
 
 
 def _shared_devices(data: Data, tree: Node) -> Iterator[Problem]:

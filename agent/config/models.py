@@ -12,15 +12,19 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from adapters.engines.factory import ModelSettings
+from agent.config.diagnostics import shown
 from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
 from agent.config.recipes import Recipe
-from agent.config.types import Host, Name, ProductionText, StationName, is_loopback
+from agent.config.types import Host, Name, PartPattern, ProductionText, StationName, is_loopback
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
+MOST_PRODUCTS = 32
 MOST_DAYS = 36_500
 MOST_MB = 10**9
+_OF_ONE_PRODUCT = ("recipe", "commissioning", "adapter", "offset")
+"""Pins that hold for the product in force; the model is that of all."""
 
 
 class AgentSettings(Settings):
@@ -75,6 +79,16 @@ class ProductionSettings(Settings):
     shift: ProductionText | None = Field(default=None, description="which shift is at work")
 
 
+class PatternedProduct(Settings):
+    """A product that a station knows by the ids of its parts."""
+
+    recipe: Name = Field(description="what its parts are judged by, with the baseline of that product")
+    part_id: PartPattern = Field(
+        description="pattern of its part ids, as a shell has them: * any text, ? one letter, [0-9] one of"
+        " these; capitals count, and the whole id is meant"
+    )
+
+
 class Station(Settings):
     """A camera at its place, with what it looks for."""
 
@@ -83,6 +97,12 @@ class Station(Settings):
     recipe: Name = Field(
         description="one of recipes, or shipped with the agent: line, steel-neu, steel-xsdd; each has a"
         " baseline and versions of its own"
+    )
+    products: tuple[PatternedProduct, ...] = Field(
+        default=(),
+        max_length=MOST_PRODUCTS,
+        description="products whose parts are known by their ids; the first pattern that fits counts, and"
+        " where none does, or a part has no id, recipe; only the product of recipe learns",
     )
     trigger: Annotated[Continuous | Interval | Triggered, Field(discriminator="mode")] = Continuous()
     roi: RegionOfInterest = RegionOfInterest()
@@ -103,6 +123,25 @@ class Station(Settings):
     production: ProductionSettings = Field(
         default=ProductionSettings(), description="of this station alone; what is null here is as for all"
     )
+
+    @field_validator("products", mode="after")
+    @classmethod
+    def _told_apart(cls, products: tuple[PatternedProduct, ...]) -> tuple[PatternedProduct, ...]:
+        twice = [text for text, times in Counter(one.part_id for one in products).items() if times > 1]
+        if twice:
+            raise ValueError(f"two products have the pattern {shown(twice[0])}: the second would never count")
+        return products
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        pins = self.adaptation.pins
+        pinned = [name for name in _OF_ONE_PRODUCT if getattr(pins, name) is not None]
+        if self.products and pinned:
+            raise ValueError(
+                f"products: adaptation.pins.{pinned[0]} is of one product alone, and parts of others would be"
+                " judged by what nobody has pinned: remove products, or the pins"
+            )
+        return self
 
 
 class EvidenceSettings(Settings):

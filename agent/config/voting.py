@@ -17,12 +17,15 @@ def votes_over_parts(station: Station, recipe: Recipe) -> bool:
 def voting_problems(config: Config) -> Iterator[tuple[Path, str]]:
     """Yield the setting that cannot be, and why, for each station that would let one part judge another."""
     for name, station in config.stations.items():
-        recipe = find_recipe(station.recipe, config.recipes)
-        if not votes_over_parts(station, recipe):
-            continue
-        own = station.recipe in config.recipes
-        path: Path = ("recipes", station.recipe, "votes") if own else ("stations", name, "recipe")
-        yield path, voting_problem(name, station.recipe, recipe)
+        places: dict[str, Path] = {station.recipe: ("recipe",)}
+        for number, product in enumerate(station.products):
+            places.setdefault(product.recipe, ("products", number, "recipe"))
+        for named, place in places.items():
+            recipe = find_recipe(named, config.recipes)
+            if votes_over_parts(station, recipe):
+                own = named in config.recipes
+                path: Path = ("recipes", named, "votes") if own else ("stations", name, *place)
+                yield path, voting_problem(name, named, recipe)
 
 
 def voting_problem(station: str, name: str, recipe: Recipe) -> str:

@@ -57,7 +57,8 @@ def commission_line(loaded: Loaded, station: str, engine: Engine) -> Commissioni
     scores = scorer.look(golden.pictures, engine.source).scores
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     found = Uncommissioned(station, settings.adaptation, "operating_point", source, "")
-    seen = watch(_the_day_before(loaded, station), found, recipe, engine, PARTS, lambda count, fault: None)
+    day = _the_day_before(loaded, station)
+    seen = watch(day, found, recipe, engine, PARTS, lambda count, fault: None).seen
     clean = commission(
         seen,
         golden,

@@ -11,6 +11,8 @@ class LearnerStats:
 
     Attributes:
         unusable: why the station's commissioning cannot be used; None where it can, or where there is none.
+        unusable_products: what is wrong with baselines of the station's products that are not in force, and
+            whose parts are judged by their ids; None where nothing is.
         at_bound: the operating point may not follow the pictures any further.
         tripped: the guard has stopped learning for a while.
         too_many_rejects: more parts are rejected than at commissioning.
@@ -27,3 +29,4 @@ class LearnerStats:
     disk: str | None = None
     away: str | None = None
     failed: str | None = None
+    unusable_products: str | None = None

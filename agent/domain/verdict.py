@@ -90,7 +90,8 @@ class Verdict:
 
     Attributes:
         trigger: id of the trigger that asked for it, or None.
-        frame: number of its frame since the start, 0 without one.
+        frame: number of its frame since the start, among those of the product in force, by which the
+            station's learner knows it; 0 without one, and of another product.
         view: how its region became the model's square: fit, fill or crop; None without a picture.
         tile: the box that decided; None where the whole view was judged at once.
         production: what was being made when it was decided.

@@ -69,3 +69,30 @@ class FrameCount:
         if at_s > self.at_s:  # newer, and its number is lower: the camera numbers from 1 again
             return FrameCount(self.run, self.frame, number, at_s)
         return None
+
+
+class OthersCount:
+    """Frames of a station that are of other products than the one in force; the inspector's thread alone.
+
+    A learner counts the frames of its product, the camera numbers all of them.
+
+    Args:
+        since: since when the product in force is that.
+    """
+
+    def __init__(self, since: InForce | None = None) -> None:
+        self.since, self._before = since, 0 if since is None else since.before
+        self._others = 0
+
+    def own(self, number: int, *, other: bool) -> int:
+        """Return the number of a frame among those of the product in force; 0 of another product's.
+
+        Args:
+            number: that the camera gave it.
+            other: it is of another product.
+        """
+        if not other:
+            return number - self._others
+        # One that was captured before is not among those that the learner's count begins behind.
+        self._others += number > self._before
+        return 0

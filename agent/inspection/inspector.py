@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +15,7 @@ from adapters.core.protocol import Engine, Floats, directions
 from agent.base.event_id import ulid
 from agent.domain.verdict import Decision, Verdict, decide
 from agent.inspection.ballot import Ballot
+from agent.inspection.frame_count import OthersCount
 from agent.inspection.judging import MOST_PICTURES, JudgedPart, judge_parts
 from agent.inspection.sample_queue import InspectedSample, as_inspected
 from agent.inspection.shadow import is_shadowed
@@ -24,6 +25,19 @@ from camera.feed.mailbox import Mailbox
 from camera.pictures.quality import is_stale
 
 _TAKE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A frame with the plan of its product.
+
+    Attributes:
+        number: among the frames of the product in force; 0 of another product.
+    """
+
+    frame: Frame
+    plan: StationPlan
+    number: int
 
 
 class Inspector:
@@ -65,7 +79,8 @@ class Inspector:
         self._keep = keep
         self._batch = batch
         self._limit = limit
-        self._ballots: dict[str, Ballot] = {}
+        self._ballots: dict[tuple[str, str], Ballot] = {}
+        self._counts: dict[str, OthersCount] = {}
         self._wanted = dict(plans)
         self._adopted: dict[str, StationPlan] | None = None
         self._adopt()
@@ -81,9 +96,9 @@ class Inspector:
         self._wanted, self._batch = {**self._wanted, **plans}, batch
 
     def warm_up(self) -> None:
-        """Judge one grey part per station, so that the first one waits for nothing."""
+        """Judge one grey part per station and product, so that the first one waits for nothing."""
         size = self._engine.info.preprocess.size
-        for plan in self._plans.values():
+        for plan in (each for one in self._plans.values() for each in _products(one)):
             self._look([np.zeros((plan.tiles, 3, size, size), np.float32)], [plan], [True])
 
     def run(self, stop: threading.Event) -> None:
@@ -117,36 +132,49 @@ class Inspector:
         if wanted is self._adopted:
             return
         for name, plan in wanted.items():
-            before = self._plans.get(name)
-            other = before is None or before.recipe_name != plan.recipe_name
-            if other or (before is not None and before.recipe.digest != plan.recipe.digest):
-                self._ballots[name] = Ballot(plan.recipe.votes)
+            before, count = self._plans.get(name), self._counts.get(name)
+            if count is None or count.since != plan.since:
+                self._counts[name] = OthersCount(plan.since)
+            known = {} if before is None else {one.recipe_name: one for one in _products(before)}
+            for one in _products(plan):
+                old = known.get(one.recipe_name)
+                if old is None or old.recipe.digest != one.recipe.digest:
+                    self._ballots[name, one.recipe_name] = Ballot(one.recipe.votes)
         self._plans = self._adopted = wanted
 
     def judge(self, frames: Sequence[Frame]) -> list[Verdict]:
         """Return one verdict per frame, in order; as many as it takes go through the model together."""
         taken_ns = time.monotonic_ns()
         frames = [self._fresh(frame, taken_ns) for frame in frames]
-        usable = [frame for frame in frames if frame.pixels is not None]
+        parts = [self._part(frame) for frame in frames]
+        usable = [part for part in parts if part.frame.pixels is not None]
         judged: list[JudgedPart] = []
         if usable:
-            parts = [frame.pixels for frame in usable if frame.pixels is not None]
-            plans = [self._plans[frame.station] for frame in usable]
+            pixels = [part.frame.pixels for part in usable if part.frame.pixels is not None]
             shadowed = [
-                is_shadowed(frame.station, frame.number, plan.shadow)
-                for frame, plan in zip(usable, plans, strict=True)
+                is_shadowed(part.frame.station, part.number or part.frame.number, part.plan.shadow)
+                for part in usable
             ]
-            judged = self._look(parts, plans, shadowed)
+            judged = self._look(pixels, [part.plan for part in usable], shadowed)
         decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
         infer_ms = (decided_ns - taken_ns) / 1e6
         rows = iter(judged)
         verdicts = [
-            self._verdict(frame, None if frame.pixels is None else next(rows), taken_ns, decided_at, infer_ms)
-            for frame in frames
+            self._verdict(
+                part, None if part.frame.pixels is None else next(rows), taken_ns, decided_at, infer_ms
+            )
+            for part in parts
         ]
-        for frame, one in zip(usable, judged, strict=True):
-            self._tell(frame, one)
+        for part, one in zip(usable, judged, strict=True):
+            self._tell(part, one)
         return verdicts
+
+    def _part(self, frame: Frame) -> _Part:
+        """Return a frame with what it is judged with."""
+        in_force = self._plans[frame.station]
+        plan = in_force.of(frame.part_id)
+        number = self._counts[frame.station].own(frame.number, other=plan is not in_force)
+        return _Part(frame, plan, number)
 
     def _fresh(self, frame: Frame, now_ns: int) -> Frame:
         if frame.pixels is None or not is_stale(frame.captured_ns, now_ns, self._plans[frame.station].limits):
@@ -159,9 +187,9 @@ class Inspector:
         # No more pictures at once than the batch would have without tiles, the source model's included.
         return judge_parts(self._engine, parts, plans, shadowed, max(MOST_PICTURES, 2 * self._batch))
 
-    def _tell(self, frame: Frame, judged: JudgedPart) -> None:
+    def _tell(self, part: _Part, judged: JudgedPart) -> None:
         """Show the station's learner what decides by the frozen model, and what was said of the part."""
-        plan = self._plans[frame.station]
+        frame, plan = part.frame, part.plan
         if plan.on_sample is None or frame.pixels is None or judged.source is None or judged.feature is None:
             return
         if not (np.isfinite(judged.scores).all() and directions(judged.feature)):
@@ -173,23 +201,23 @@ class Inspector:
             fails,
             info,
             as_bytes(frame.pixels[judged.source_tile][None], info.preprocess)[0],
-            frame.number,
+            part.number,
             frame.captured_ns / 1e9,
         )
         rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
         plan.on_sample(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
 
     def _verdict(
-        self, frame: Frame, judged: JudgedPart | None, taken_ns: int, decided_at: datetime, infer_ms: float
+        self, part: _Part, judged: JudgedPart | None, taken_ns: int, decided_at: datetime, infer_ms: float
     ) -> Verdict:
-        plan = self._plans[frame.station]
+        frame, plan = part.frame, part.plan
         own = decide(None if judged is None else judged.scores.tolist(), frame.quality, plan.recipe)
         source: Decision | None = own
         if judged is not None and judged.source is not judged.scores:
             source = (
                 None if judged.source is None else decide(judged.source.tolist(), frame.quality, plan.recipe)
             )
-        decision = self._ballots[frame.station].cast(own, frame.trigger)
+        decision = self._ballots[frame.station, plan.recipe_name].cast(own, frame.trigger)
         return Verdict(
             event_id=ulid(),
             agent=self._agent_id,
@@ -205,9 +233,14 @@ class Inspector:
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,
             infer_ms=infer_ms,
             trigger=frame.trigger,
-            frame=frame.number,
+            frame=part.number,
             production=plan.production(),
             view=None if judged is None else frame.view,
             tile=None if judged is None or not frame.tiles else frame.tiles[judged.tile],
             receipt=frame.receipt,
         )
+
+
+def _products(plan: StationPlan) -> tuple[StationPlan, ...]:
+    """Return the plans of all products of a station, the one in force first."""
+    return (plan, *plan.others.values())

@@ -1,17 +1,19 @@
-"""What one station is judged with, and what can be said of a part there without a picture."""
+"""What one station's parts are judged with, and what can be said of a part there without a picture."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from agent.base.event_id import ulid
 from agent.config.recipes import Recipe
 from agent.domain.production import Production
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
+from agent.inspection.frame_count import InForce
 from agent.inspection.predictor import Predictor
+from agent.inspection.product_choice import ProductChoice
 from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.trigger_queue import Trigger
 from camera.core.frame import Quality
@@ -20,7 +22,7 @@ from camera.core.settings import QualityLimits
 
 @dataclass(frozen=True, slots=True)
 class StationPlan:
-    """Everything that judging one station's frames needs.
+    """Everything that judging one station's frames needs, of the product in force and of the others.
 
     Attributes:
         provenance: of the verdicts of `frozen`; another predictor puts its own number in.
@@ -31,6 +33,9 @@ class StationPlan:
         production: what is being made now; any thread may ask.
         on_sample: takes what the frozen model saw of each part, in the loop; None where nobody learns.
         tiles: pictures that the model gets of each part.
+        since: since when the product in force is judged so; None: for as long as the agent runs.
+        choice: which product a part is of.
+        others: recipe's name -> plan of a product that is not in force.
     """
 
     recipe_name: str
@@ -43,6 +48,13 @@ class StationPlan:
     shadow: float = 1.0
     tiles: int = 1
     production: Callable[[], Production] = Production
+    since: InForce | None = None
+    choice: ProductChoice = field(default_factory=ProductChoice)
+    others: Mapping[str, StationPlan] = field(default_factory=dict)
+
+    def of(self, part_id: str | None) -> StationPlan:
+        """Return what a part is judged with: the plan of its own product."""
+        return self.others.get(self.choice.named(part_id) or self.recipe_name, self)
 
     def made_by(self, predictor: Predictor | None) -> Provenance:
         """Return what made a verdict; what is not inspected is in the name of what would have answered."""
@@ -68,7 +80,7 @@ def uninspected(agent: str, station: str, plan: StationPlan, reason: str, trigge
         reason: why there is no picture.
         trigger: that ended.
     """
-    now = datetime.now(UTC)
+    plan, now = plan.of(trigger.part_id), datetime.now(UTC)
     waited_ms = (time.monotonic_ns() - trigger.arrived_ns) / 1e6
     return Verdict(
         event_id=ulid(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -33,6 +33,7 @@ from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
 from agent.learning.station_learner import StationLearner
 from agent.versions.commissioned import Commissioned, Uncommissioned
+from agent.versions.product_plans import OtherProduct, with_others
 from agent.versions.station_plans import predictors, prompts, provenance
 from agent.versions.version_manager import VersionManager
 from camera.core.frame import Frame
@@ -90,6 +91,7 @@ class Replay:
         recipe: of the station.
         engine: that inspects.
         recording: digest of what is replayed; the ids of the verdicts come from it.
+        others: products of the station that are judged by their part ids.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Replay:
         recipe: Recipe,
         engine: Engine,
         recording: str,
+        others: Mapping[str, OtherProduct] | None = None,
     ) -> None:
         self.course = Course()
         self._recording, self._station = recording, found.station
@@ -122,6 +125,7 @@ class Replay:
             answering=lambda: self._predictor,
             on_sample=self._witness,
         )
+        plan = with_others(plan, loaded, found.station, engine, others or {})
         self._inspector = Inspector(
             loaded.config.agent.id,
             engine,
@@ -145,7 +149,8 @@ class Replay:
                 (frame, self._restamped(frame, verdict))
                 for frame, verdict in zip(batch, verdicts, strict=True)
             ]
-            self._learn(batch)
+            # The learner knows parts by their number among those of its product.
+            self._learn(batch, {verdict.frame: verdict.captured_at for verdict in verdicts})
 
     def _restamped(self, frame: Frame, verdict: Verdict) -> Verdict:
         """Return a verdict without anything of this day: a replay has no time and no chance of its own."""
@@ -175,9 +180,8 @@ class Replay:
         if same or is_shadowed(self._station, one.seen.number, self._shadow):
             self._witnessed.append(one)
 
-    def _learn(self, batch: Sequence[Frame]) -> None:
+    def _learn(self, batch: Sequence[Frame], times: Mapping[int, datetime]) -> None:
         learner = self._learner
-        times = {frame.number: frame.captured_at for frame in batch}
         witnessed, self._witnessed[:] = list(self._witnessed), []
         if learner is None:
             return

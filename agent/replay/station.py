@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from agent.versions.commissioned import (
     commissioning_file,
     level_of,
     not_commissioned,
+    open_product,
 )
 from agent.versions.learner_memory import Memory
 from agent.versions.station_picture import known_of, picture_of, require_picture
@@ -61,6 +63,25 @@ def open_replayed(
             why = str(error)
     source = ActiveVersion(SOURCE, engine.source, 0.0)
     return Uncommissioned(station, settings, level, source, why, unusable=file.exists())
+
+
+def replayed_product(
+    loaded: Loaded, station: str, name: str, recipe: Recipe, engine: Engine, start: Start
+) -> Commissioned | Uncommissioned:
+    """Return a product whose parts are known by their ids; nothing is learned of it, its data are only read.
+
+    Args:
+        loaded: the config.
+        station: one of its stations.
+        name: of the product's recipe.
+        recipe: the recipe.
+        engine: that inspects.
+        start: see `open_replayed`.
+    """
+    found = open_product(loaded, station, name, recipe, engine)
+    if isinstance(found, Uncommissioned) or start == "active":
+        return found
+    return replace(found, answering=ActiveVersion(SOURCE, engine.source, found.clean.offset))
 
 
 def _fresh(

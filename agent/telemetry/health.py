@@ -92,8 +92,11 @@ def level(found: Sequence[Condition], feeds: Sequence[FeedStats]) -> Level:
 
 def of_learner(learner: LearnerStats) -> list[Condition]:
     """Return what is wrong with one learner."""
+    unusable = [f"{learner.unusable}; nothing is learned"] if learner.unusable else []
+    if learner.unusable_products is not None:
+        unusable.append(learner.unusable_products)
     told: tuple[tuple[bool, Code, str], ...] = (
-        (bool(learner.unusable), "commissioning_unusable", f"{learner.unusable}; nothing is learned"),
+        (bool(unusable), "commissioning_unusable", "; ".join(unusable)),
         (
             learner.at_bound,
             "operating_point_at_bound",

@@ -26,7 +26,7 @@ from agent.config.models_adaptation import Adaptation
 from agent.config.recipes import Recipe, prompts
 from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
-from agent.versions.products import commissioned_products, product, settle
+from agent.versions.products import Product, commissioned_products, product, settle
 from agent.versions.station_picture import adopt, known_of, picture_of, require_picture
 from agent.versions.version_manager import VersionManager
 
@@ -103,14 +103,18 @@ def commissioning_file(config: Config, station: str, recipe: str | None = None) 
     return product(config, station, recipe).baseline
 
 
-def not_commissioned(config: Config, station: str) -> str:
-    """Say of a station that has no baseline for its recipe what to do."""
+def not_commissioned(config: Config, station: str, recipe: str | None = None) -> str:
+    """Say of a station that has no baseline for a recipe what to do; None: the one in force."""
     others = [one.recipe for one in commissioned_products(config, station)]
     if not others:
         return NOT_COMMISSIONED.format(station)
-    recipe, them = config.stations[station].recipe, f"{', '.join(others)} {'are' if others[1:] else 'is'}"
+    recipe, them = recipe or config.stations[station].recipe, _are(others)
     remedy = f"run mekiki commission --station {station} --recipe {recipe}"
     return f"recipe {recipe} is not commissioned here ({them}): {remedy}"
+
+
+def _are(names: list[str]) -> str:
+    return f"{', '.join(names)} {'are' if names[1:] else 'is'}"
 
 
 def open_station(
@@ -139,11 +143,44 @@ def open_station(
     Raises:
         ConfigError: something else is in force than the station's pins say.
     """
-    settings = loaded.config.stations[station].adaptation
-    level = level_of(settings)
     # Whoever learns finds the data where the agent, which waits for answers there, has put them.
     here = product(loaded.config, station) if reading or not inspecting else settle(loaded.config, station)
-    file, why = here.baseline, not_commissioned(loaded.config, station)
+    found = _found(loaded, station, here, recipe, engine, reading=reading, inspecting=inspecting)
+    _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
+    return found
+
+
+def open_product(
+    loaded: Loaded, station: str, name: str, recipe: Recipe, engine: Engine
+) -> Commissioned | Uncommissioned:
+    """Return what is there of a product that is not in force; its data are only read.
+
+    Pins are those of the product in force.
+
+    Args:
+        loaded: the config.
+        station: its name.
+        name: of the recipe.
+        recipe: the recipe.
+        engine: that inspects.
+    """
+    here = product(loaded.config, station, name)
+    return _found(loaded, station, here, recipe, engine, reading=True, inspecting=True)
+
+
+def _found(
+    loaded: Loaded,
+    station: str,
+    here: Product,
+    recipe: Recipe,
+    engine: Engine,
+    *,
+    reading: bool,
+    inspecting: bool,
+) -> Commissioned | Uncommissioned:
+    settings = loaded.config.stations[station].adaptation
+    level = level_of(settings)
+    file, why = here.baseline, not_commissioned(loaded.config, station, here.recipe)
     found: Commissioned | Uncommissioned | None = None
     there, offset = _is_there(file), 0.0
     if there:
@@ -170,7 +207,6 @@ def open_station(
         source = ActiveVersion(SOURCE, engine.source, offset)
         unusable = there or bool(commissioned_products(loaded.config, station))
         found = Uncommissioned(station, settings, level, source, why, unusable=unusable)
-    _require_pins(loaded, station, found, engine.info.weights, recipe.digest)
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adapters.core.prompts import TextCache
@@ -15,8 +16,10 @@ from agent.config.loader import Loaded
 from agent.config.recipes import Recipe, find_recipe
 from agent.inspection.feed_factory import framing_of, input_spec
 from agent.inspection.predictor import Predictor
-from agent.versions.commissioned import Uncommissioned, open_station
+from agent.inspection.product_choice import ProductChoice
+from agent.versions.commissioned import Commissioned, Uncommissioned, open_station
 from agent.versions.measured_view import measured_view
+from agent.versions.product_plans import open_others
 from agent.versions.station_plans import failing, predictors, prompts
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest
 from camera.pictures.framing import Framing
@@ -35,6 +38,8 @@ class FilePlan:
         limits: black, saturated and blurred pictures are not judged, as on the line.
         bit_depth: of 16-bit grey pictures; None: what the file says.
         said: what answers, for people; empty where it is the model as it was trained, uncommissioned.
+        choice: which product a file is of, by its part id.
+        others: recipe's name -> plan of a product that is not in force.
     """
 
     recipe: Recipe
@@ -44,6 +49,12 @@ class FilePlan:
     limits: QualityLimits = field(default_factory=lambda: QualityLimits(**_NEITHER))
     bit_depth: int | None = None
     said: str = ""
+    choice: ProductChoice = field(default_factory=ProductChoice)
+    others: Mapping[str, FilePlan] = field(default_factory=dict)
+
+    def of(self, part_id: str | None) -> FilePlan:
+        """Return what a file of this part id is judged with."""
+        return self.others.get(self.choice.named(part_id) or "", self)
 
 
 def of_recipe(recipe: Recipe, engine: Engine) -> FilePlan:
@@ -94,14 +105,27 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     recipe = find_recipe(station.recipe, loaded.config.recipes)
     found = open_station(loaded, name, recipe, engine, reading=True)
     _, answering = predictors(engine, recipe, found)
-    version = f"version {answering.number}" if answering.number != SOURCE else "the model as it was trained"
-    why = f" ({found.why})" if isinstance(found, Uncommissioned) else ""
-    said = f"station {name}: recipe {station.recipe}, {version} at offset {answering.offset:.3f} answers{why}"
+    said = f"station {name}: {_said(station.recipe, found, answering)}"
     limits = station.quality.model_copy(update=_NEITHER)
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     spec = engine.info.preprocess
     framing = framing_of(station, spec, measured_view(found, spec))
-    return FilePlan(recipe, answering, framing, station.roi, limits, depth, said)
+    beside = open_others(loaded, name, engine, found)
+    for product in station.products:
+        if (one := beside.get(product.recipe)) is not None:
+            said += f"; parts {product.part_id}: {_said(product.recipe, one.found, one.answering)}"
+    plan = FilePlan(recipe, answering, framing, station.roi, limits, depth, said)
+    others = {
+        other: replace(plan, recipe=find_recipe(other, loaded.config.recipes), predictor=one.answering)
+        for other, one in beside.items()
+    }
+    return replace(plan, choice=ProductChoice.of(station.products), others=others)
+
+
+def _said(recipe: str, found: Commissioned | Uncommissioned, answering: Predictor) -> str:
+    version = f"version {answering.number}" if answering.number != SOURCE else "the model as it was trained"
+    why = f" ({found.why})" if isinstance(found, Uncommissioned) else ""
+    return f"recipe {recipe}, {version} at offset {answering.offset:.3f} answers{why}"
 
 
 def require_station(loaded: Loaded, name: str) -> None:

@@ -58,8 +58,10 @@ def _same_tokens(recipe: Recipe, engine: Engine) -> tuple[str, str] | None:
 
 
 def used_recipes(config: Config) -> dict[str, Recipe]:
-    """Return the recipes of the enabled stations by name, shipped ones included."""
-    names = {station.recipe for station in config.stations.values() if station.enabled}
+    """Return the recipes of the enabled stations and their products by name, shipped ones included."""
+    enabled = [station for station in config.stations.values() if station.enabled]
+    names = {station.recipe for station in enabled}
+    names |= {product.recipe for station in enabled for product in station.products}
     return {name: find_recipe(name, config.recipes) for name in sorted(names)}
 
 

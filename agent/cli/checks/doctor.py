@@ -23,6 +23,7 @@ from agent.domain.learner_stats import LearnerStats
 from agent.sparkplug.payload import require_protobuf
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Uncommissioned, open_station
+from agent.versions.product_plans import OtherProduct, open_others
 from agent.versions.station_picture import unsaid_by
 from agent.versions.station_plans import check_prompts, predictors, used_recipes
 from agent.versions.station_sight import ModelFile, seen
@@ -176,10 +177,13 @@ def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Find
     try:
         found = open_station(loaded, name, recipe, engine, reading=True)
         predictors(engine, recipe, found)
+        others = open_others(loaded, name, engine, found)
     except (AgentError, AdapterError) as error:
         lines = error.problems if isinstance(error, AgentError) else (str(error),)
         yield from (Finding(False, subject, line) for line in lines)
         return
+    for one in others.values():
+        yield _product(name, one)
     if isinstance(found, Uncommissioned):
         wrong = of_learner(LearnerStats(name, unusable=found.why if found.unusable else None))
         yield Finding(not wrong, subject, wrong[0].message if wrong else found.why)
@@ -193,6 +197,16 @@ def _learning(loaded: Loaded, name: str, engine: Engine | None) -> Iterator[Find
     yield Finding(True, subject, f"{made}{off}")
     yield Finding(True, f"baseline {name}", report.short(clean))
     yield from (Finding(True, f"baseline {name}", f"not watched are {one}") for one in clean.sight.unwatched)
+
+
+def _product(station: str, one: OtherProduct) -> Finding:
+    """Say of a product that is not in force, and whose parts are known by their ids, what judges them."""
+    subject = f"product {station} {one.recipe_name}"
+    if isinstance(one.found, Uncommissioned):
+        return Finding(not one.found.unusable, subject, one.found.why)
+    clean, number = one.found.clean, one.answering.number
+    made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..., version {number} answers"
+    return Finding(True, subject, f"{made} for parts with its ids; nothing is learned of them")
 
 
 def _within(limit_s: float, question: Callable[[], Finding]) -> Finding | None:
