@@ -102,11 +102,13 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
             "interval": {
                 **station,
                 "recipe": ("two", "four")[n],
+                "products": [{"recipe": ("one", "three")[n], "part_id": text("HB-")}],
                 "trigger": {"mode": "interval", "every_s": 5001.5 + n},
             },
             "waits": {
                 **station,
                 "recipe": ("one", "three")[n],
+                "products": [{"recipe": ("three", "one")[n], "part_id": text("L?-")}],
                 "trigger": {"mode": "mqtt", "deadline_ms": 7001 + n},
             },
         },
