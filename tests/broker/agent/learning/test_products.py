@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from agent.config.loader import Loaded, load
-from agent.config.recipes import find_recipe, shipped
-from agent.versions.commissioned import commissioning_file
-from agent.versions.station_plans import failing
+from agent.config.loader import load
 from tests.support.learner_children import children
-from tests.support.learning_site import clean, site
-from tests.support.learning_steps import promote
-from tests.support.mqtt_peers import Mosquitto, Subscriber, mosquitto, wait_until
-from tests.support.running_agent import at, running
+from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
+from tests.support.running_agent import running
+from tests.support.two_products import LID, edit, plant
 
 pytestmark = pytest.mark.broker
 PATIENCE_S = 60.0
-LID = 2.5
-"""Offset of the second product."""
-
-
-def plant(folder: Path, broker: Mosquitto) -> Loaded:
-    """Return a station with two commissioned products; of the first, a version answers at offset -4."""
-    lid = shipped("line").model_dump(mode="json")
-    lid["classes"]["ok"]["phrases"] = ["a flawless lid"]
-    lid["classes"]["chipped"] = {"verdict": "fail", "phrases": ["a chipped lid"]}
-    camera = {"kind": "simulated", "seed": 5, "fps": 10}
-    mqtt = {**at(broker), "commands": {"allow": ["*"]}}
-    loaded = site(folder, camera=camera, mqtt=mqtt, recipes={"lid": lid}, adaptation={"mode": "frozen"})
-    promote(loaded, -4.0)
-    file = commissioning_file(loaded.config, "line", "lid")
-    file.parent.mkdir(parents=True)
-    recipe = find_recipe("lid", loaded.config.recipes)
-    replace(
-        clean(), recipe=recipe.words, offset=LID, labels=(*clean().labels, "chipped"),
-        fails=failing(recipe),
-    ).save(file)  # fmt: skip
-    return loaded
-
-
-def edit(loaded: Loaded, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Save the file with another station."""
-    config = yaml.safe_load(loaded.path.read_text())
-    change(config["stations"]["line"])
-    loaded.path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def judged(subscriber: Subscriber) -> tuple[str, int, float] | None:

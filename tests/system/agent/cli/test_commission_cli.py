@@ -17,6 +17,7 @@ from adapters.core.observation import Observation
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent.audit.hash_chain import verify
 from agent.base.data_dir import lock_folder
+from agent.baseline.capture import WatchedParts
 from agent.cli import parser as cli_parser
 from agent.cli.main import main
 from agent.config.recipes import shipped
@@ -36,8 +37,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
     """Let the line have been watched already: these frames are what was seen."""
     seen = stream(1000)
 
-    def watch(*_arguments: object) -> list[Observation]:
-        return seen
+    def watch(*_arguments: object) -> WatchedParts:
+        return WatchedParts(seen, 0)
 
     monkeypatch.setattr("agent.cli.commission.watch", watch)
     return seen
