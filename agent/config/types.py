@@ -121,7 +121,7 @@ Exactly = Annotated[str, AfterValidator(visible_as_given)]
 Label = Annotated[str, AfterValidator(visible_key)]
 PartId = Annotated[Text | None, BeforeValidator(_none_if_empty)]
 """What a scanner read; None where it read nothing."""
-PartPattern = Annotated[Text, Field(min_length=1, max_length=200)]
+PartPattern = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(visible)]
 """Of part ids, as a shell has patterns of file names."""
 ProductionText = Annotated[Text, Field(max_length=100)]
 """What a person or a host calls an order, a lot or a shift."""

@@ -1,0 +1,117 @@
+"""Products beside the one in force: found as they were left, only read, and named where unusable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.baseline.baseline import Commissioning
+from adapters.core.measured_picture import MeasuredPicture
+from adapters.core.measured_with import MeasuredWith
+from agent.config.loader import Loaded, load
+from agent.config.recipes import find_recipe
+from agent.domain.learner_stats import LearnerStats
+from agent.telemetry.health import of_learner
+from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
+from agent.versions.measured_view import measured_view
+from agent.versions.product_plans import OtherProduct, open_others, other_recipes, unusable
+from agent.versions.station_picture import picture_of
+from tests.support.learning_site import engine
+from tests.support.two_products import LID, edit, plant
+
+PRODUCTS = [
+    {"recipe": "lid", "part_id": "L-*"},
+    {"recipe": "line", "part_id": "H-*"},
+    {"recipe": "lid", "part_id": "M-*"},
+]
+
+
+def by_id(folder: Path, **station: Any) -> Loaded:
+    loaded = plant(folder)
+    edit(loaded, lambda one: one.update(products=PRODUCTS, **station))
+    return load(loaded.path)
+
+
+def found(loaded: Loaded) -> Commissioned | Uncommissioned:
+    recipe = find_recipe(loaded.config.stations["line"].recipe, loaded.config.recipes)
+    return open_station(loaded, "line", recipe, engine())
+
+
+def others(loaded: Loaded) -> dict[str, OtherProduct]:
+    return open_others(loaded, "line", engine(), found(loaded))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(one): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+
+
+def test_others_are_the_recipes_of_patterns_that_are_not_in_force(tmp_path: Path) -> None:
+    loaded = by_id(tmp_path)
+    assert other_recipes(loaded.config, "line") == ["lid"]
+    edit(loaded, lambda station: station.update(recipe="lid"))
+    assert other_recipes(load(loaded.path).config, "line") == ["line"]
+
+
+def test_a_product_answers_as_it_was_left(tmp_path: Path) -> None:
+    """Its own baseline and threshold, its stored active version; whichever of the two is in force."""
+    loaded = by_id(tmp_path)
+    (lid,) = others(loaded).values()
+    assert isinstance(lid.found, Commissioned)
+    assert (lid.answering.number, lid.answering.offset, lid.frozen.offset) == (0, LID, LID)
+    edit(loaded, lambda station: station.update(recipe="lid"))
+    loaded = load(loaded.path)
+    in_force = found(loaded)
+    before = files(tmp_path)
+    (line,) = open_others(loaded, "line", engine(), in_force).values()
+    assert (line.answering.number, line.answering.offset) == (1, -4.0)
+    assert files(tmp_path) == before  # its data are only read
+
+
+def test_a_product_without_a_baseline_is_named_in_health(tmp_path: Path) -> None:
+    """With the command that makes one; the product in force goes on learning, and is not blamed."""
+    loaded = by_id(tmp_path)
+    assert unusable(others(loaded)) is None
+    commissioning_file(loaded.config, "line", "lid").unlink()
+    made = others(loaded)
+    assert made["lid"].answering.offset == 0.0
+    why = unusable(made)
+    (condition,) = of_learner(LearnerStats("line", unusable_products=why))
+    assert (condition.code, condition.subject) == ("commissioning_unusable", "line")
+    assert "parts of recipe lid are judged with the model as it was trained" in condition.message
+    assert "mekiki commission --station line --recipe lid" in condition.message
+    assert "nothing is learned" not in condition.message
+    (both,) = of_learner(LearnerStats("line", unusable="no baseline", unusable_products=why))
+    assert both.message.startswith("no baseline; nothing is learned; parts of recipe lid")
+
+
+def test_a_damaged_baseline_of_another_product_stops_nothing(tmp_path: Path) -> None:
+    loaded = by_id(tmp_path)
+    commissioning_file(loaded.config, "line", "lid").write_bytes(b"no baseline")
+    (lid,) = others(loaded).values()
+    assert isinstance(lid.found, Uncommissioned)
+    assert lid.found.unusable
+    assert isinstance(found(loaded), Commissioned)
+
+
+@pytest.mark.parametrize("view", ["auto", "fill"])
+def test_a_baseline_of_another_view_is_void(tmp_path: Path, view: str) -> None:
+    """The region becomes a square before anybody knows whose it is."""
+    loaded = by_id(tmp_path, view=view)
+    in_force = found(loaded)
+    assert measured_view(in_force, engine().info.preprocess) == "fill"
+    file = commissioning_file(loaded.config, "line", "lid")
+    clean = Commissioning.load(file)
+    spec = engine().info.preprocess
+    picture = picture_of(loaded.config.stations["line"], spec.resize_mode)
+    for own, usable in (("fill", True), ("fit", False)):
+        told = MeasuredPicture(**{**_fields(picture), "view": own})
+        replace(clean, measured=MeasuredWith.of(engine().info, told)).save(file)
+        (lid,) = open_others(loaded, "line", engine(), in_force).values()
+        assert isinstance(lid.found, Commissioned) == usable
+
+
+def _fields(picture: MeasuredPicture) -> dict[str, Any]:
+    return {name: getattr(picture, name) for name in ("region", "masks", "view", "tiles", "camera")}
