@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -49,6 +50,25 @@ def alike_others(old: Loaded, new: Loaded, known: Mapping[str, OtherProduct]) ->
         for name, one in known.items()
         if name in recipes[1] and recipes[0][name].words == recipes[1][name].words
     }
+
+
+def following(
+    others: Mapping[str, OtherProduct], before: Commissioned | Uncommissioned, handle: LearnerHandle
+) -> Mapping[str, OtherProduct]:
+    """Return a station's other products, where one that was in force until now answers as its learner says.
+
+    That one learns until the new plans are in use, and may promote a version after its folder was read.
+
+    Args:
+        others: as they were found.
+        before: what there was of the product that was in force until now.
+        handle: of its learner.
+    """
+    one = others.get(handle.recipe)
+    if one is None or not isinstance(one.found, Commissioned) or not isinstance(before, Commissioned):
+        return others
+    same = one.found.clean.digest == before.clean.digest and one.found.settings.mode == before.settings.mode
+    return {**others, handle.recipe: replace(one, answering=handle.answering)} if same else others
 
 
 def plan_of(

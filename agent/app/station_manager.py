@@ -10,7 +10,7 @@ from functools import partial
 
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
-from agent.app.plan_factory import alike_others, learns_alike, plan_of
+from agent.app.plan_factory import alike_others, following, learns_alike, plan_of
 from agent.base.event_id import ulid
 from agent.config.loader import Loaded
 from agent.domain.learner_stats import LearnerStats
@@ -124,7 +124,8 @@ class StationManager:
         found = {} if before is None else {n: before.found[n] for n in names if n in same}
         others = [name for name in names if name not in same]
         found |= open_stations(loaded, self._engine, others, reading=before is not None)
-        handles, plans, beside = {}, {}, {}
+        handles, plans = {}, {}
+        beside: dict[str, Mapping[str, OtherProduct]] = {}
         for name in names:
             recipe, one = recipes[loaded.config.stations[name].recipe], found[name]
             if before is not None and name in same:
@@ -144,6 +145,8 @@ class StationManager:
                 else None
             )
             beside[name] = open_others(loaded, name, self._engine, one, unlearned)
+            if before is not None and (left := before.handles.get(name)) is not None:
+                beside[name] = following(beside[name], before.found[name], left)
             plans[name] = plan_of(
                 loaded, name, recipe, self._engine, one, frozen, sources[name], handle, beside[name],
                 partial(self._production, name),

@@ -113,10 +113,10 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     beside = open_others(loaded, name, engine, found)
     for product in station.products:
         if (one := beside.get(product.recipe)) is not None:
-            said += f"; parts {product.part_id}: {_said(product.recipe, one.found, one.answering)}"
+            said += f"; parts {product.part_id}: {_said(product.recipe, one.found, one.answering())}"
     plan = FilePlan(recipe, answering, framing, station.roi, limits, depth, said)
     others = {
-        other: replace(plan, recipe=find_recipe(other, loaded.config.recipes), predictor=one.answering)
+        other: replace(plan, recipe=find_recipe(other, loaded.config.recipes), predictor=one.answering())
         for other, one in beside.items()
     }
     return replace(plan, choice=ProductChoice.of(station.products), others=others)

@@ -33,15 +33,15 @@ class OtherProduct:
 
     Attributes:
         recipe_name: of its recipe.
-        found: its baseline and what answers, which nobody changes while it is not in force.
+        found: its baseline and versions, which nobody changes while it is not in force.
         frozen: the model as it was trained, at its commissioned operating point.
-        answering: its stored active version.
+        answering: its stored active version; any thread may ask.
     """
 
     recipe_name: str
     found: Found
     frozen: Predictor
-    answering: Predictor
+    answering: Callable[[], Predictor]
 
 
 Opened = Callable[[str, Recipe], Found]
@@ -83,7 +83,8 @@ def open_others(
             continue
         recipe = find_recipe(name, loaded.config.recipes)
         found = _seen_alike(find(name, recipe), in_force, name, loaded.config, engine)
-        others[name] = OtherProduct(name, found, *predictors(engine, recipe, found))
+        frozen, first = predictors(engine, recipe, found)
+        others[name] = OtherProduct(name, found, frozen, partial(_always, first))
     return others
 
 
@@ -108,7 +109,7 @@ def with_others(
             recipe=recipe,
             provenance=provenance(loaded, engine, recipe, one.found),
             frozen=one.frozen,
-            answering=partial(_always, one.answering),
+            answering=one.answering,
             on_sample=None,
         )
     return replace(plan, choice=ProductChoice.of(loaded.config.stations[station].products), others=plans)

@@ -204,7 +204,7 @@ def _product(station: str, one: OtherProduct) -> Finding:
     subject = f"product {station} {one.recipe_name}"
     if isinstance(one.found, Uncommissioned):
         return Finding(not one.found.unusable, subject, one.found.why)
-    clean, number = one.found.clean, one.answering.number
+    clean, number = one.found.clean, one.answering().number
     made = f"commissioned {clean.made_at[:10]}, {clean.digest[:19]}..., version {number} answers"
     return Finding(True, subject, f"{made} for parts with its ids; nothing is learned of them")
 

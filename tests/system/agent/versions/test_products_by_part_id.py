@@ -56,8 +56,8 @@ def test_a_replay_judges_by_the_recorded_ids(
     loaded: Loaded, tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str, offset: float | None
 ) -> None:
     recorder = Recorder(
-        tmp_path / "recorded", station="line", camera={"kind": "folder", "path": "belt"}, roi=RegionOfInterest(),
-        quality=QualityLimits(), limits=RecordingLimits(10**9), started_at=BEGAN,
+        tmp_path / "recorded", station="line", camera={"kind": "folder", "path": "belt"},
+        roi=RegionOfInterest(), quality=QualityLimits(), limits=RecordingLimits(10**9), started_at=BEGAN,
     )  # fmt: skip
     for number, part in enumerate(IDS):
         at = timedelta(seconds=number)

@@ -11,14 +11,17 @@ import pytest
 from adapters.baseline.baseline import Commissioning
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
+from agent.app.plan_factory import following
 from agent.config.loader import Loaded, load
 from agent.config.recipes import find_recipe
 from agent.domain.learner_stats import LearnerStats
+from agent.learning.supervisor import LearnerHandle
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.measured_view import measured_view
 from agent.versions.product_plans import OtherProduct, open_others, other_recipes, unusable
 from agent.versions.station_picture import picture_of
+from agent.versions.station_plans import predictors
 from tests.support.learning_site import engine
 from tests.support.two_products import LID, edit, plant
 
@@ -60,14 +63,30 @@ def test_a_product_answers_as_it_was_left(tmp_path: Path) -> None:
     loaded = by_id(tmp_path)
     (lid,) = others(loaded).values()
     assert isinstance(lid.found, Commissioned)
-    assert (lid.answering.number, lid.answering.offset, lid.frozen.offset) == (0, LID, LID)
+    assert (lid.answering().number, lid.answering().offset, lid.frozen.offset) == (0, LID, LID)
     edit(loaded, lambda station: station.update(recipe="lid"))
     loaded = load(loaded.path)
     in_force = found(loaded)
     before = files(tmp_path)
     (line,) = open_others(loaded, "line", engine(), in_force).values()
-    assert (line.answering.number, line.answering.offset) == (1, -4.0)
+    assert (line.answering().number, line.answering().offset) == (1, -4.0)
     assert files(tmp_path) == before  # its data are only read
+
+
+def test_a_product_that_has_just_left_answers_as_its_learner_says_last(tmp_path: Path) -> None:
+    """It may promote a version while the plans are made; of other words or another mode nothing is taken."""
+    loaded = by_id(tmp_path)
+    recipe, before = find_recipe("line", loaded.config.recipes), found(loaded)
+    handle = LearnerHandle("line", *predictors(engine(), recipe, before), recipe="line")
+    edit(loaded, lambda station: station.update(recipe="lid"))
+    made = others(load(loaded.path))
+    last = replace(handle.answering(), number=2, offset=-3.0)
+    handle.answer(last)
+    assert following(made, before, handle)["line"].answering() is last
+    assert following(made, before, LearnerHandle("line", last, last, "another")) == made
+    edit(loaded, lambda station: station["adaptation"].update(mode="shadow"))
+    other_mode = others(load(loaded.path))
+    assert following(other_mode, before, handle) == other_mode
 
 
 def test_a_product_without_a_baseline_is_named_in_health(tmp_path: Path) -> None:
@@ -76,7 +95,7 @@ def test_a_product_without_a_baseline_is_named_in_health(tmp_path: Path) -> None
     assert unusable(others(loaded)) is None
     commissioning_file(loaded.config, "line", "lid").unlink()
     made = others(loaded)
-    assert made["lid"].answering.offset == 0.0
+    assert made["lid"].answering().offset == 0.0
     why = unusable(made)
     (condition,) = of_learner(LearnerStats("line", unusable_products=why))
     assert (condition.code, condition.subject) == ("commissioning_unusable", "line")
