@@ -203,7 +203,7 @@ def _commission(
     passed = f", {watched.passed_over} of other products were passed over" if watched.passed_over else ""
     if len(seen) < LEAST_PARTS:
         raise CommissioningError(
-            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged{passed};"
+            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged{passed},"
             f" {LEAST_PARTS} are needed, better 3000"
         )
     clean = commission(

@@ -79,7 +79,7 @@ class Inspector:
         self._keep = keep
         self._batch = batch
         self._limit = limit
-        self._ballots: dict[tuple[str, str], Ballot] = {}
+        self._ballots: dict[str, dict[str, Ballot]] = {}  # station -> recipe's name -> ballot
         self._counts: dict[str, OthersCount] = {}
         self._wanted = dict(plans)
         self._adopted: dict[str, StationPlan] | None = None
@@ -135,11 +135,12 @@ class Inspector:
             before, count = self._plans.get(name), self._counts.get(name)
             if count is None or count.since != plan.since:
                 self._counts[name] = OthersCount(plan.since)
-            known = {} if before is None else {one.recipe_name: one for one in _products(before)}
+            judged_by = {} if before is None else {o.recipe_name: o.recipe.digest for o in _products(before)}
+            old, ballots = self._ballots.get(name, {}), dict[str, Ballot]()
             for one in _products(plan):
-                old = known.get(one.recipe_name)
-                if old is None or old.recipe.digest != one.recipe.digest:
-                    self._ballots[name, one.recipe_name] = Ballot(one.recipe.votes)
+                same = judged_by.get(one.recipe_name) == one.recipe.digest
+                ballots[one.recipe_name] = old[one.recipe_name] if same else Ballot(one.recipe.votes)
+            self._ballots[name] = ballots
         self._plans = self._adopted = wanted
 
     def judge(self, frames: Sequence[Frame]) -> list[Verdict]:
@@ -217,7 +218,7 @@ class Inspector:
             source = (
                 None if judged.source is None else decide(judged.source.tolist(), frame.quality, plan.recipe)
             )
-        decision = self._ballots[frame.station, plan.recipe_name].cast(own, frame.trigger)
+        decision = self._ballots[frame.station][plan.recipe_name].cast(own, frame.trigger)
         return Verdict(
             event_id=ulid(),
             agent=self._agent_id,

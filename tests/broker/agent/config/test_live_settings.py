@@ -262,8 +262,8 @@ def of_settings(value: object) -> Iterator[object]:
         yield value
         for name in type(value).model_fields:
             yield from of_settings(getattr(value, name))
-    elif isinstance(value, dict):
-        for one in value.values():
+    elif isinstance(value, dict | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
             yield from of_settings(one)
 
 

@@ -28,6 +28,7 @@ from agent.inspection.trigger_queue import Trigger
 from camera.core.frame import Fault, Frame, Quality
 from camera.core.settings import QualityLimits
 from camera.feed.mailbox import Mailbox
+from tests.support.insides import adopt_plans
 
 SHA = "sha256:" + "0" * 64
 
@@ -137,11 +138,11 @@ def test_a_live_edit_of_the_pattern_counts_from_the_next_part(engine: Engine) ->
     told.clear()
     one.judge([frame(1, "L-1"), frame(2, "H-1")])
     one.use({"a": station(engine, told, "H-*")}, 8)
-    one._adopt()
+    adopt_plans(one)
     assert [facts(v) for v in one.judge([frame(3, "L-1"), frame(4, "H-1")])] == [OF_HOUSING, OF_LID]
     assert [sample.seen.number for sample in told] == [1, 2]
     one.use({"a": replace(station(engine, told), since=InForce("again", 4, 1.0))}, 8)
-    one._adopt()
+    adopt_plans(one)
     one.judge([frame(4, "L-9"), frame(5, "H-2"), frame(6, "L-2"), frame(7, "H-3")])
     assert [sample.seen.number for sample in told] == [1, 2, 5, 6]
 
