@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.baseline.baseline import Commissioning
 from adapters.core.measured_picture import MeasuredPicture
-from adapters.core.measured_with import MeasuredWith
 from agent.app.plan_factory import following
 from agent.config.loader import Loaded, load
 from agent.config.recipes import find_recipe
@@ -18,9 +16,7 @@ from agent.domain.learner_stats import LearnerStats
 from agent.learning.supervisor import LearnerHandle
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
-from agent.versions.measured_view import measured_view
 from agent.versions.product_plans import OtherProduct, open_others, other_recipes, unusable
-from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import predictors
 from tests.support.learning_site import engine
 from tests.support.two_products import LID, edit, plant
@@ -115,22 +111,34 @@ def test_a_damaged_baseline_of_another_product_stops_nothing(tmp_path: Path) -> 
     assert isinstance(found(loaded), Commissioned)
 
 
-@pytest.mark.parametrize("view", ["auto", "fill"])
-def test_a_baseline_of_another_view_is_void(tmp_path: Path, view: str) -> None:
-    """The region becomes a square before anybody knows whose it is."""
-    loaded = by_id(tmp_path, view=view)
-    in_force = found(loaded)
-    assert measured_view(in_force, engine().info.preprocess) == "fill"
-    file = commissioning_file(loaded.config, "line", "lid")
-    clean = Commissioning.load(file)
-    spec = engine().info.preprocess
-    picture = picture_of(loaded.config.stations["line"], spec.resize_mode)
-    for own, usable in (("fill", True), ("fit", False)):
-        told = MeasuredPicture(**{**_fields(picture), "view": own})
-        replace(clean, measured=MeasuredWith.of(engine().info, told)).save(file)
-        (lid,) = open_others(loaded, "line", engine(), in_force).values()
-        assert isinstance(lid.found, Commissioned) == usable
+class Cutting:
+    """The shipped model as if it had been trained on the middle of its pictures, as CLIPs from the web are."""
+
+    def __init__(self) -> None:
+        self.info = replace(
+            engine().info, preprocess=replace(engine().info.preprocess, resize_mode="shortest")
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(engine(), name)
 
 
-def _fields(picture: MeasuredPicture) -> dict[str, Any]:
-    return {name: getattr(picture, name) for name in ("region", "masks", "view", "tiles", "camera")}
+@pytest.mark.parametrize(
+    ("in_force", "other", "usable"),
+    [("crop", "crop", True), ("auto", "auto", True), ("crop", "auto", False), ("auto", "crop", False)],
+)
+def test_products_of_a_station_have_one_view(tmp_path: Path, in_force: str, other: str, usable: bool) -> None:
+    """The region becomes a square before anybody knows whose it is; which view, says the product in force."""
+    loaded = by_id(tmp_path)
+    (lid,), line = others(loaded).values(), found(loaded)
+    assert isinstance(line, Commissioned)
+    assert isinstance(lid.found, Commissioned)
+    seen, of_lid = replace(line, pictures=MeasuredPicture(view=in_force)), lid.found
+    made = open_others(
+        loaded, "line", Cutting(), seen,
+        opened=lambda name, recipe: replace(of_lid, pictures=MeasuredPicture(view=other)),
+    )["lid"]  # fmt: skip
+    assert isinstance(made.found, Commissioned) == usable
+    assert made.answering().offset == (LID if usable else 0.0)
+    if not usable:
+        assert "set stations.line.view" in str(unusable({"lid": made}))
