@@ -112,7 +112,7 @@ def test_a_damaged_baseline_of_another_product_stops_nothing(tmp_path: Path) -> 
 
 
 class Cutting:
-    """The shipped model as if it had been trained on the middle of its pictures, as CLIPs from the web are."""
+    """The shipped model as if it had been trained on the middle of its pictures, like CLIPs of the web."""
 
     def __init__(self) -> None:
         self.info = replace(
