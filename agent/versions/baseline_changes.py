@@ -12,9 +12,10 @@ from adapters.core.adapter import AdapterError
 from adapters.core.measured_picture import AUTO, MeasuredPicture
 from agent.config.loader import Loaded
 from agent.config.models import Config, Station
-from agent.config.recipes import find_recipe
+from agent.config.recipes import find_recipe, recipe_names
 from agent.versions.file_plan import in_force
-from agent.versions.products import Product, product
+from agent.versions.product_plans import other_recipes
+from agent.versions.products import Product, commissioned_products, product
 from agent.versions.station_picture import known_of, picture_of
 
 
@@ -69,9 +70,27 @@ def _changes(old: Config, new: Config) -> Iterator[str]:
             yield f"the baseline of station {name} can be used again"
         elif now.usable and then.product.folder != now.product.folder:
             yield f"station {name} goes on with the baseline of recipe {recipe}"
+        yield from _of_others(old, new, name, before)
 
 
-def _fit(config: Config, name: str, before: Station, old: Config) -> _Fit:
+def _of_others(old: Config, new: Config, name: str, before: Station) -> Iterator[str]:
+    """Yield the same of a station's products that are told by their part ids."""
+    made = {before.recipe, *(one.recipe for one in before.products)}
+    for recipe in other_recipes(new, name):
+        now = _fit(new, name, before, old, recipe)
+        then = _fit(old, name, before, old, recipe) if recipe in recipe_names(old.recipes) else None
+        again = f"mekiki commission --station {name} --recipe {recipe}"
+        if not now.there:
+            if recipe not in made and commissioned_products(new, name):
+                yield f"station {name} has no baseline for recipe {recipe}: {again}"
+        elif now.why and (then is None or recipe not in made or then.usable or then.why != now.why):
+            what = "; ".join(now.why)
+            yield f"voids the baseline of station {name} for recipe {recipe}: {what}: run {again} --replace"
+        elif now.usable and then is not None and then.why:
+            yield f"the baseline of station {name} for recipe {recipe} can be used again"
+
+
+def _fit(config: Config, name: str, before: Station, old: Config, recipe: str | None = None) -> _Fit:
     """Say whether a station's baseline fits a config.
 
     Args:
@@ -79,14 +98,16 @@ def _fit(config: Config, name: str, before: Station, old: Config) -> _Fit:
         name: of the station.
         before: the station as it is now.
         old: the config that is in force now: what a baseline does not say, it has been used with.
+        recipe: of the product; None: the one in force.
     """
-    found, station = product(config, name), config.stations[name]
+    found, station = product(config, name, recipe), config.stations[name]
     head = read_head(found.baseline)
     if head is None:
         return _Fit(found, found.baseline.exists(), ())
     why: list[str] = []
-    if head.recipe != find_recipe(station.recipe, config.recipes).words:
-        why.append(f"the words of recipe {station.recipe} change")
+    judged_by = recipe or station.recipe
+    if head.recipe != find_recipe(judged_by, config.recipes).words:
+        why.append(f"the words of recipe {judged_by} change")
     manifest, digest = _manifest(config)
     if manifest is not None:
         why += _of_model(config, head, manifest, digest)

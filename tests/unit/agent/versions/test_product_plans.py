@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
+from adapters.baseline.baseline import Commissioning
 from adapters.core.measured_picture import MeasuredPicture
+from adapters.core.measured_with import MeasuredWith
 from agent.app.plan_factory import following
 from agent.config.loader import Loaded, load
 from agent.config.recipes import find_recipe
 from agent.domain.learner_stats import LearnerStats
 from agent.learning.supervisor import LearnerHandle
 from agent.telemetry.health import of_learner
+from agent.versions.baseline_changes import baseline_changes
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.product_plans import OtherProduct, open_others, other_recipes, unusable
+from agent.versions.products import settle
+from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import predictors
 from tests.support.learning_site import engine
 from tests.support.two_products import LID, edit, plant
@@ -142,3 +147,30 @@ def test_products_of_a_station_have_one_view(tmp_path: Path, in_force: str, othe
     assert made.answering().offset == (LID if usable else 0.0)
     if not usable:
         assert "set stations.line.view" in str(unusable({"lid": made}))
+
+
+def test_what_a_config_means_for_other_products_is_said_before(tmp_path: Path) -> None:
+    """`mekiki check --diff`: a crop voids all baselines of a station; a pattern may name what has none."""
+    loaded = by_id(tmp_path)
+    spec = engine().info.preprocess
+    for name in ("line", "lid"):
+        file = commissioning_file(loaded.config, "line", name)
+        told = MeasuredWith.of(engine().info, picture_of(loaded.config.stations["line"], spec.resize_mode))
+        replace(Commissioning.load(file), measured=told).save(file)
+    settle(loaded.config, "line")
+    edit(loaded, lambda station: station.update(roi={"crop": [0.0, 0.0, 0.5, 1.0]}))
+    cut = load(loaded.path)
+    assert [line.split(": region")[0] for line in baseline_changes(loaded, cut)] == [
+        "voids the baseline of station line",
+        "voids the baseline of station line for recipe lid",
+    ]
+    assert "mekiki commission --station line --recipe lid --replace" in baseline_changes(loaded, cut)[1]
+    assert baseline_changes(cut, loaded) == [
+        "the baseline of station line can be used again",
+        "the baseline of station line for recipe lid can be used again",
+    ]
+    edit(loaded, lambda station: station.update(roi={}, products=[{"recipe": "steel-neu", "part_id": "S"}]))
+    assert baseline_changes(loaded, load(loaded.path)) == [
+        "station line has no baseline for recipe steel-neu:"
+        " mekiki commission --station line --recipe steel-neu"
+    ]
