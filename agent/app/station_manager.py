@@ -246,7 +246,7 @@ def _plan(
         found: what is there of its learning.
         frozen: the model as it was trained, at the commissioned operating point.
         source: of its pictures.
-        pupil: where it learns; None where it does not.
+        handle: where it learns; None where it does not.
     """
     station = loaded.config.stations[name]
     return StationPlan(
