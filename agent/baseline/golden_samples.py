@@ -18,6 +18,7 @@ from agent.config.diagnostics import did_you_mean
 from agent.config.models import Station
 from agent.config.recipes import Recipe
 from agent.inspection.feed_factory import framing_of
+from agent.versions.station_picture import picture_of, prepared_as
 from camera.core.frame import CameraError, Image
 from camera.core.kept_region import kept_region
 from camera.core.settings import FolderCamera
@@ -100,17 +101,15 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
             raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
-    region, framing = Region(station.roi), framing_of(station, scorer.engine.info.preprocess)
+    region = Region(station.roi)
     pictures, classes, files, warned = [], [], list[Path](), list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
             for file in picture_files(path):
                 image, seen = _cut(region, file, depth, warned.append)
-                fault = too_small(image, framing.tiles) or assess(image, station.quality, seen).fault
-                if fault:
-                    raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
-                pictures.append(_deciding(framing.inputs(image).pixels, scorer))
+                sample = _exported(file, image, station, scorer)
+                pictures.append(_framed(file, image, seen, station, scorer) if sample is None else sample)
                 classes.append(labels.index(path.name))
                 files.append(file)
         except CameraError as error:
@@ -118,6 +117,30 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
     if warned:
         log.warning("%s", warned[0])
     return GoldenSamples(ReferenceSamples(np.stack(pictures), np.array(classes, np.int64)), tuple(files))
+
+
+def _exported(file: Path, image: Image, station: Station, scorer: Scorer) -> Bytes | None:
+    """Return what `mekiki baseline export` wrote: the model's input already; None of another picture."""
+    kept, spec = kept_region(file), scorer.engine.info.preprocess
+    if kept is None or not kept.sample:
+        return None
+    now = prepared_as(picture_of(station, spec.resize_mode))
+    if kept.sample != now or image.shape != (spec.size, spec.size, 3):
+        raise UsageError(
+            f"{file}: an exported sample of a baseline with {kept.sample},"
+            f" {image.shape[1]} x {image.shape[0]}; the station has {now}, {spec.size} x {spec.size}:"
+            " take the camera's pictures"
+        )
+    return image
+
+
+def _framed(file: Path, image: Image, seen: Mask | None, station: Station, scorer: Scorer) -> Bytes:
+    """Return what decides of a picture's region, as the line would show it to the model."""
+    framing = framing_of(station, scorer.engine.info.preprocess)
+    fault = too_small(image, framing.tiles) or assess(image, station.quality, seen).fault
+    if fault:
+        raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
+    return _deciding(framing.inputs(image).pixels, scorer)
 
 
 def _deciding(pixels: Floats, scorer: Scorer) -> Bytes:

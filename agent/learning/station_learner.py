@@ -65,12 +65,11 @@ class StationLearner:
         self._manager = manager
         self._context = AdaptationContext(clean, scorer, update, manager, self.settings, seed)
         # How alike two parts look depends on the model.
-        policy = replace(self.settings.buffer, duplicate=duplicate_cosine(self._context.features))
+        features = self._context.features
+        policy = replace(self.settings.buffer, duplicate=duplicate_cosine(features))
         self._buffer = Buffer(len(clean.labels), policy, seed)
         self._drift = DriftWatch(clean.drift)
-        self._domains = KnownDomains(
-            ChangePointDetector(clean.drift, looks(clean.good), self._context.features)
-        )
+        self._domains = KnownDomains(ChangePointDetector(clean.drift, looks(clean.good), features))
         self._turn: tuple[Turn | None, int] | None = None
         self.rate = RejectRateMonitor(clean.numbers["rejects"])
         self._said = LabelledParts()
