@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from adapters.baseline.baseline import Commissioning
@@ -119,8 +120,9 @@ def _claim(clean: Commissioning) -> str:
             "not known, because nobody vouches for good parts: commission with --all-good where all parts"
             " that are watched are good, or with good pictures in --golden"
         )
+    most = ceil(claim.false_rejects_at_most * 1e4) / 1e4  # a bound is rounded up
     said = (
-        f"at most {claim.false_rejects_at_most:.2%} of the good parts, with {claim.confidence:.0%}"
+        f"at most {most:.2%} of the good parts, with {claim.confidence:.0%}"
         f" confidence: {claim.rejected} of {claim.good_parts} {_BASES[claim.basis]} are rejected"
     )
     best = [share for share in SHARES if bound(0, claim.good_parts) <= share]

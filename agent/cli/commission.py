@@ -197,6 +197,7 @@ def _commission(loaded: Loaded, options: CommissionOptions, recipe: Recipe, engi
         seen,
         None if golden is None else golden.samples,
         None if view is None else view.scores,
+        independent=None if golden is None else ~golden.exported,
         station=options.station,
         weights=engine.info.weights,
         recipe=recipe.words,

@@ -18,6 +18,7 @@ from agent.versions.commissioned import commissioning_file, not_commissioned
 from agent.versions.file_plan import in_force, with_recipe
 from agent.versions.station_picture import prepared_as
 from camera.core.kept_region import KeptRegion
+from camera.core.settings import RegionOfInterest
 
 
 def show(config: str, which: str | Path, recipe: str | None = None, *, as_json: bool) -> int:
@@ -56,15 +57,21 @@ def export(config: str, station: str, out: Path, recipe: str | None = None) -> i
     clean = _read(config, station, recipe)
     roi = load(Path(config), whatever_it_is).config.stations[station].roi
     measured = None if clean.measured is None else clean.measured.picture
-    region = KeptRegion.of(station, roi, "" if measured is None else prepared_as(measured))
+    region = KeptRegion.of(station, roi)  # of an older release, whose samples are those of the config then
+    if measured is not None and measured.region is not None and measured.masks is not None:
+        masks = {str(number): polygon for number, polygon in enumerate(measured.masks)}
+        then = RegionOfInterest(crop=measured.region, masks=masks)
+        region = KeptRegion.of(station, then, prepared_as(measured))
     page = contact_sheet.write(clean, out, region)
     put(f"{page}: {len(clean.known.classes)} samples, {len(clean.good)} good parts")
     if clean.sight.guesses or clean.sight.unknown:
+        folders = (out / name for name in contact_sheet.FOLDERS.values())
+        written = [folder for folder in folders if folder.is_dir()]
         product = "" if recipe is None else f" --recipe {recipe}"
         put(
             "look at the guessed ones, move what is in the wrong folder, take out what is none, and confirm"
-            f" with mekiki commission --station {station}{product} --golden {out / 'guessed'} --replace"
-            + (f" --golden {out / 'confirmed'}" if clean.counts["person"] else "")
+            f" with mekiki commission --station {station}{product} --replace"
+            + "".join(f" --golden {folder}" for folder in written)
         )
     return EXIT_OK
 

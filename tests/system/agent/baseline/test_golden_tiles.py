@@ -19,7 +19,10 @@ from agent.config.recipes import shipped
 from agent.inspection.feed_factory import framing_of
 from agent.versions.station_picture import picture_of, prepared_as
 from camera.core.kept_region import KeptRegion
+from camera.core.settings import RegionOfInterest
 from tests.support.learning_site import PARTS, clean, engine, photos, scorer, site, write_photos
+
+HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 
 
 def tiled(folder: Path, tiles: str):
@@ -51,7 +54,9 @@ def test_an_exported_sample_is_taken_as_it_is(tmp_path: Path) -> None:
     contact_sheet.write(baseline, tmp_path / "out", KeptRegion.of("line", station.roi, prepared_as(picture)))
     who = NamedBy.PERSON if baseline.counts["person"] else NamedBy.MODEL
     folder = tmp_path / "out" / contact_sheet.FOLDERS[who]
-    found = read_golden(folder, shipped("line"), station, scorer()).samples
+    read = read_golden(folder, shipped("line"), station, scorer())
+    assert read.exported.all()  # the model chose them: nothing is claimed of them
+    found = read.samples
     written = baseline.known.some(baseline.known.named_by == who)
     assert len(found.classes) == len(written.classes)
     for label in np.unique(found.classes):
@@ -59,6 +64,15 @@ def test_an_exported_sample_is_taken_as_it_is(tmp_path: Path) -> None:
         assert np.abs(ours - theirs).mean() < 2
     with pytest.raises(UsageError, match=r"an exported sample .*tiles 2x2.*the station has .*tiles 3x1"):
         read_golden(folder, shipped("line"), tiled(tmp_path, "3x1"), scorer())
+    moved = station.model_copy(update={"roi": RegionOfInterest(crop=(0.1, 0.1, 0.9, 0.9))})
+    with pytest.raises(UsageError, match="an exported sample of another region of interest"):
+        read_golden(folder, shipped("line"), moved, scorer())
+    masked = station.model_copy(update={"roi": RegionOfInterest(masks={"lamp": HALF})})
+    again = KeptRegion.of("line", masked.roi, prepared_as(picture_of(masked, "squash")))
+    contact_sheet.write(baseline, tmp_path / "masked", again)
+    folder = tmp_path / "masked" / contact_sheet.FOLDERS[who]
+    kept = read_golden(folder, shipped("line"), masked, scorer()).samples
+    assert np.array_equal(kept.pictures, found.pictures)  # masks are in it already, where its tile has them
 
 
 def test_a_picture_whose_tiles_are_too_small_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.baseline import testimony
 from adapters.baseline.claims import FalseRejectClaim
-from agent.config.recipes import shipped
+from agent.config.recipes import Votes, shipped
 from agent.domain.claim import Claim
 from agent.inspection.station_plan import StationPlan
 from agent.versions.commissioned import Commissioned, open_station
@@ -20,7 +20,7 @@ CLAIM = Claim(0.05, 0.95, 59)
 
 
 def test_results_carry_the_claim_of_what_answers(tmp_path: Path) -> None:
-    """Not of a version that was learned, nor of a recipe that fails parts sooner than was measured."""
+    """Not of a version that was learned, nor where a recipe fails parts sooner, or by votes."""
     loaded, recipe = site(tmp_path), shipped("line")
     found = open_station(loaded, "line", recipe, engine(), reading=True)
     assert isinstance(found, Commissioned)
@@ -31,6 +31,8 @@ def test_results_carry_the_claim_of_what_answers(tmp_path: Path) -> None:
     stricter, laxer = (recipe.model_copy(update={"threshold": share}) for share in (0.4, 0.6))
     assert provenance(loaded, engine(), stricter, vouched).claim is None
     assert provenance(loaded, engine(), laxer, vouched).claim == CLAIM
+    voting = recipe.model_copy(update={"votes": Votes(k=1, n=3)})
+    assert provenance(loaded, engine(), voting, vouched).claim is None
 
     frozen, _ = predictors(engine(), recipe, vouched)
     plan = StationPlan("line", recipe, made, QualityLimits(), frozen, lambda: frozen)

@@ -18,6 +18,7 @@ from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.reference_samples import NamedBy
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
+from agent.base.errors import UsageError
 from agent.baseline import contact_sheet, report
 from agent.cli.main import main
 from agent.config.recipes import shipped
@@ -132,7 +133,7 @@ def test_export_sorts_samples_by_who_named_them(
     out = tmp_path / "look"
     assert main(["baseline", "export", "-s", "top", "--out", str(out), "-c", config]) == 0
     said = capsys.readouterr().out
-    assert f"--golden {out / 'guessed'} --replace --golden {out / 'confirmed'}" in said
+    assert f"--replace --golden {out / 'confirmed'} --golden {out / 'guessed'}\n" in said
     known = clean().known
     for by, folder in contact_sheet.FOLDERS.items():
         for row, label in enumerate(PLAIN):
@@ -157,6 +158,15 @@ class Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [value or "" for name, value in attrs if name == "src"]
         assert tag != "script"
+
+
+def test_a_class_that_is_no_name_of_a_folder_is_not_exported(tmp_path: Path) -> None:
+    """Nothing is written beside the folder that was asked for."""
+    for label in ("../../evil", "/evil", "..", "ok/x"):
+        odd = replace(clean(), labels=(label, *clean().labels[1:]))
+        with pytest.raises(UsageError, match="no folder can have this name"):
+            contact_sheet.write(odd, tmp_path / "in" / "here", KeptRegion.of("top", RegionOfInterest()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_page_shows_every_picture_and_runs_nothing(tmp_path: Path) -> None:
