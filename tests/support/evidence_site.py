@@ -78,7 +78,7 @@ def main() -> None:
         verdict = a_verdict("top", number)
         publisher.put([verdict])
         evidence.offer(a_frame(verdict), verdict)
-        publisher.keep(store.retention)  # which it goes by at once
+        publisher.keep(store.retention, 2)  # which it goes by at once
         if number % 10 == 0:
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()
