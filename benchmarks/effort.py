@@ -62,7 +62,7 @@ def per_part(rounds: Sequence[Effort], parts: int) -> dict[str, float | None]:
 def _counters(folder: Path) -> dict[str, tuple[int, int]]:
     """Return energy in microjoules, and where it begins again, of each processor package."""
     found = {}
-    # Other zones are parts of a package, or the whole board, and would be counted twice.
+    # Other zones are parts of a package, or the whole retained, and would be counted twice.
     for zone in sorted(folder.glob("intel-rapl:*")):
         try:
             if not (zone / "name").read_text().startswith("package"):

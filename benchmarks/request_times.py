@@ -85,26 +85,26 @@ class _Proposals:
         """Stand for `StationLearner.due`."""
         if learner.why_off is not None:
             return None
-        proposals, ledger = self, learner._ledger
+        proposals, manager = self, learner._manager
 
         class Proposing(Look):
             def run(self, ask: Ask) -> Ruling | None:
                 return proposals.propose(self)
 
         episode = replace(learner._episode)
-        return Proposing(ledger.generation, 0, episode, self._recent, ledger.answering, True)
+        return Proposing(manager.generation, 0, episode, self._recent, manager.answering, True)
 
     def propose(self, look: Look) -> Ruling | None:
         """Propose until it is cut short."""
-        shop, recent = look.episode.shop, self._recent
-        known, spec = shop.clean.known.half(0), shop.scorer.engine.info.preprocess
+        context, recent = look.episode.context, self._recent
+        known, spec = context.clean.known.half(0), context.scorer.engine.info.preprocess
         shown = as_pixels(known.pictures, spec), known.classes
         stream = as_pixels(np.stack([one.picture for one in recent]), spec), np.zeros(len(recent), np.int64)
-        assert shop.update is not None
+        assert context.update is not None
         while True:
             self.began.set()
             since = time.monotonic()
-            shop.update(look.answering.adapter, shown, stream, 0)
+            context.update(look.answering.adapter, shown, stream, 0)
             self.whole.append(time.monotonic() - since)
 
 
@@ -127,10 +127,10 @@ def _measure(model: LearnerModel, folder: Path, rounds: int) -> dict[str, list[f
     store.write(
         Version(Adapter(moved), 0, "learned", clean.made_at, window, clean.offset, clean.recipe, {}, {})
     )
-    ledger = VersionManager(clean, engine.source, store, Audit("line"), str, lambda record: None)
+    manager = VersionManager(clean, engine.source, store, Audit("line"), str, lambda record: None)
     found = Commissioned(
         "line", Adaptation(duty=1.0), "full", clean, store, Audit("line"), folder / "requests",
-        ledger.answering,
+        manager.answering,
     )  # fmt: skip
     texts = TextCache(engine).features(WORDS, engine.source)
     frozen = Predictor(0, engine.source, texts, FAILS, clean.offset)
@@ -148,8 +148,8 @@ def _measure(model: LearnerModel, folder: Path, rounds: int) -> dict[str, list[f
 
 def _rounds(one: Learning, proposals: _Proposals, folder: Path, rounds: int) -> dict[str, list[float]]:
     effects: dict[Kind, Callable[[], bool]] = {
-        "freeze": lambda: one._ledger.frozen_by is not None,
-        "resume": lambda: one._ledger.frozen_by is None,
+        "freeze": lambda: one._manager.frozen_by is not None,
+        "resume": lambda: one._manager.frozen_by is None,
         "reset": lambda: one.answering().number == 0,
         "rollback": lambda: one.answering().number == 1,
     }

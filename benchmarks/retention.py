@@ -55,7 +55,7 @@ def main() -> None:
         in_blocks = store.kept.purged
         began = time.perf_counter()
         store.retention = purge
-        while store.tidy(datetime.now(UTC)):
+        while store.collect_garbage(datetime.now(UTC)):
             pass
         rest_s = time.perf_counter() - began
         rest = store.kept.purged - in_blocks
@@ -94,17 +94,17 @@ def main() -> None:
 
 def _block(store: Store, steps: list[float], *, tidy: bool) -> list[float]:
     """Return how long each commit took from the moment at which it was due: a step in its way counts."""
-    took, due, tidy_at = [], time.perf_counter(), 0.0
+    took, due, collect_at = [], time.perf_counter(), 0.0
     for _ in range(BLOCK):
         due += EVERY_S
         while (now := time.perf_counter()) < due:
-            if tidy and now >= tidy_at:
-                store.tidy(datetime.now(UTC))
+            if tidy and now >= collect_at:
+                store.collect_garbage(datetime.now(UTC))
                 ended = time.perf_counter()
                 steps.append(ended - now)
-                tidy_at = ended + (ended - now)  # as the publisher does
+                collect_at = ended + (ended - now)  # as the publisher does
             else:
-                time.sleep(max(0.0, min(due, tidy_at if tidy else due) - now))
+                time.sleep(max(0.0, min(due, collect_at if tidy else due) - now))
         store.commit([_verdict() for _ in range(GROUP)])
         took.append(time.perf_counter() - due)
     return took

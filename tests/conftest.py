@@ -60,8 +60,17 @@ def make_checkpoint(name: str, file: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def levels_restored() -> Iterator[None]:
-    """An agent sets the levels of our loggers for the whole process, which here is that of all tests."""
+    """An agent sets levels and handlers for the whole process, which here is that of all tests.
+
+    A handler that stayed would write to what the next test has closed. Those of pytest come and go by
+    themselves.
+    """
+    root = logging.getLogger()
+    before = root.handlers[:]
     yield
+    for handler in root.handlers[:]:
+        if handler not in before and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
     for name in ("agent", "adapters", "camera"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 

@@ -46,6 +46,7 @@ def commission(
     golden: ReferenceSamples | None,
     golden_scores: Floats | None,
     *,
+    independent: NDArray[np.bool_] | None = None,
     station: str,
     weights: str,
     recipe: str,
@@ -63,6 +64,8 @@ def commission(
         seen: of the clean line in the order of the parts, defects as they come.
         golden: parts that a person labelled; beside them the model's sure names are kept, as guesses.
         golden_scores: ``(K,)`` log-odds of a defect of each golden part by the frozen model.
+        independent: ``(K,)`` golden parts that were chosen without the model, of which alone something can be
+            claimed; None: all.
         false_rejects: at most this share of good parts is to be rejected.
         all_good: a person vouches for all of `seen`: these parts were good. Repetitions count once.
         made_by: who commissions.
@@ -86,7 +89,8 @@ def commission(
     if golden is not None and golden_scores is not None:
         known = golden.joined(known)
         defects = golden_scores[fails[golden.classes]]
-        good_scores = golden_scores[~fails[golden.classes]]
+        chosen = np.ones(len(golden_scores), bool) if independent is None else independent
+        good_scores = golden_scores[~fails[golden.classes] & chosen]
     # Repetitions are not other parts: nobody can vouch for one part twice.
     good = np.sort(first_seen(pictures)) if all_good else np.flatnonzero(sure & ~fails[named])
     if len(good) < GOOD:

@@ -195,7 +195,7 @@ def open_plain(settings: ModelSettings, threads: int | None = None) -> Engine:
 
 
 def _open_torch(settings: ModelSettings, threads: int, precision: Precision) -> Engine:
-    from adapters.engines.self_check import check_finite, check_lowered
+    from adapters.engines.self_check import check_finite, check_mixed_precision
     from adapters.engines.torch_engine import TorchEngine
 
     clip = open_clip_model(settings)
@@ -204,7 +204,7 @@ def _open_torch(settings: ModelSettings, threads: int, precision: Precision) -> 
     engine = TorchEngine(clip, threads, precision)
     check_finite(engine)
     if precision != "fp32":
-        check_lowered(engine, TorchEngine(clip, threads), precision)
+        check_mixed_precision(engine, TorchEngine(clip, threads), precision)
     return engine
 
 

@@ -116,7 +116,7 @@ def check_finite(engine: Engine) -> None:
         )
 
 
-def check_lowered(engine: Engine, reference: Engine, precision: Precision) -> Agreement:
+def check_mixed_precision(engine: Engine, reference: Engine, precision: Precision) -> Agreement:
     """Ask torch at a lower precision for two random pictures, each with its adapter, and torch in fp32 too.
 
     Raises:

@@ -94,7 +94,7 @@ class Evaluation:
         """Estimate the condition of the recent pictures and show the known parts under it.
 
         Args:
-            eye: sees with the recipe that was commissioned.
+            scorer: scores with the recipe of the baseline.
             clean: the station's commissioning.
             recent: pictures of one condition, in order; `adapters.monitoring.degradation_fit.LEAST` or more.
             bound: how far the operating point may move from the commissioned one, in nats.

@@ -74,7 +74,7 @@ class Signals:
     Attributes:
         frame: its number.
         drifting: drift is confirmed, gradual or abrupt.
-        abrupt: the pictures changed at a stroke just now.
+        abrupt: the pictures changed abruptly just now.
         normal: the frozen model sees the clean line again.
         turn: a glance at the newest pictures says that they are others; blocks have not seen it yet.
         harmed: labels, or held-out known parts, prove that the answering adapter does harm; says how.
@@ -173,8 +173,8 @@ def _turned(state: State, frame: int, turn: Turn) -> Change:
         Phase.LEARN, frame, trips=state.trips, born=frame if state.phase is Phase.WATCH else state.born
     )
     if turn == "met":
-        return Change(again, Action.RECALL, "such pictures were met before")
-    return Change(again, Action.LEAVE, "the pictures are others at a stroke")
+        return Change(again, Action.RECALL, "such pictures are known from before")
+    return Change(again, Action.LEAVE, "the pictures changed abruptly")
 
 
 def _watch(state: State, signals: Signals, patience: Patience) -> Change:
@@ -191,7 +191,7 @@ def _adapting(state: State, signals: Signals, patience: Patience) -> Change:
     if signals.normal and settled:
         return Change(State(since=frame), Action.RESET, "conditions are back to normal")
     if state.born is not None and frame - state.born >= patience.back_stop:
-        return Change(State(since=frame, trips=state.trips), Action.RESET, "back-stop period over")
+        return Change(State(since=frame, trips=state.trips), Action.RESET, "periodic reset")
     if signals.abrupt and settled:
         again = State(Phase.LEARN, frame, trips=state.trips, born=state.born)
         return Change(again, Action.SEARCH, "abrupt change")

@@ -1,4 +1,4 @@
-"""What a few pictures show: that they are others at a stroke, and whether their like was met before.
+"""What a few pictures show: that they are others abruptly, and whether their like was met before.
 
 Blocks of drift have a stated rate of false alarms, and are slow for it: two of them pass until a change is
 confirmed, and meanwhile what answers was learned for other pictures. A glance decides less, so it may be
@@ -92,7 +92,7 @@ class ChangePointDetector:
 
     @property
     def turned(self) -> bool:
-        """Whether the newest pictures are others than those before them, at a stroke."""
+        """Whether the newest pictures are others than those before them, abruptly."""
         if len(self._rows) < NEWEST + LEAST_LEVEL:
             return False
         rows = np.stack(self._rows)[:, _LOOK]

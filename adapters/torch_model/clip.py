@@ -16,7 +16,7 @@ from adapters.core.adapter import Adapter
 from adapters.core.protocol import ModelInfo
 from adapters.core.tokenizer import ClipTokenizer
 from adapters.torch_model.last_block import read_class_token
-from adapters.torch_model.mixed_precision import lower_products
+from adapters.torch_model.mixed_precision import use_mixed_precision
 
 Form = Literal["model", "short", "bf16", "fp16"]
 
@@ -51,12 +51,12 @@ class Clip:
     @cached_property
     def bf16(self) -> Any:
         """`short` with products in bf16."""
-        return lower_products(self.short, torch.bfloat16)
+        return use_mixed_precision(self.short, torch.bfloat16)
 
     @cached_property
     def fp16(self) -> Any:
         """`short` with products in fp16."""
-        return lower_products(self.short, torch.float16)
+        return use_mixed_precision(self.short, torch.float16)
 
     def encode_image(self, images: Tensor, norms: Mapping[str, Tensor], form: Form = "model") -> Tensor:
         """Return ``(B, D)`` features of ``(B, 3, S, S)``.

@@ -55,7 +55,7 @@ class LowAttention(FoldedAttention):
         return F.linear(x.to(self.low_weight.dtype), self.low_weight[rows], bias).float()
 
 
-def lower_products(model: Any, dtype: torch.dtype) -> Any:
+def use_mixed_precision(model: Any, dtype: torch.dtype) -> Any:
     """Return a model of the same fp32 tensors, and copies of weights in `dtype` for its products."""
     copied = same_tensors(model)
     for module in copied.modules():

@@ -108,7 +108,7 @@ class Components:
             self._conditions,
             self.control.shown,
         )
-        self.board = RetainedTopics(self.status.state_topic)
+        self.retained = RetainedTopics(self.status.state_topic)
         self.sparkplug = self._sparkplug(now, proven=proven) if config.sparkplug.enabled else None
         self.prepared = self.stations.prepare(now)
         self.evidence = ImageWriter(
@@ -119,7 +119,7 @@ class Components:
             config.mqtt if config.mqtt.enabled else None,
             client_id=f"mekiki-{config.agent.id}",
             result_topic=self.status.result_topic,
-            board=self.board,
+            retained=self.retained,
             will=self.status.availability(OFFLINE),
             evidence=self.evidence,
             subscriptions=self.control.subscriptions(),
@@ -142,7 +142,7 @@ class Components:
         known = None if refused else file.text
         self.watch = ConfigWatch(now.path, known, lambda: self.reloader.ask("file"))
         self.control.begin(
-            self.board,
+            self.retained,
             lambda: self.stations.found,
             engine,
             self.stats,
@@ -157,8 +157,8 @@ class Components:
             ),
         )
         self.triggers.use(_awaited(config, self.prepared))
-        self.board.set(self.status.birth())
-        self.board.set(self.status.info(self.reloader.shown(), last))
+        self.retained.set(self.status.birth())
+        self.retained.set(self.status.info(self.reloader.shown(), last))
 
     def stats(self) -> JSON:
         """Return the counters since the start; any thread may ask."""
@@ -166,7 +166,7 @@ class Components:
 
     def local_status(self) -> JSON:
         """Return what `mekiki status` shows; any thread may ask."""
-        return self.status.local(self.publisher.stats(), self.reloader.shown(), self.board)
+        return self.status.local(self.publisher.stats(), self.reloader.shown(), self.retained)
 
     def turn(self) -> None:
         """Do what was asked, and show how the agent is doing."""
@@ -176,13 +176,13 @@ class Components:
         self.control.serve()
         self.trail.write()
         for station in self.stations.left():
-            self.board.clear(station, self.status.retained(station))
-        self.board.set(self.status.info(self.reloader.shown(), self._last))
+            self.retained.clear(station, self.status.retained(station))
+        self.retained.set(self.status.info(self.reloader.shown(), self._last))
         for message in (
             *self.status.unlearned(self.stations.uncommissioned),
             *self.status.look(self.publisher.stats(), time.monotonic()),
         ):
-            self.board.set(message)
+            self.retained.set(message)
 
     def _apply(self, new: Loaded, found: Sequence[SettingChange]) -> None:
         """Bring a config into force; see `agent.reload.reloader.Apply`."""
@@ -197,10 +197,10 @@ class Components:
         hidden = [name for name in ready.plans if self.status.shows_fails(name)]
         self.status.use(new.config)
         for name in ready.plans:
-            self.board.expect(self.status.retained(name))
+            self.retained.expect(self.status.retained(name))
         for name in hidden:
             if not self.status.shows_fails(name):
-                self.board.clear(name, [self.status.image_topic(name)])
+                self.retained.clear(name, [self.status.image_topic(name)])
         self.production.use(new.config)
         self.control.use(new.config)
         self.triggers.use(_awaited(new.config, ready), anew)
@@ -243,13 +243,13 @@ class Components:
     def _tell(self, station: str, name: str, payload: JSON) -> None:
         event = name == "adapter/event"
         message = self.status.station(station, name, payload, retain=not event)
-        (self.board.tell if event else self.board.set)(message)
+        (self.retained.tell if event else self.retained.set)(message)
         if self.sparkplug is not None:
             self.sparkplug.book.learned(station, name, payload)
 
     def _show_fail(self, frame: Frame) -> None:
         if self.status.shows_fails(frame.station) and frame.image is not None:
-            self.board.set_later(self.status.image_topic(frame.station), partial(self.status.picture, frame))
+            self.retained.defer(self.status.image_topic(frame.station), partial(self.status.picture, frame))
 
     def _conditions(self) -> list[Condition]:
         """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""

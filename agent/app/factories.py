@@ -15,7 +15,7 @@ from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.recipes import recipe_names
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
-from agent.versions.products import commissioned_products
+from agent.versions.products import commissioned_products, settle
 from agent.versions.station_plans import used_recipes
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,10 @@ def open_stations(
     Raises:
         ConfigError: stations hold something else than their pins say; all of these at once.
     """
+    if not reading:
+        for name, station in loaded.config.stations.items():
+            if not station.enabled:  # whose its data are is known now, and not when it is switched on
+                settle(loaded.config, name)
     recipes = used_recipes(loaded.config)
     found: dict[str, Commissioned | Uncommissioned] = {}
     problems: list[str] = []

@@ -56,6 +56,9 @@ def write(clean: Commissioning, folder: Path, region: KeptRegion) -> Path:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder}: give a new or empty folder")
+        odd = [label for label in clean.labels if "/" in label or label in (".", "..")]
+        if odd:
+            raise UsageError(f"class {odd[0]!r}: no folder can have this name: rename it in the recipe")
         pictures = list(_pictures(clean))
         for path, picture in pictures:
             place = folder / path

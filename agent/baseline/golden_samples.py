@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters.baseline.reference_samples import ReferenceSamples, first_seen
 from adapters.core.observation import Bytes, as_bytes
@@ -18,6 +19,7 @@ from agent.config.diagnostics import did_you_mean
 from agent.config.models import Station
 from agent.config.recipes import Recipe
 from agent.inspection.feed_factory import framing_of
+from agent.versions.station_picture import picture_of, prepared_as
 from camera.core.frame import CameraError, Image
 from camera.core.kept_region import kept_region
 from camera.core.settings import FolderCamera
@@ -36,14 +38,17 @@ class GoldenSamples:
     Attributes:
         samples: as the model's input shows them.
         files: of each, in the same order.
+        exported: ``(K,)`` which of them a baseline gave, so that the model had chosen them before.
     """
 
     samples: ReferenceSamples
     files: tuple[Path, ...]
+    exported: NDArray[np.bool_]
 
     def joined(self, other: GoldenSamples) -> GoldenSamples:
         """Return these, then the others."""
-        return GoldenSamples(self.samples.joined(other.samples), self.files + other.files)
+        exported = np.concatenate([self.exported, other.exported])
+        return GoldenSamples(self.samples.joined(other.samples), self.files + other.files, exported)
 
 
 def distinct(golden: GoldenSamples, labels: Sequence[str]) -> GoldenSamples:
@@ -72,7 +77,8 @@ def distinct(golden: GoldenSamples, labels: Sequence[str]) -> GoldenSamples:
     )
     kept = np.zeros(len(files), bool)
     kept[rows] = True
-    return GoldenSamples(samples.some(kept), tuple(files[row] for row in sorted(rows.tolist())))
+    distinct_files = tuple(files[row] for row in sorted(rows.tolist()))
+    return GoldenSamples(samples.some(kept), distinct_files, golden.exported[kept])
 
 
 def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) -> GoldenSamples:
@@ -100,24 +106,53 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
             raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
-    region, framing = Region(station.roi), framing_of(station, scorer.engine.info.preprocess)
-    pictures, classes, files, warned = [], [], list[Path](), list[str]()
+    region = Region(station.roi)
+    pictures, classes, files, exported, warned = [], [], list[Path](), list[bool](), list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
     for path in folders:
         try:
             for file in picture_files(path):
-                image, seen = _cut(region, file, depth, warned.append)
-                fault = too_small(image, framing.tiles) or assess(image, station.quality, seen).fault
-                if fault:
-                    raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
-                pictures.append(_deciding(framing.inputs(image).pixels, scorer))
+                sample = _exported(file, station, scorer)
+                exported.append(sample is not None)
+                if sample is None:
+                    sample = _framed(file, *_cut(region, file, depth, warned.append), station, scorer)
+                pictures.append(sample)
                 classes.append(labels.index(path.name))
                 files.append(file)
         except CameraError as error:
             raise UsageError(str(error)) from error
     if warned:
         log.warning("%s", warned[0])
-    return GoldenSamples(ReferenceSamples(np.stack(pictures), np.array(classes, np.int64)), tuple(files))
+    samples = ReferenceSamples(np.stack(pictures), np.array(classes, np.int64))
+    return GoldenSamples(samples, tuple(files), np.array(exported))
+
+
+def _exported(file: Path, station: Station, scorer: Scorer) -> Bytes | None:
+    """Return what `mekiki baseline export` wrote: the model's input already; None of another picture."""
+    kept, spec = kept_region(file), scorer.engine.info.preprocess
+    if kept is None or not kept.sample:
+        return None
+    image, now = read_image(file), prepared_as(picture_of(station, spec.resize_mode))
+    if not kept.shows(station.roi):
+        raise UsageError(
+            f"{file}: an exported sample of another region of interest: take the camera's pictures"
+        )
+    if kept.sample != now or image.shape != (spec.size, spec.size, 3):
+        raise UsageError(
+            f"{file}: an exported sample of a baseline with {kept.sample},"
+            f" {image.shape[1]} x {image.shape[0]}; the station has {now}, {spec.size} x {spec.size}:"
+            " take the camera's pictures"
+        )
+    return image
+
+
+def _framed(file: Path, image: Image, seen: Mask | None, station: Station, scorer: Scorer) -> Bytes:
+    """Return what decides of a picture's region, as the line would show it to the model."""
+    framing = framing_of(station, scorer.engine.info.preprocess)
+    fault = too_small(image, framing.tiles) or assess(image, station.quality, seen).fault
+    if fault:
+        raise UsageError(f"{file}: {fault}: the line would not inspect it; take it out")
+    return _deciding(framing.inputs(image).pixels, scorer)
 
 
 def _deciding(pixels: Floats, scorer: Scorer) -> Bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from adapters.baseline.baseline import Commissioning
@@ -56,6 +57,7 @@ def lines(clean: Commissioning) -> Iterator[str]:
     parts = f" on {numbers['parts']:.0f} parts" if "parts" in numbers else ""
     by = f" by {clean.testimony.made_by}" if clean.testimony.made_by else ""
     yield f"{clean.station}: commissioned{parts}, {clean.made_at}{by}"
+    yield f"measured {_measured(clean)}"
     yield f"operating point {clean.offset:.2f}{_scores(numbers)}"
     yield f"false rejects: {_claim(clean)}"
     if "rejects" in numbers:
@@ -86,6 +88,22 @@ def short(clean: Commissioning) -> str:
     return named + "".join(f"; not watched: {one.partition(':')[0]}" for one in clean.sight.unwatched)
 
 
+def _measured(clean: Commissioning) -> str:
+    """Return in words with which model and on what of the picture; what is not known is said to be so."""
+    measured = clean.measured
+    if measured is None:
+        return "with a model and on pictures that its release did not write down"
+    model = f"with {measured.name} in {measured.precision}"
+    picture = measured.picture
+    if picture is None:
+        return f"{model}, on pictures that its release did not write down"
+    region = "not known" if picture.region is None else ", ".join(f"{side:g}" for side in picture.region)
+    masks = "masks not known" if picture.masks is None else f"{len(picture.masks)} masks"
+    camera = ", ".join(f"{name} {fact}" for name, fact in (picture.camera or {}).items() if fact is not None)
+    seen = f"region {region}, {masks}, view {picture.view}, tiles {picture.tiles}"
+    return f"{model}, on {seen}{f', camera: {camera}' if camera else ''}"
+
+
 def _scores(numbers: Mapping[str, float]) -> str:
     if "good_score" not in numbers:
         return ""
@@ -102,8 +120,9 @@ def _claim(clean: Commissioning) -> str:
             "not known, because nobody vouches for good parts: commission with --all-good where all parts"
             " that are watched are good, or with good pictures in --golden"
         )
+    most = ceil(claim.false_rejects_at_most * 1e4) / 1e4  # a bound is rounded up
     said = (
-        f"at most {claim.false_rejects_at_most:.2%} of the good parts, with {claim.confidence:.0%}"
+        f"at most {most:.2%} of the good parts, with {claim.confidence:.0%}"
         f" confidence: {claim.rejected} of {claim.good_parts} {_BASES[claim.basis]} are rejected"
     )
     best = [share for share in SHARES if bound(0, claim.good_parts) <= share]

@@ -81,12 +81,12 @@ class AdapterTarget:
         from agent.base.data_dir import no_folder, require_owner
         from agent.base.refusal import refusal
         from agent.versions.commissioned import commissioning_file
-        from agent.versions.operator_requests import Request, agent_runs, ask, whoever_asks
+        from agent.versions.operator_requests import Request, agent_runs, ask, requester
 
         require_owner(self.data, "adapter")
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:
-            request = Request(kind=kind, actor=whoever_asks(), at=now, number=number, why=why)
+            request = Request(kind=kind, actor=requester(), at=now, number=number, why=why)
         except ValidationError as error:
             raise UsageError(refusal(error, Request)) from None
         try:

@@ -42,7 +42,7 @@ from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.file_plan import in_force, with_recipe
 from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
 from agent.versions.learner_memory import record as trail_line
-from agent.versions.operator_requests import whoever_asks
+from agent.versions.operator_requests import requester
 from agent.versions.products import settle
 from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, failing, prompts
@@ -75,7 +75,7 @@ class CommissionOptions:
     trust_golden: bool = False
 
 
-def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
+def run(config: str, options: CommissionOptions, *, as_json: bool) -> int:
     """Commission a station and return the exit code; 1 where the line or the pictures do not allow it.
 
     Raises:
@@ -85,38 +85,38 @@ def run(config: str, wish: CommissionOptions, *, as_json: bool) -> int:
     """
     loaded = load(Path(config))
     stations = loaded.config.stations
-    if wish.station not in stations:
-        raise UsageError(f"no station is called {wish.station!r}: {config} has {', '.join(stations)}")
+    if options.station not in stations:
+        raise UsageError(f"no station is called {options.station!r}: {config} has {', '.join(stations)}")
     now = in_force(loaded)
-    loaded = with_recipe(now, wish.station, wish.recipe)
-    takes = product_parts(now.config.stations[wish.station], wish.recipe)
+    loaded = with_recipe(now, options.station, options.recipe)
+    takes = product_parts(now.config.stations[options.station], options.recipe)
     stations = loaded.config.stations
-    recipe = find_recipe(stations[wish.station].recipe, loaded.config.recipes)
+    recipe = find_recipe(stations[options.station].recipe, loaded.config.recipes)
     fails = failing(recipe)
     if fails.all() or not fails.any():
         raise UsageError(
-            f"recipe {stations[wish.station].recipe}: needs a class that passes and one that fails:"
+            f"recipe {stations[options.station].recipe}: needs a class that passes and one that fails:"
             " only then there is an operating point"
         )
-    file = commissioning_file(loaded.config, wish.station)
-    if file.exists() and not wish.replace:
+    file = commissioning_file(loaded.config, options.station)
+    if file.exists() and not options.replace:
         raise UsageError(f"{file}: is there already: --replace makes a new one")
     data = Path(loaded.config.agent.data_dir)
     require_owner(data, "commission")
     with lock_folder(data):
-        engine = open_model(loaded.config, owner=True, anew=wish.station)
+        engine = open_model(loaded.config, owner=True, anew=options.station)
         check_prompts(loaded, engine)
         try:
-            made = _commission(loaded, wish, recipe, engine, takes)
+            made = _commission(loaded, options, recipe, engine, takes)
             require_well(made.clean, made.seen, fails)
-            _require_sorted(made, wish)
+            _require_sorted(made, options)
         except AdapterError as error:
             # Of the model itself nothing is wrong any more by now: it is the line, or what was asked for.
             say(f"{error}; nothing was written")
             return EXIT_CHECK_FAILED
         try:
             keep(made.clean, file, engine)
-            settle(loaded.config, wish.station)
+            settle(loaded.config, options.station)
         except OSError as error:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
@@ -170,19 +170,19 @@ class _Made:
 
 
 def _commission(
-    loaded: Loaded, wish: CommissionOptions, recipe: Recipe, engine: Engine, takes: Takes
+    loaded: Loaded, options: CommissionOptions, recipe: Recipe, engine: Engine, takes: Takes
 ) -> _Made:
-    station = loaded.config.stations[wish.station]
+    station = loaded.config.stations[options.station]
     golden, view, fails = None, None, failing(recipe)
     scorer = Scorer(engine, prompts(recipe), fails)
-    for folder in wish.golden:
+    for folder in options.golden:
         some = read_golden(folder, recipe, station, scorer)
         golden = some if golden is None else golden.joined(some)
     if golden is not None:
         golden = distinct(golden, tuple(recipe.classes))
         view = scorer.look(golden.samples.pictures, engine.source)
     source = ActiveVersion(SOURCE, engine.source, 0.0)
-    found = Uncommissioned(wish.station, station.adaptation, "operating_point", source, "")
+    found = Uncommissioned(options.station, station.adaptation, "operating_point", source, "")
     with Progress(
         TextColumn("watching the line"),
         BarColumn(),
@@ -192,33 +192,34 @@ def _commission(
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as progress:
-        task = progress.add_task("", total=wish.parts)
+        task = progress.add_task("", total=options.parts)
 
         def show(count: int, fault: str | None) -> None:
             blocks = f"{count // MIN_BLOCK_FRAMES} blocks, {MIN_BLOCKS} are needed"
             progress.update(task, completed=count, description=f"{blocks}{f', {fault}' if fault else ''}")
 
-        watched = watch(loaded, found, recipe, engine, wish.parts, show, takes)
+        watched = watch(loaded, found, recipe, engine, options.parts, show, takes)
     seen = watched.seen
     passed = f", {watched.passed_over} of other products were passed over" if watched.passed_over else ""
     if len(seen) < LEAST_PARTS:
         raise CommissioningError(
-            f"station {wish.station}: its source ended after {len(seen)} parts that could be judged{passed},"
-            f" {LEAST_PARTS} are needed, better 3000"
+            f"station {options.station}: its source ended after {len(seen)} parts that could be judged"
+            f"{passed}, {LEAST_PARTS} are needed, better 3000"
         )
     clean = commission(
         seen,
         None if golden is None else golden.samples,
         None if view is None else view.scores,
-        station=wish.station,
+        independent=None if golden is None else ~golden.exported,
+        station=options.station,
         weights=engine.info.weights,
         recipe=recipe.words,
         labels=tuple(recipe.classes),
         fails=fails,
         made_at=timestamp(datetime.now(UTC)),
-        false_rejects=wish.false_rejects,
-        all_good=wish.all_good,
-        made_by=whoever_asks(),
+        false_rejects=options.false_rejects,
+        all_good=options.all_good,
+        made_by=requester(),
         measured=MeasuredWith.of(engine.info, picture_of(station, engine.info.preprocess.resize_mode)),
     )
     named = None
@@ -228,12 +229,13 @@ def _commission(
     return _Made(replace(clean, release=__version__), seen, named, watched.passed_over)
 
 
-def _require_sorted(made: _Made, wish: CommissionOptions) -> None:
+def _require_sorted(made: _Made, options: CommissionOptions) -> None:
     """Say what is odd about what a person vouches for; raise CommissioningError where it is hardly right."""
     refused = [one.text for one in made.findings if one.refuses]
-    if refused and not wish.trust_golden:
+    if refused and not options.trust_golden:
         raise CommissioningError(
-            f"station {wish.station}: {'; '.join(refused)}. Sort the pictures, or insist with --trust-golden"
+            f"station {options.station}: {'; '.join(refused)}."
+            " Sort the pictures, or insist with --trust-golden"
         )
     for line in made.warnings:
         say(f"warning: {line}")
@@ -256,17 +258,17 @@ def keep(clean: Commissioning, file: Path, engine: Engine) -> None:
     known = memory.commissioning or before or UNCOMMISSIONED
     store.remember(replace(memory, commissioning=known, staged=staged).blob())
     clean.save(file)
-    ledger = VersionManager(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
-    ledger.begin()
-    if ledger.kept.trouble is not None:
-        say(f"{file.parent}: {ledger.kept.trouble}; the agent writes the rest at its next start")
+    manager = VersionManager(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
+    manager.begin()
+    if manager.kept.trouble is not None:
+        say(f"{file.parent}: {manager.kept.trouble}; the agent writes the rest at its next start")
 
 
 def _records(
     clean: Commissioning, before: str | None, version: Version | None, source: str
 ) -> Iterator[Record]:
     """Yield what the audit trail is to say of it."""
-    at, actor, claim = clean.made_at, whoever_asks(), clean.testimony.claim
+    at, actor, claim = clean.made_at, requester(), clean.testimony.claim
     claimed = {} if claim is None else {f"claim_{name}": value for name, value in claim.facts().items()}
     if version is not None:
         yield trail_line(

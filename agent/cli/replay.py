@@ -49,22 +49,22 @@ class ReplayOptions:
     plot: Path | None = None
 
 
-def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
+def replay(config: str, options: ReplayOptions, *, as_json: bool) -> int:
     """Replay a recording and return the exit code.
 
     Raises:
         UsageError: no recording, no such station, or a picture that cannot be drawn.
         ConfigError: the config is no good, or matplotlib is not installed.
     """
-    draw = _drawing(wish.plot)
+    draw = _drawing(options.plot)
     loaded = load(Path(config))
     try:
-        recording = Recording(wish.recording)
+        recording = Recording(options.recording)
         if not recording.entries:
-            raise UsageError(f"{wish.recording}: nothing was recorded: record again")
+            raise UsageError(f"{options.recording}: nothing was recorded: record again")
     except CameraError as error:
         raise UsageError(str(error)) from error
-    name = _station(loaded, wish, recording)
+    name = _station(loaded, options, recording)
     station = loaded.config.stations[name]
     recipe = find_recipe(station.recipe, loaded.config.recipes)
     engine = open_model(loaded.config)
@@ -76,13 +76,13 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="mekiki-replay-") as folder, _stopped() as stop:
         began = recording.entries[0].captured_at
-        found = open_replayed(loaded, name, recipe, engine, wish.start, Path(folder), began)
+        found = open_replayed(loaded, name, recipe, engine, options.start, Path(folder), began)
         others = open_others(
             loaded,
             name,
             engine,
             found,
-            opened=lambda other, its: replayed_product(loaded, name, other, its, engine, wish.start),
+            opened=lambda other, its: replayed_product(loaded, name, other, its, engine, options.start),
         )
         run = Replay(loaded, found, recipe, engine, recording.sha256, others)
         if (wrong := unusable(others)) is not None:
@@ -92,7 +92,7 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
             say(f"nothing is learned: {why_off}")
         spec = engine.info.preprocess
         settings = feed_settings(station, recipe, measured_view(found, spec))
-        frames = replayed_frames(recording, name, settings, spec, wish.limit)
+        frames = replayed_frames(recording, name, settings, spec, options.limit)
         with closing(frames):
             for judged in run.run(frames, stop):
                 for _, verdict in judged:
@@ -105,16 +105,18 @@ def replay(config: str, wish: ReplayOptions, *, as_json: bool) -> int:
         else:
             for text in sentences(count, run.course, audit, why_off):
                 put(text)
-    draw(f"{wish.recording} at {name}", count, run)
+    draw(f"{options.recording} at {name}", count, run)
     return EXIT_OK
 
 
-def _station(loaded: Loaded, wish: ReplayOptions, recording: Recording) -> str:
+def _station(loaded: Loaded, options: ReplayOptions, recording: Recording) -> str:
     names = list(loaded.config.stations)
-    if wish.station is not None:
-        if wish.station not in names:
-            raise UsageError(f"no station is called {wish.station!r}: {did_you_mean(wish.station, names)}")
-        return wish.station
+    if options.station is not None:
+        if options.station not in names:
+            raise UsageError(
+                f"no station is called {options.station!r}: {did_you_mean(options.station, names)}"
+            )
+        return options.station
     recorded = recording.manifest.station
     if recorded in names:
         return recorded

@@ -69,7 +69,7 @@ def _purge(arguments: argparse.Namespace) -> int:
     from agent.audit.hash_chain import Audit
     from agent.base.data_dir import lock_folder, require_owner
     from agent.store.purge import Purge, purge, would_go
-    from agent.versions.operator_requests import agent_runs, whoever_asks
+    from agent.versions.operator_requests import agent_runs, requester
 
     if arguments.before is not None and arguments.keep_days is not None:
         raise UsageError("--before and --keep-days say the same: give one of them")
@@ -78,9 +78,9 @@ def _purge(arguments: argparse.Namespace) -> int:
     before = arguments.before
     if arguments.keep_days is not None:
         before = datetime.now(UTC) - timedelta(days=arguments.keep_days)
-    wish = Purge(before, arguments.station, arguments.images_only)
+    options = Purge(before, arguments.station, arguments.images_only)
     data = _data(arguments)
-    going = would_go(data, wish)
+    going = would_go(data, options)
     what = f"{going.results} results, {going.images} pictures ({going.image_bytes / 1e6:.1f} MB)"
     if going.waiting:
         what += f"; {going.waiting} of the results have not been delivered yet"
@@ -101,7 +101,7 @@ def _purge(arguments: argparse.Namespace) -> int:
             audit.append(
                 datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "purge",
-                actor=whoever_asks(),
+                actor=requester(),
                 why=f"mekiki store purge: {what}",
                 before={"results": going.results, "images": going.images},
                 after={
@@ -114,7 +114,7 @@ def _purge(arguments: argparse.Namespace) -> int:
             raise StoreError(
                 f"{data}: audit.jsonl: {error.strerror or error}: nothing was deleted"
             ) from error
-        purge(data, wish, say if sys.stderr.isatty() else lambda line: None)
+        purge(data, options, say if sys.stderr.isatty() else lambda line: None)
     put(f"gone: {what}")
     return EXIT_OK
 
@@ -124,8 +124,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if arguments.out.exists() and not arguments.force:
         raise UsageError(f"{arguments.out}: is there already: choose another name, or --force")
-    wish = ExportOptions(arguments.station, arguments.first, arguments.last, arguments.verdict)
-    rows = export(_data(arguments), arguments.out, arguments.format, wish)
+    options = ExportOptions(arguments.station, arguments.first, arguments.last, arguments.verdict)
+    rows = export(_data(arguments), arguments.out, arguments.format, options)
     say(f"{arguments.out}: {rows} results")
     return EXIT_OK
 

@@ -59,7 +59,7 @@ class Dispatcher:
         settings: of MQTT.
         agent: id of the agent.
         handlers: verb -> what does it; a verb without one is not possible in this agent.
-        board: takes the answers.
+        retained: takes the answers.
         again: shows ``S/<name>/state`` again, after a set that may have been refused.
         record: takes a line of the audit trail for each command that a handler carried out or refused.
 
@@ -72,7 +72,7 @@ class Dispatcher:
         settings: MqttSettings,
         agent: str,
         handlers: Mapping[str, Handler],
-        board: RetainedTopics,
+        retained: RetainedTopics,
         again: Callable[[str, str], None] = lambda station, name: None,
         record: Record = lambda event, actor, why, before, after: None,
     ) -> None:
@@ -82,7 +82,7 @@ class Dispatcher:
         self._own = f"{settings.topic_prefix}/{agent}"
         self._agent = agent
         self._handlers = handlers
-        self._board = board
+        self._retained = retained
         self._again = again
         self._record = record
         self._inbox = Inbox()
@@ -133,7 +133,7 @@ class Dispatcher:
             if inbound.retained:
                 self._ignore(inbound)
             elif self._pace.allows(now):
-                self._obey(inbound, now)
+                self._execute(inbound, now)
             else:
                 too_many.append(inbound)
         for inbound in too_many:
@@ -149,7 +149,7 @@ class Dispatcher:
         largest = self._settings.max_payload_kb * 1024
         return read(inbound, self._own, self._prefix, largest, self._settings.response_topics)
 
-    def _obey(self, inbound: Inbound, now: float) -> None:
+    def _execute(self, inbound: Inbound, now: float) -> None:
         command = self._read(inbound)
         if isinstance(command, Refusal):
             self._refuse(command)
@@ -245,7 +245,7 @@ class Dispatcher:
         body = dumps(payload).encode()
         own = f"{self._own}/cmd/response/{reply.verb}"
         for topic in {own: None, reply.topic or own: None}:
-            self._board.answer(
+            self._retained.answer(
                 Message(
                     topic, body, 1, False, ANSWER_SCHEMA, ANSWER_EXPIRY_S,
                     reply.correlation if topic == reply.topic else None,

@@ -48,7 +48,7 @@ class CommandGateway:
         self._publisher: Publisher
         self._discovery: Announcer
         self._production: ProductionHandlers | None = None
-        self._board: RetainedTopics
+        self._retained: RetainedTopics
         self._instance = ""
         self._namesakes = RateLimiter(1 / _INTRODUCE_S, 1)
         self._dispatcher: Dispatcher | None = None
@@ -66,7 +66,7 @@ class CommandGateway:
 
     def begin(
         self,
-        board: RetainedTopics,
+        retained: RetainedTopics,
         stations: Callable[[], Mapping[str, Commissioned | Uncommissioned]],
         engine: Engine,
         stats: Callable[[], JSON],
@@ -82,7 +82,7 @@ class CommandGateway:
         """Hear, obey and answer from now on.
 
         Args:
-            board: takes answers and settings.
+            retained: takes answers and settings.
             stations: asked what there is of each running station's learning.
             engine: of the versions.
             stats: what ``P/stats`` says now.
@@ -95,20 +95,20 @@ class CommandGateway:
             record: adds to the agent's audit trail.
         """
         self._triggers = triggers
-        self._publisher, self._board, self._instance = publisher, board, instance
-        self.settings = SettingTopics(board)
-        self._discovery = Announcer(Path(self._config.agent.data_dir), board, engine.info.name)
+        self._publisher, self._retained, self._instance = publisher, retained, instance
+        self.settings = SettingTopics(retained)
+        self._discovery = Announcer(Path(self._config.agent.data_dir), retained, engine.info.name)
         self.settings.show(self._config)
         self._discovery.show(self._config)
         handlers = AdapterHandlers(stations, engine, stats).handlers()
         handlers |= ResultHandlers(lambda: self._config, publisher, self.recent, tell).handlers()
-        self._production = ProductionHandlers(production, board)
+        self._production = ProductionHandlers(production, retained)
         handlers |= self._production.handlers()
         self.show_production()
         if reloader is not None:
             handlers |= ConfigHandlers(reloader).handlers()
         self._dispatcher = Dispatcher(
-            self._config.mqtt, self._config.agent.id, handlers, board, self.settings.again, record
+            self._config.mqtt, self._config.agent.id, handlers, retained, self.settings.again, record
         )
 
     def serve(self) -> None:
@@ -164,4 +164,4 @@ class CommandGateway:
         if instance != self._instance:
             self._publisher.saw_client_id_conflict()
             if self._namesakes.allows(time.monotonic()):
-                self._board.again(inbound.topic)  # so that they learn of us, and what stands there is ours
+                self._retained.again(inbound.topic)  # so that they learn of us, and what stands there is ours

@@ -22,11 +22,11 @@ class ProductionHandlers:
 
     Args:
         book: of what is being made.
-        board: shows it, retained.
+        retained: shows it, retained.
     """
 
-    def __init__(self, book: ProductionBook, board: RetainedTopics) -> None:
-        self._book, self._board = book, board
+    def __init__(self, book: ProductionBook, retained: RetainedTopics) -> None:
+        self._book, self._retained = book, retained
         self._topics: dict[str, str] = {}
 
     def handlers(self) -> dict[str, Handler]:
@@ -38,12 +38,12 @@ class ProductionHandlers:
         prefix, agent = config.mqtt.topic_prefix, config.agent.id
         topics = {name: station_topic(prefix, agent, name, "production") for name in config.stations}
         for name in self._topics.keys() - topics.keys():
-            self._board.clear(name, [self._topics[name]])
+            self._retained.clear(name, [self._topics[name]])
         self._topics = topics
-        self._board.expect(topics.values())
+        self._retained.expect(topics.values())
         for name, topic in topics.items():
             payload = agent_payload.production(agent, name, self._book.of(name))
-            self._board.set(Message(topic, dumps(payload).encode(), 1, True, PRODUCTION_SCHEMA))
+            self._retained.set(Message(topic, dumps(payload).encode(), 1, True, PRODUCTION_SCHEMA))
 
     def _set(self, command: Command) -> Answer:
         body = command.body

@@ -17,11 +17,11 @@ class SettingTopics:
     """Shows recipe, adaptation and enabled of every station of the config; the main thread uses it.
 
     Args:
-        board: shows them, retained.
+        retained: shows them, retained.
     """
 
-    def __init__(self, board: RetainedTopics) -> None:
-        self._board = board
+    def __init__(self, retained: RetainedTopics) -> None:
+        self._retained = retained
         self._own = ""
         self._shown: set[str] = set()
 
@@ -29,10 +29,10 @@ class SettingTopics:
         """Show what a config says; call it with each config that comes into force."""
         agent = config.agent.id
         for name in self._shown - {*config.stations}:
-            self._board.clear(name, [self._topic(name, setting) for setting in NAMES])
+            self._retained.clear(name, [self._topic(name, setting) for setting in NAMES])
         self._shown = {*config.stations}
         self._own = f"{config.mqtt.topic_prefix}/{agent}"
-        self._board.expect(self._topic(name, setting) for name in config.stations for setting in NAMES)
+        self._retained.expect(self._topic(name, setting) for name in config.stations for setting in NAMES)
         for name, station in config.stations.items():
             mode = station.adaptation.mode
             for message in (
@@ -44,11 +44,11 @@ class SettingTopics:
             ):
                 topic = self._topic(name, message["name"])
                 body = dumps(message).encode()
-                self._board.set(Message(topic, body, 1, True, SETTING_SCHEMA))
+                self._retained.set(Message(topic, body, 1, True, SETTING_SCHEMA))
 
     def again(self, station: str, name: str) -> None:
         """Show one once more: who has set it, and was refused, believes otherwise."""
-        self._board.again(self._topic(station, name))
+        self._retained.again(self._topic(station, name))
 
     def _topic(self, station: str, name: str) -> str:
         return f"{self._own}/{station}/{name}/state"

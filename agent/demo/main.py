@@ -31,7 +31,7 @@ from agent.demo.story import CHAPTERS, Operator, Score
 from agent.mqtt.connection import subscription
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.versions.commissioned import station_folder
-from agent.versions.operator_requests import Request, ask, whoever_asks
+from agent.versions.operator_requests import Request, ask, requester
 from camera.core.settings import SimulatedCamera
 from camera.simulation.source import SimulatedLine
 
@@ -264,8 +264,8 @@ def _asking(folder: Path) -> Callable[[int], None]:
 
     def go_back(number: int) -> None:
         at = timestamp(datetime.now(UTC))
-        wish = Request(kind="rollback", actor=whoever_asks(), at=at, number=number, why="the demo's operator")
-        ask(folder, wish)
+        options = Request(kind="rollback", actor=requester(), at=at, number=number, why="the demo's operator")
+        ask(folder, options)
 
     return go_back
 

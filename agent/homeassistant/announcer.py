@@ -30,13 +30,13 @@ class Announcer:
 
     Args:
         data: the data folder.
-        board: shows it, retained.
+        retained: shows it, retained.
         model: name of the model.
     """
 
-    def __init__(self, data: Path, board: RetainedTopics, model: str) -> None:
+    def __init__(self, data: Path, retained: RetainedTopics, model: str) -> None:
         self._file = data / _FILE
-        self._board = board
+        self._retained = retained
         self._model = model
         self._topic: str | None = None
 
@@ -48,12 +48,12 @@ class Announcer:
             return
         gone = [topic for topic in kept["topics"] if topic != wanted]
         for topic in gone:
-            self._board.set(Message(topic, b"", 1, True))
+            self._retained.set(Message(topic, b"", 1, True))
         told: dict[str, str] = {}
         if wanted is not None:
             payload = discovery(config, self._model, kept["components"] if wanted in kept["topics"] else {})
             told = components(payload)
-            self._board.set(Message(wanted, dumps(payload).encode(), 1, True))
+            self._retained.set(Message(wanted, dumps(payload).encode(), 1, True))
         self._topic = wanted
         topics = [*gone, *([wanted] if wanted else [])][-_MOST:]
         now = {**kept, "topics": topics, "components": dict(list(told.items())[-_MOST:])}
@@ -63,7 +63,7 @@ class Announcer:
     def again(self) -> None:
         """Describe it once more: Home Assistant has just begun. Any thread."""
         if self._topic is not None:
-            self._board.again(self._topic)
+            self._retained.again(self._topic)
 
     def _read(self) -> dict[str, Any]:
         try:

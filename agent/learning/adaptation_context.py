@@ -22,10 +22,10 @@ class AdaptationContext:
 
     Args:
         clean: the station's commissioning.
-        eye: the learner's own.
+        scorer: the learner's own.
         update: makes proposals; None at the level ``operating_point``. None is made either where the guard
             has no confirmed defects to judge by.
-        ledger: asked for the versions that there are; changed by its own thread alone, see
+        manager: asked for the versions that there are; changed by its own thread alone, see
         `agent.learning.episode.Ask`. settings: of the learner.
         seed: of everything that is drawn.
 
@@ -38,13 +38,13 @@ class AdaptationContext:
         clean: Commissioning,
         scorer: Scorer,
         update: Update | None,
-        ledger: VersionManager,
+        manager: VersionManager,
         settings: LearnerSettings,
         seed: int,
     ) -> None:
         self.clean, self.scorer = clean, scorer
         self.update = update if clean.sight.learns else None
-        self.ledger, self.settings, self.seed = ledger, settings, seed
+        self.manager, self.settings, self.seed = manager, settings, seed
         good = scorer.look(clean.good, scorer.source)
         self.features: Floats = good.features
         self._usual_margin = clean.offset - float(np.median(good.scores))

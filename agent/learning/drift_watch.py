@@ -51,5 +51,5 @@ class DriftWatch:
         return report
 
     def told(self) -> None:
-        """That the pictures changed at a stroke is no news any more."""
+        """That the pictures changed abruptly is no news any more."""
         self._fresh = replace(self._fresh, abrupt=False, jump=0.0)

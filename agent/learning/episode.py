@@ -22,7 +22,7 @@ from agent.versions.version_manager import VersionManager
 
 Change = Callable[[VersionManager], None]
 Ask = Callable[[Change], ActiveVersion]
-"""Has a change made by the thread that owns the ledger, and returns what answers then."""
+"""Has a change made by the thread that owns the manager, and returns what answers then."""
 
 
 @dataclass(slots=True)
@@ -30,18 +30,18 @@ class Episode:
     """What is forgotten when the pictures are others. Owned by the learner; who computes has a copy.
 
     Attributes:
-        shop: what it works with.
+        context: what it works with.
         since: frame after which the pictures are of one condition.
         search: whatever is known is to be tried first.
         looked_at: frame of the last look.
         converged, worse, harmed: what was found, for `adapters.gate.state_machine`.
         test: of labels, on what answers; the learner's affair.
         numbers: of the guard's last ruling.
-        motion: how the operating point has moved while the pictures were not others at a stroke.
+        motion: how the operating point has moved while the pictures were not others abruptly.
         others: they were just now, so that the first search may move it as far as they ask for.
     """
 
-    shop: AdaptationContext
+    context: AdaptationContext
     since: int
     looked_at: int
     search: bool = False
@@ -69,10 +69,10 @@ class Episode:
         Returns:
             What the guard said of a proposal; None where there was none.
         """
-        shop = self.shop
+        context = self.context
         self.looked_at = recent[-1].number
-        trial = shop.hold(recent)
-        if trial.explained < shop.settings.limits.explained:
+        trial = context.hold(recent)
+        if trial.explained < context.settings.limits.explained:
             return self._unexplained(trial, answering, ask)
         if self.search:
             answering = self._search(trial, recent, answering, ask, free=self.others)
@@ -84,12 +84,12 @@ class Episode:
             return None
         ruling, (now, step) = None, self._settled(trial, best, answering, recent)
         if learning:
-            self.converged = shop.is_sound(now)
+            self.converged = context.is_sound(now)
             if not self.converged:
                 ruling, now, answering = self._learn(trial, now, recent, answering, ask)
             self._held_error = now.error
         else:
-            self.worse = now.error > self._held_error + shop.settings.slack
+            self.worse = now.error > self._held_error + context.settings.slack
             self._held_error = min(self._held_error, now.error)
         self._follow(trial, now, step, recent, answering, ask)
         return ruling
@@ -109,7 +109,7 @@ class Episode:
             frame=frame,
             # Drift stays confirmed until it is normal again; a block like the clean ones starts nothing.
             drifting=report.drifting and report.distance > NORMAL_DISTANCE,
-            abrupt=report.abrupt or report.jump >= self.shop.settings.jump,
+            abrupt=report.abrupt or report.jump >= self.context.settings.jump,
             normal=report.normal and not chosen,
             turn=turn,
             harmed=self.harmed,
@@ -127,7 +127,7 @@ class Episode:
         free: bool = False,
     ) -> tuple[Assessment, ThresholdStep]:
         """Return what an adapter makes of a trial at the operating point that it would answer at."""
-        settings = self.shop.settings
+        settings = self.context.settings
         left = math.inf if free else self.motion.left(recent[-1].at_s, settings.per_hour)
         return trial.settled(found, answering.offset, settings.step, left)
 
@@ -140,25 +140,25 @@ class Episode:
         ask: Ask,
     ) -> tuple[Ruling, Assessment, ActiveVersion]:
         """Make one proposal and keep or refuse it; return what answers then, and what is known of it."""
-        shop = self.shop
-        if shop.settings.level != "full" or shop.update is None:
+        context = self.context
+        if context.settings.level != "full" or context.update is None:
             return Ruling(False, "no_gain"), before, answering
-        adapter, numbers = shop.propose(self._challenger or answering.adapter, trial, recent)
+        adapter, numbers = context.propose(self._challenger or answering.adapter, trial, recent)
         after, step = self._settled(trial, trial.assess(adapter), answering, recent)
         finite = math.isfinite(numbers.get("loss", math.nan))
-        evidence = trial.evidence(before, after, distance(adapter, shop.scorer.source), finite)
-        ruling = judge(evidence, shop.settings.limits)
+        evidence = trial.evidence(before, after, distance(adapter, context.scorer.source), finite)
+        ruling = judge(evidence, context.settings.limits)
         self.numbers = evidence.numbers() | {"harm": self.test.evidence[0]}
         details = self.numbers | {f"loss_{k}": v for k, v in numbers.items()} | trial.condition.numbers()
         if not ruling.keep:
             # Several steps that are each too small to tell may be one that is not.
             self._challenger = None if ruling.rule in HARMFUL else adapter
-            answering = ask(lambda ledger: ledger.record("refused", "guard", ruling.rule, details))
+            answering = ask(lambda manager: manager.record("refused", "guard", ruling.rule, details))
             return ruling, before, answering
         self._challenger = None
-        why = f"gain on known parts; {words(step, answering.offset, shop.settings.per_hour)}"
+        why = f"gain on known parts; {words(step, answering.offset, context.settings.per_hour)}"
         details |= self._moves(step, answering, recent)
-        answering = ask(lambda ledger: ledger.promote(adapter, after, trial, recent, details, why))
+        answering = ask(lambda manager: manager.promote(adapter, after, trial, recent, details, why))
         return ruling, after, answering
 
     def _search(
@@ -171,12 +171,12 @@ class Episode:
         free: bool,
     ) -> ActiveVersion:
         """Begin with what fits best: the source, what answers, or what is stored for a like condition."""
-        settings = self.shop.settings
-        alike = most_alike(trial.condition, self.shop.ledger.versions(), settings.candidates)
+        settings = self.context.settings
+        alike = most_alike(trial.condition, self.context.manager.versions(), settings.candidates)
         candidates = {version.digest: (version.number, version.adapter) for version in alike}
         candidates.setdefault(answering.adapter.digest, (answering.number, answering.adapter))
-        candidates.pop(self.shop.scorer.source.digest, None)
-        number, adapter, assessed = SOURCE, self.shop.scorer.source, trial.frozen
+        candidates.pop(self.context.scorer.source.digest, None)
+        number, adapter, assessed = SOURCE, self.context.scorer.source, trial.frozen
         for other_number, other in candidates.values():
             tried = trial.assess(other)
             # The source is trusted: another must be clearly better.
@@ -189,7 +189,7 @@ class Episode:
         details = {"from": float(number), "tried": float(len(candidates) + 1)}
         details |= {} if free else self._moves(step, answering, recent)
         why = f"fits the new condition best; {words(step, answering.offset, settings.per_hour)}"
-        return ask(lambda ledger: ledger.promote(adapter, best, trial, recent, details, why))
+        return ask(lambda manager: manager.promote(adapter, best, trial, recent, details, why))
 
     def _follow(
         self,
@@ -201,19 +201,19 @@ class Episode:
         ask: Ask,
     ) -> None:
         """Let the operating point follow the pictures, in steps that are worth it."""
-        settings = self.shop.settings
+        settings = self.context.settings
         if abs(now.point.offset - answering.offset) >= settings.step or (
             now.point.at_bound and not answering.at_bound
         ):
             why = f"operating point follows the pictures: {words(step, answering.offset, settings.per_hour)}"
             details = self._moves(step, answering, recent)
-            ask(lambda ledger: ledger.promote(answering.adapter, now, trial, recent, details, why))
+            ask(lambda manager: manager.promote(answering.adapter, now, trial, recent, details, why))
 
     def _moves(
         self, step: ThresholdStep, answering: ActiveVersion, recent: Sequence[Observation]
     ) -> dict[str, float]:
         """Enter a move of the operating point; return what the record says of it, in nats."""
-        now_s, per_hour = recent[-1].at_s, self.shop.settings.per_hour
+        now_s, per_hour = recent[-1].at_s, self.context.settings.per_hour
         self.motion = self.motion.moved(now_s, step.offset - answering.offset)
         return {
             "threshold_moved": step.offset - answering.offset,
@@ -226,21 +226,21 @@ class Episode:
         """Nothing that is known of the parts says anything about such pictures: the source answers."""
         ruling = Ruling(False, "unexplained")
         details = {"explained": trial.explained} | trial.condition.numbers()
-        ask(lambda ledger: ledger.record("refused", "guard", ruling.rule, details))
+        ask(lambda manager: manager.record("refused", "guard", ruling.rule, details))
         if answering.number != SOURCE:
             why = "the pictures are not those of the commissioned parts"
-            ask(lambda ledger: ledger.go_to(SOURCE, "guard", why))
+            ask(lambda manager: manager.go_to(SOURCE, "guard", why))
         return ruling
 
     def _does_harm(self, trial: Evaluation, now: Assessment, answering: ActiveVersion) -> bool:
-        if answering.adapter.digest == self.shop.scorer.source.digest:
+        if answering.adapter.digest == self.context.scorer.source.digest:
             return False
         if not now.finite:
             return True
         evidence = trial.evidence(trial.frozen, now, 0.0)
         # What is not a number proves nothing, and answers nothing.
         finite = math.isfinite(evidence.gain) and math.isfinite(evidence.gain_error)
-        return not finite or evidence.gain < -self.shop.settings.slack - 2 * evidence.gain_error
+        return not finite or evidence.gain < -self.context.settings.slack - 2 * evidence.gain_error
 
 
 @dataclass(slots=True)
@@ -248,7 +248,7 @@ class Look:
     """A computation that is due. Whoever computes calls `run`; everything else is the learner's.
 
     Attributes:
-        generation: of the ledger under which it may change something.
+        generation: of the manager under which it may change something.
         number: of the version that answered at the beginning.
         episode: a copy, which becomes the learner's own at the end.
         recent: pictures of one condition.

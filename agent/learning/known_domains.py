@@ -16,7 +16,7 @@ _SAID = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class KnownDomain:
     """One condition.
 
     Attributes:
@@ -36,28 +36,28 @@ class KnownDomains:
     """Owns what the newest pictures are held against; for the learner's thread. Not kept over a restart.
 
     Args:
-        glance: of the station.
+        detector: of the station.
     """
 
-    def __init__(self, glance: ChangePointDetector) -> None:
-        self._glance = glance
-        self._met: dict[int, Met] = {}
+    def __init__(self, detector: ChangePointDetector) -> None:
+        self._detector = detector
+        self._met: dict[int, KnownDomain] = {}
         self._turned = False
         self._asked: int | None = None
         self._chosen = False
 
     def add(self, row: Doubles) -> None:
         """Take one picture, as `adapters.monitoring.block_statistics.measure` has it."""
-        self._glance.add(row)
-        if self._glance.turned:
+        self._detector.add(row)
+        if self._detector.turned:
             # Seen here and not in `turn`: whoever asks seldom would miss it.
-            self._glance.forget()
+            self._detector.forget()
             self._turned, self._chosen = True, False
 
     @property
     def count(self) -> int:
         """How many of the newest pictures are known to be of one condition, `WINDOW` at most."""
-        return min(self._glance.count, WINDOW)
+        return min(self._detector.count, WINDOW)
 
     @property
     def chosen(self) -> bool:
@@ -78,18 +78,18 @@ class KnownDomains:
             self._turned, self._asked = False, here
             if here != SOURCE:
                 return "unknown", here
-        if self._glance.count < WINDOW or self._chosen:
+        if self._detector.count < WINDOW or self._chosen:
             return None, here
         # The source first, then the newest.
         met = reversed(self._met.items())
-        places = [(SOURCE, self._glance.home), *((number, one.place) for number, one in met)]
-        near = [number for number, place in places if self._glance.near(place)]
+        places = [(SOURCE, self._detector.home), *((number, one.place) for number, one in met)]
+        near = [number for number, place in places if self._detector.near(place)]
         asked = self._asked
         if near:
             self._asked = None
         if here in near and (asked is None or here != SOURCE):
             return None, here
-        if here == SOURCE and SOURCE not in near and self._glance.looks_like(self._glance.home):
+        if here == SOURCE and SOURCE not in near and self._detector.looks_like(self._detector.home):
             return None, here  # a burst of defects, under the light of home
         if near:
             return ("home" if near[0] == SOURCE else "met"), near[0]
@@ -98,9 +98,9 @@ class KnownDomains:
         self._asked = _SAID
         return "unknown", here
 
-    def crept(self, here: int) -> bool:
+    def drifted(self, here: int) -> bool:
         """Whether the pictures are no longer quite those for which a version answers."""
-        return here in self._met and self._glance.moved(self._met[here].place)
+        return here in self._met and self._detector.moved(self._met[here].place)
 
     def remember(
         self, number: int, state: State, episode: Episode, frame: int, stored: Collection[int]
@@ -113,17 +113,17 @@ class KnownDomains:
             frame: of now.
             stored: versions that there still are.
         """
-        if number == SOURCE or self._glance.count < WINDOW:
+        if number == SOURCE or self._detector.count < WINDOW:
             return
-        near = self._glance.near
+        near = self._detector.near
         self._met = {n: met for n, met in self._met.items() if n in stored and not near(met.place)}
-        self._met[number] = Met(self._glance.place, state, replace(episode), frame)
+        self._met[number] = KnownDomain(self._detector.place, state, replace(episode), frame)
 
     def leave(self, number: int, state: State, episode: Episode, frame: int) -> None:
         """Keep how far the learner was."""
         if number in self._met:
             place = self._met[number].place
-            self._met[number] = Met(place, state, replace(episode), frame)
+            self._met[number] = KnownDomain(place, state, replace(episode), frame)
 
     def choose(self) -> None:
         """A person chose what answers: nothing that is known of these pictures is held against it."""
@@ -134,7 +134,7 @@ class KnownDomains:
         """The pictures are no longer those for which a person chose."""
         self._chosen = False
 
-    def find(self, number: int) -> Met:
+    def find(self, number: int) -> KnownDomain:
         """Return what is known of the condition that a version was made for."""
         return self._met[number]
 

@@ -50,7 +50,7 @@ class StationDesk:
         changed: told where `predictor` or `stats` has changed, and once at first.
 
     Attributes:
-        ledger: what answers, and what is remembered.
+        manager: what answers, and what is remembered.
         predictor: what to judge with now; any thread may look.
         stats: how it is doing; any thread may look.
     """
@@ -68,7 +68,7 @@ class StationDesk:
         changed: Callable[[], None],
     ) -> None:
         self.predictor, self.stats = first, LearnerStats(found.station)
-        self.ledger = VersionManager(
+        self.manager = VersionManager(
             found.clean, frozen.adapter, found.store, found.audit, now, self._happened, since
         )
         self._found, self._prompts, self._frozen, self._texts = found, prompts, frozen, texts
@@ -76,11 +76,11 @@ class StationDesk:
         self._prepared = first
         self._shown: JSON = {}
         self._ask_at = self._retry_at = self._write_at = 0.0
-        self._obeyed = set(self.ledger.kept.memory.requests)  # also more than the disk remembers
+        self._obeyed = set(self.manager.kept.memory.requests)  # also more than the disk remembers
 
     def begin(self) -> None:
         """Make good what was left undone, and tell what answers."""
-        self.ledger.begin(self._answers, self._prepare)
+        self.manager.begin(self._answers, self._prepare)
         self._changed()
 
     def serve(self, chosen: Callable[[], None]) -> None:
@@ -89,13 +89,13 @@ class StationDesk:
         Args:
             chosen: called where a person chose what answers.
         """
-        kept = self.ledger.kept
+        kept = self.manager.kept
         if kept.trouble is not None and time.monotonic() >= self._retry_at:
-            self.ledger.retry()
+            self.manager.retry()
             self._retry_at = time.monotonic() + _DISK_S
         if time.monotonic() >= self._ask_at:
             try:
-                self._obey(chosen)
+                self._execute(chosen)
             except OSError as error:
                 kept.failed(error)
             self._ask_at = time.monotonic() + _ASK_S
@@ -107,18 +107,18 @@ class StationDesk:
             learner: None while there is none.
             failed: what learning failed with.
         """
-        found, ledger = self._found, self.ledger
+        found, manager = self._found, self.manager
         active, answering = found.store.active(), self._answering()
         version, mode = active.version, found.settings.mode
-        why = why_off(mode, ledger.frozen_by)
-        phase = "off" if why is not None else str(ledger.state.phase)
+        why = why_off(mode, manager.frozen_by)
+        phase = "off" if why is not None else str(manager.state.phase)
         raised = learner is not None and learner.rate.raised
         stats = LearnerStats(
             found.station,
             at_bound=answering.at_bound,
             tripped=phase == "tripped",
             too_many_rejects=raised,
-            disk=ledger.kept.trouble,
+            disk=manager.kept.trouble,
             failed=failed,
         )
         if stats != self.stats:
@@ -135,7 +135,7 @@ class StationDesk:
             promoted=active.number,
             since=active.since,
             why_off=why,
-            frozen_by=ledger.frozen_by,
+            frozen_by=manager.frozen_by,
             commissioning=found.clean.digest,
             too_many_rejects=raised,
             guard=None if learner is None else learner.last_numbers,
@@ -146,13 +146,13 @@ class StationDesk:
             self._shown = shown
             self._tell("adapter", shown)
 
-    def _obey(self, chosen: Callable[[], None]) -> None:
+    def _execute(self, chosen: Callable[[], None]) -> None:
         """Do what people asked for, each once and in order; but nothing waits for what waits for the disk."""
-        kept = self.ledger.kept
+        kept = self.manager.kept
         taken = take(self._found.requests, kept.memory.requests if kept.saved else ())
         for line in taken.refused:
             log.warning("learner %s: %s", self._found.station, line)
-            self.ledger.record("request_refused", "agent", line)
+            self.manager.record("request_refused", "agent", line)
         if taken.trouble is not None:
             kept.failed(taken.trouble)
         held: list[Request] = []
@@ -188,24 +188,24 @@ class StationDesk:
                 why = f"{request.kind} by {request.actor} came while it waited for the disk"
                 self._refuse(other, why)
                 self._done(other)
-            if execute(self.ledger, request):
+            if execute(self.manager, request):
                 chosen()
         except AdapterError as error:
             self._refuse(request, str(error))
 
     def _refuse(self, request: Request, why: str) -> None:
         log.warning("learner %s: %s by %s: %s", self._found.station, request.kind, request.actor, why)
-        self.ledger.refuse(request.actor, f"{request.kind}: {why}", request.id)
+        self.manager.refuse(request.actor, f"{request.kind}: {why}", request.id)
 
     def _done(self, request: Request) -> None:
         """Let a request go once the disk knows that it was obeyed or refused; nothing does it again."""
         self._obeyed.add(request.id)
-        if not self.ledger.kept.saved:
+        if not self.manager.kept.saved:
             return
         try:
             finish(self._found.requests, request)
         except OSError as error:
-            self.ledger.kept.failed(error)
+            self.manager.kept.failed(error)
         else:
             self._obeyed.remove(request.id)
 
@@ -216,7 +216,7 @@ class StationDesk:
         recipe_of = None if version is None else version.recipe
         require_allowed(request, self._found.settings.mode, self._found.clean.recipe, recipe_of)
         if version is not None and request.kind in ("rollback", "activate"):
-            self._try(self.ledger.kept.version(version.number))
+            self._try(self.manager.kept.version(version.number))
 
     def _try(self, version: Version) -> None:
         """Raise AdapterError where what a version makes of known parts is no answer."""
@@ -231,7 +231,7 @@ class StationDesk:
             raise AdapterError(said) from error
 
     def _answering(self) -> ActiveVersion:
-        return self.ledger.source if self._found.settings.mode == "shadow" else self.ledger.answering
+        return self.manager.source if self._found.settings.mode == "shadow" else self.manager.answering
 
     def _prepare(self, version: ActiveVersion) -> None:
         """Make what the inspector needs to judge with a version; where that fails, it does not answer."""

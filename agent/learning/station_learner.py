@@ -29,7 +29,7 @@ from agent.domain.active_version import ActiveVersion
 from agent.learning.adaptation_context import AdaptationContext
 from agent.learning.drift_watch import NEVER, DriftWatch
 from agent.learning.episode import Change, Episode, Look
-from agent.learning.known_domains import KnownDomains, Met
+from agent.learning.known_domains import KnownDomain, KnownDomains
 from agent.learning.labelled_parts import LabelledParts, Said
 from agent.versions.execute import execute
 from agent.versions.learner_settings import LearnerSettings, Update, why_off
@@ -42,9 +42,9 @@ class StationLearner:
 
     Args:
         clean: the station's commissioning.
-        eye: the learner's own.
+        scorer: the learner's own.
         update: makes proposals; None at the level ``operating_point``.
-        ledger: of the station.
+        manager: of the station.
         seed: of everything that is drawn.
 
     Attributes:
@@ -56,39 +56,40 @@ class StationLearner:
         clean: Commissioning,
         scorer: Scorer,
         update: Update | None,
-        ledger: VersionManager,
+        manager: VersionManager,
         settings: LearnerSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.settings = settings or LearnerSettings()
         self._clean = clean
-        self._ledger = ledger
-        self._shop = AdaptationContext(clean, scorer, update, ledger, self.settings, seed)
+        self._manager = manager
+        self._context = AdaptationContext(clean, scorer, update, manager, self.settings, seed)
         # How alike two parts look depends on the model.
-        policy = replace(self.settings.buffer, duplicate=duplicate_cosine(self._shop.features))
+        features = self._context.features
+        policy = replace(self.settings.buffer, duplicate=duplicate_cosine(features))
         self._buffer = Buffer(len(clean.labels), policy, seed)
         self._drift = DriftWatch(clean.drift)
-        self._places = KnownDomains(ChangePointDetector(clean.drift, looks(clean.good), self._shop.features))
+        self._domains = KnownDomains(ChangePointDetector(clean.drift, looks(clean.good), features))
         self._turn: tuple[Turn | None, int] | None = None
         self.rate = RejectRateMonitor(clean.numbers["rejects"])
         self._said = LabelledParts()
         self._at_s = 0.0
-        self._episode = Episode(self._shop, ledger.frame, ledger.frame, test=ledger.test)
+        self._episode = Episode(self._context, manager.frame, manager.frame, test=manager.test)
 
     @property
     def answering(self) -> ActiveVersion:
         """What to inspect with now. Any thread may ask."""
-        return self._ledger.source if self.settings.mode == "shadow" else self._ledger.answering
+        return self._manager.source if self.settings.mode == "shadow" else self._manager.answering
 
     @property
     def state(self) -> State:
         """Of its life cycle."""
-        return self._ledger.state
+        return self._manager.state
 
     @property
     def why_off(self) -> str | None:
         """Why nothing is learned at all; None where it is."""
-        return why_off(self.settings.mode, self._ledger.frozen_by)
+        return why_off(self.settings.mode, self._manager.frozen_by)
 
     @property
     def last_numbers(self) -> dict[str, float]:
@@ -101,13 +102,13 @@ class StationLearner:
         Args:
             seen: with the number that the camera gave it. One that comes after a newer one is not looked at.
         """
-        number = self._ledger.kept.count(seen.number, seen.at_s)
+        number = self._manager.kept.count(seen.number, seen.at_s)
         if number is None:
             return None
         self._at_s = seen.at_s
         self._buffer.offer(replace(seen, number=number))
         row = measure(seen)
-        self._places.add(row)
+        self._domains.add(row)
         return self._drift.add(row, number, seen.at_s)
 
     def said(self, number: int, *, adapted_fails: bool, frozen_fails: bool, by: str | None = None) -> None:
@@ -118,14 +119,14 @@ class StationLearner:
             event = "rate_alarm" if self.rate.raised else "rate_alarm_over"
             numbers = {"limit": self.rate.limit, "drifting": float(self._drift.report.drifting)}
             why = f"rejects against {self.rate.usual:.1%} at commissioning"
-            self._ledger.record(event, "guard", why, numbers)
-        by = by or self._ledger.answering.adapter.digest
-        self._said.add(self._ledger.number_of(number), Said(adapted_fails, frozen_fails, by))
+            self._manager.record(event, "guard", why, numbers)
+        by = by or self._manager.answering.adapter.digest
+        self._said.add(self._manager.number_of(number), Said(adapted_fails, frozen_fails, by))
 
     def told(self, number: int, *, defect: bool, actor: str = "operator") -> None:
         """Take a label: what a part really was, and who says so."""
-        number = self._ledger.number_of(number)
-        said, here = self._said.take(number), self._ledger.answering
+        number = self._manager.number_of(number)
+        said, here = self._said.take(number), self._manager.answering
         if said is None or here.number == SOURCE or said.adapter != here.adapter.digest:
             return  # it says nothing about what answers now
         before = self._episode.test
@@ -136,7 +137,7 @@ class StationLearner:
         self._keep(self.state)
         harm, gain = test.evidence
         numbers = {"part": number, "harm": harm, "gain": gain, "labels": test.labels}
-        self._ledger.record("label", actor, "defective" if defect else "good", numbers)
+        self._manager.record("label", actor, "defective" if defect else "good", numbers)
 
     def decide(self) -> bool:
         """Do what takes no time: go by what is known of the pictures, and choose among what is known.
@@ -149,30 +150,30 @@ class StationLearner:
         self._react()
         report = self._drift.news()
         if not report.normal:
-            self._places.changed()
+            self._domains.changed()
         changed = self._advance(report)
         self._drift.told()
         return changed
 
     def due(self) -> Look | None:
         """Return what is to be computed now; None where nothing is."""
-        episode, phase, ledger = self._episode, self.state.phase, self._ledger
-        number, waited = ledger.answering.number, ledger.frame - episode.looked_at
+        episode, phase, manager = self._episode, self.state.phase, self._manager
+        number, waited = manager.answering.number, manager.frame - episode.looked_at
         off = self.why_off is not None or phase not in (Phase.LEARN, Phase.HOLD)
         if off or waited < self.settings.every:
             return None
-        if phase is Phase.HOLD and waited < self.settings.recheck and not self._places.crept(number):
+        if phase is Phase.HOLD and waited < self.settings.recheck and not self._domains.drifted(number):
             return None
         newest = self._buffer.recent(self.settings.buffer.recent)
         recent = [one for one in newest if one.number > episode.since]
         if len(recent) < LEAST * 3 // 2 or self._buffer.distinct.frames < LEAST // 2:
             return None  # too little evidence
         learning = phase is Phase.LEARN
-        return Look(ledger.generation, number, replace(episode), recent, ledger.answering, learning)
+        return Look(manager.generation, number, replace(episode), recent, manager.answering, learning)
 
     def wants(self, look: Look) -> bool:
         """Whether nobody has decided anything since that makes a computation worth nothing."""
-        return look.generation == self._ledger.generation
+        return look.generation == self._manager.generation
 
     def make(self, change: Change, look: Look) -> ActiveVersion:
         """Make what a computation asks for; return what answers then. Only while it is wanted.
@@ -180,12 +181,12 @@ class StationLearner:
         Raises:
             OSError: the disk does not take it; nothing has changed.
         """
-        before = self._ledger.answering.adapter.digest
-        change(self._ledger)
-        if self._ledger.answering.adapter.digest != before:
+        before = self._manager.answering.adapter.digest
+        change(self._manager)
+        if self._manager.answering.adapter.digest != before:
             self._episode.test = LabelTest()
-        look.generation = self._ledger.generation
-        return self._ledger.answering
+        look.generation = self._manager.generation
+        return self._manager.answering
 
     def adopt(self, look: Look, ruling: Ruling | None) -> None:
         """Go on with what a computation has found. Only while it is wanted."""
@@ -194,26 +195,26 @@ class StationLearner:
         if ruling is not None:
             self._keep(proposed(self.state, kept=ruling.keep, harmful=ruling.rule in HARMFUL))
             if ruling.rule == "unexplained":
-                self._places.forget(look.number)
+                self._domains.forget(look.number)
         self._remember()
 
     def work(self) -> bool:
         """Do what is due, at most one look, here and now; return whether `answering` is another one now."""
-        before = self._ledger.answering
+        before = self._manager.answering
         if not self.decide() and (look := self.due()) is not None:
             self.adopt(look, look.run(lambda change: self.make(change, look)))
-        return self._ledger.answering is not before
+        return self._manager.answering is not before
 
     def obey(self, request: Request) -> None:
         """Do what an operator asks; see `agent.versions.execute.execute`."""
-        if execute(self._ledger, request):
+        if execute(self._manager, request):
             self.chosen()
 
     def chosen(self) -> None:
         """Begin anew, because a person chose what answers."""
         self._enter(self._episode.since)
         self._turn = None
-        self._places.choose()
+        self._domains.choose()
         self._remember()
 
     def _react(self) -> None:
@@ -221,53 +222,53 @@ class StationLearner:
         if self.state.phase is Phase.TRIPPED:
             return
         if self._turn is None:
-            self._turn = self._places.turn(self._ledger.answering.number)
+            self._turn = self._domains.turn(self._manager.answering.number)
         if self._turn[0] is not None:
             self._advance(DriftReport(), *self._turn)
-            self._drift.turned(self._ledger.frame)
+            self._drift.turned(self._manager.frame)
         self._turn = None  # only now: where the disk was full, it is tried again
 
     def _advance(self, report: DriftReport, turn: Turn | None = None, number: int = SOURCE) -> bool:
         """Change the state as the signals say; return whether anything changed."""
         episode = self._episode
-        signals = episode.signals(self._ledger.frame, report, turn, chosen=self._places.chosen)
+        signals = episode.signals(self._manager.frame, report, turn, chosen=self._domains.chosen)
         change = advance(self.state, signals, self.settings.patience)
         if change.why is None:
             self._keep(change.state)
             return False
-        ledger, before, here = self._ledger, self.state, self._ledger.answering.number
-        offset = ledger.answering.offset
+        manager, before, here = self._manager, self.state, self._manager.answering.number
+        offset = manager.answering.offset
         state, action, met = change.state, change.action, None
         if action is Action.RECALL:
-            found = self._places.find(number)
+            found = self._domains.find(number)
             born = state.born if found.state.born is None else found.state.born
             recalled = replace(found.state, since=state.since, trips=state.trips, born=born)
-            if ledger.recall(number, change.why, recalled):
+            if manager.recall(number, change.why, recalled):
                 state, met = recalled, found
         elif action not in (Action.NONE, Action.SEARCH) and here != SOURCE:
             # Also for a rollback: the last good version was good under other conditions.
-            ledger.go_to(SOURCE, "guard", change.why, state=state)
+            manager.go_to(SOURCE, "guard", change.why, state=state)
         numbers = (self._drift.report if turn else report).numbers() | {"trips": state.trips}
-        ledger.record(f"{before.phase}->{state.phase}", "guard", change.why, numbers)
+        manager.record(f"{before.phase}->{state.phase}", "guard", change.why, numbers)
         if action is Action.RECALL and met is None:
-            self._places.forget(number)
-        self._places.leave(here, before, episode, ledger.frame)
+            self._domains.forget(number)
+        self._domains.leave(here, before, episode, manager.frame)
         # To leave a version waits for no limit, but counts: what flaps comes to rest.
-        episode.motion = episode.motion.moved(self._at_s, ledger.answering.offset - offset)
+        episode.motion = episode.motion.moved(self._at_s, manager.answering.offset - offset)
         self._change(state, change, signals, met, turn is not None or report.abrupt)
         return True
 
     def _change(
-        self, state: State, change: Decision, signals: Signals, met: Met | None, others: bool
+        self, state: State, change: Decision, signals: Signals, met: KnownDomain | None, others: bool
     ) -> None:
-        frame, action = self._ledger.frame, change.action
+        frame, action = self._manager.frame, change.action
         if action is Action.NONE and state.phase in (Phase.HOLD, Phase.LEARN):
             self._episode.worse = self._episode.converged = False
             self._episode.looked_at = frame
             self._keep(state)
             return
-        self._ledger.supersede(change.why or "")
-        back = self._places.count if signals.turn else 2 * self._clean.drift.block_frames
+        self._manager.supersede(change.why or "")
+        back = self._domains.count if signals.turn else 2 * self._clean.drift.block_frames
         since = frame - back if signals.turn or signals.abrupt else self._episode.since
         if met is None:
             self._enter(since, others, search=action in (Action.SEARCH, Action.LEAVE, Action.RECALL))
@@ -280,20 +281,20 @@ class StationLearner:
         if action is Action.ROLLBACK or (
             action is Action.RESET and signals.turn is None and not signals.normal
         ):
-            self._places.clear()
+            self._domains.clear()
 
     def _enter(self, since: int, others: bool = False, *, search: bool = False) -> None:
-        """Begin an episode; its threshold has no history where the pictures are others at a stroke."""
+        """Begin an episode; its threshold has no history where the pictures changed abruptly."""
         motion = ThresholdHistory() if others else self._episode.motion
-        looked_at = NEVER if search else self._ledger.frame
-        self._episode = Episode(self._shop, since, looked_at, search, motion=motion, others=others)
+        looked_at = NEVER if search else self._manager.frame
+        self._episode = Episode(self._context, since, looked_at, search, motion=motion, others=others)
 
     def _keep(self, state: State) -> None:
         test = self._episode.test
-        self._ledger.kept.remember(state, test if test.labels else None)
+        self._manager.kept.remember(state, test if test.labels else None)
 
     def _remember(self) -> None:
-        ledger = self._ledger
+        manager = self._manager
         if self._episode.harmed is None:
-            here, stored = ledger.answering.number, ledger.numbers()
-            self._places.remember(here, self.state, self._episode, ledger.frame, stored)
+            here, stored = manager.answering.number, manager.numbers()
+            self._domains.remember(here, self.state, self._episode, manager.frame, stored)

@@ -94,7 +94,7 @@ class Learning:
         self._desk = StationDesk(
             station, prompts, frozen, first, self._class_features, agent, since, tell, lambda: changed(self)
         )
-        self._ledger = self._desk.ledger
+        self._manager = self._desk.manager
         self._learner: StationLearner | None = None
         self._job: _Job | None = None
         self._fault: Failure | None = None
@@ -141,7 +141,7 @@ class Learning:
         try:
             self._learn(taken)
         except OSError as error:
-            self._ledger.kept.failed(error)
+            self._manager.kept.failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is: a person can still freeze, reset and go back
             self._unless_it_ends(error)
         self._desk.show(self._learner, self._failed())
@@ -159,7 +159,7 @@ class Learning:
             self._told(self._learner)
         self._learner.decide()
         self._work(self._learner)
-        self._ledger.kept.save_in_time()
+        self._manager.kept.save_in_time()
 
     def _chosen(self) -> None:
         try:
@@ -173,7 +173,7 @@ class Learning:
         found = self._found
         engine, update = self._model.open(self._prompts, full=found.level == "full", halt=self._unwanted)
         scorer = Scorer(engine, self._prompts, found.clean.fails, self._class_features())
-        return StationLearner(found.clean, scorer, update, self._ledger, found.learner_settings())
+        return StationLearner(found.clean, scorer, update, self._manager, found.learner_settings())
 
     def _unwanted(self) -> bool:
         job = self._job
@@ -197,7 +197,7 @@ class Learning:
             at, unseen = datetime.now(UTC), self.handover.lost
             self._tell("drift", learning_payload.drift(self._agent, self.station, report, at, unseen))
             if report.abrupt:
-                log.info("learner %s: the pictures changed at a stroke", self.station)
+                log.info("learner %s: the pictures changed abruptly", self.station)
 
     def _told(self, learner: StationLearner) -> None:
         while self._labels:
@@ -209,7 +209,7 @@ class Learning:
         if self._job is not None:
             self._go_on(self._job)
             return
-        rested = time.monotonic() >= self._rest_until and self._ledger.kept.trouble is None
+        rested = time.monotonic() >= self._rest_until and self._manager.kept.trouble is None
         if rested and self._model.turn.acquire(blocking=False):
             try:
                 look = learner.due()
@@ -227,7 +227,7 @@ class Learning:
         """Make what a computation asks for, take its result, or let it go where nobody wants it any more."""
         learner, look = self._learner, job.look
         if look is not None and not job.work.cancelled and not (learner is not None and learner.wants(look)):
-            self._discard(job, self._ledger.superseded_by)
+            self._discard(job, self._manager.superseded_by)
         change = job.work.asked()
         if change is not None and learner is not None and look is not None and not job.work.cancelled:
             try:
@@ -257,7 +257,7 @@ class Learning:
 
     def _discard(self, job: _Job, why: str) -> None:
         job.work.cancel()
-        self._ledger.record("discarded", "agent", f"what was being computed is not used: {why}")
+        self._manager.record("discarded", "agent", f"what was being computed is not used: {why}")
 
     def _unless_it_ends(self, error: Exception) -> None:
         """Take an error for one of learning, unless it is what `stop` ends a call of the model with."""
@@ -275,7 +275,7 @@ class Learning:
             self.station, self._fault.times, self._fault.place, self._fault.pause_s, exc_info=error,
         )  # fmt: skip
         self._open_at, self._learner = now + self._fault.pause_s, None
-        self._ledger.supersede("learning failed")
+        self._manager.supersede("learning failed")
 
     def _failed(self) -> str | None:
         """Return what health says: until it has been well for a minute, so that it does not come and go."""
@@ -292,6 +292,6 @@ class Learning:
                 job.work.cancel()
             else:
                 self._discard(job, "the learner ends")
-        self._ledger.kept.save()
+        self._manager.kept.save()
         if job is not None and job.look is not None:
             self._model.turn.release()

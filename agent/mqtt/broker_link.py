@@ -69,7 +69,7 @@ class BrokerLink:
         self._will = will
         self._wake = wake
         self._subscriptions = subscriptions
-        self._dialing = None if mqtt is None else Reconnector(mqtt)
+        self._reconnector = None if mqtt is None else Reconnector(mqtt)
 
     @property
     def up(self) -> BrokerConnection | None:
@@ -88,10 +88,10 @@ class BrokerLink:
             return False
         assert mqtt is not None
         assert self.mqtt is not None
-        assert self._dialing is not None
-        self._dialing.use(mqtt)
+        assert self._reconnector is not None
+        self._reconnector.use(mqtt)
         if _way(mqtt) != _way(self.mqtt):
-            self._dialing = Reconnector(mqtt)
+            self._reconnector = Reconnector(mqtt)
             self.end("the settings have changed")
         self.mqtt, self._access = mqtt, access
         return True
@@ -105,8 +105,8 @@ class BrokerLink:
         """Begin to connect, where it is time to, and what the broker asks of us is there."""
         assert self.mqtt is not None
         assert self._access is not None
-        assert self._dialing is not None
-        if not self._dialing.due(now):
+        assert self._reconnector is not None
+        if not self._reconnector.due(now):
             return
         if not self._access.ready(now):
             self.problem = self._access.problem
@@ -114,7 +114,7 @@ class BrokerLink:
         self.connection = BrokerConnection(
             self.mqtt,
             self._client_id,
-            self._dialing.protocol,
+            self._reconnector.protocol,
             self._will,
             self._wake,
             self._access.tls,
@@ -127,10 +127,10 @@ class BrokerLink:
         if self.connection is None or self.connection.state is not LinkState.UP or self.problem is None:
             return False
         assert self.mqtt is not None
-        assert self._dialing is not None
+        assert self._reconnector is not None
         log.info("mqtt: connected to %s", at_port(self.mqtt.host, self.mqtt.port))
         self.problem = None
-        self._dialing.up(now)
+        self._reconnector.up(now)
         return True
 
     def drop_lost(self, now: float, collect: Callable[[], None]) -> bool:
@@ -143,12 +143,12 @@ class BrokerLink:
         if link is None or link.check() is not LinkState.DOWN:
             return False
         assert self.mqtt is not None
-        assert self._dialing is not None
+        assert self._reconnector is not None
         if link.was_up:
-            up_s = self._dialing.up_s(now)
+            up_s = self._reconnector.up_s(now)
             self.same_id.lost(now, up_s=up_s, taken_over=link.taken_over, explained=link.explained)
         fought_over = link.was_up and self.same_id.problem(now) is not None
-        wait_s = self._dialing.lost(link, now, fought_over=fought_over)
+        wait_s = self._reconnector.lost(link, now, fought_over=fought_over)
         collect()
         problem = f"{at_port(self.mqtt.host, self.mqtt.port)}: {link.reason}"
         if problem != self.problem:

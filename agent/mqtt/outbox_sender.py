@@ -1,4 +1,4 @@
-"""The delivery: results out of the outbox, and what the board shows, over the link to the broker."""
+"""Sends results out of the outbox, and retained topics, over the link to the broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OutboxSender:
     Args:
         store: of the outbox.
         mqtt: the broker's settings; None delivers nothing.
-        board: retained topics, published at every connection and whenever they change.
+        retained: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
         wake: called, from any thread, when something happened at the connection.
         inlet: what every connection listens to.
@@ -51,7 +51,7 @@ class OutboxSender:
         mqtt: MqttSettings | None,
         client_id: str,
         result_topic: Callable[[str], str],
-        board: RetainedTopics,
+        retained: RetainedTopics,
         will: Message,
         wake: Callable[[], None],
         subscriptions: Subscriptions | None = None,
@@ -62,9 +62,9 @@ class OutboxSender:
         self.link = BrokerLink(mqtt, client_id, will, wake, subscriptions, access)
         self._store = store
         self._result_topic = result_topic
-        self._board = board
+        self._retained = retained
         self._repeats = ResultReplay(store, 1.0 if mqtt is None else mqtt.drain_per_s)
-        self._to_show: deque[Message] = deque()  # of the board
+        self._to_show: deque[Message] = deque()  # of the retained topics
         self._too_large: set[str] = set()  # topics of messages that the broker cannot take
         self._refused: set[str] = set()  # topics that the broker does not take, until a restart
         self._sent_to = 0  # highest outbox id given to the present connection
@@ -158,10 +158,10 @@ class OutboxSender:
             self.in_flight.answered(now)
             self._sent_to = 0
             self._backlog_to = self._newest
-            self._board.republish()
+            self._retained.republish()
 
     def send(self, now: float) -> None:
-        """Send what changed on the board, then results in their order, as far as the windows allow.
+        """Send what changed on the retained topics, then results in their order, as far as the windows allow.
 
         Raises:
             DiskTrouble: the outbox cannot be read now.
@@ -226,8 +226,8 @@ class OutboxSender:
         self.link.leave(self._show, farewell)
 
     def _show(self, link: BrokerConnection) -> None:
-        """Send what changed on the board, as far as the broker's window allows."""
-        self._to_show.extend(self._board.take(set(self.in_flight.shown.values()), link.largest))
+        """Send what changed on the retained topics, as far as the broker's window allows."""
+        self._to_show.extend(self._retained.take(set(self.in_flight.shown.values()), link.largest))
         while self._to_show and self._window(link) > 0:
             message = self._to_show.popleft()
             # mosquitto 2.0.11 ends an MQTT 5 connection after each refusal: one such topic would end all.

@@ -40,7 +40,7 @@ class Publisher:
 
     Args:
         mqtt: the broker's settings; None stores without publishing.
-        board: retained topics, published at every connection and whenever they change.
+        retained: retained topics, published at every connection and whenever they change.
         will: what the broker says in our name when we are gone.
         evidence: pictures to record beside the results; None where nobody keeps any.
         inlet: what every connection listens to; None listens to nothing.
@@ -60,7 +60,7 @@ class Publisher:
         mqtt: MqttSettings | None,
         client_id: str,
         result_topic: Callable[[str], str],
-        board: RetainedTopics,
+        retained: RetainedTopics,
         will: Message,
         evidence: ImageWriter | None = None,
         subscriptions: Subscriptions | None = None,
@@ -72,12 +72,12 @@ class Publisher:
         self._store = store
         self._pending = PendingResults()
         self._upkeep = StoreUpkeep(store, self._pending, evidence)
-        self._board = board
+        self._retained = retained
         self._wake = threading.Event()
         self._delivery = OutboxSender(
-            store, mqtt, client_id, result_topic, board, will, self._wake.set, subscriptions, access
+            store, mqtt, client_id, result_topic, retained, will, self._wake.set, subscriptions, access
         )
-        board.on_change = self._wake.set
+        retained.on_change = self._wake.set
         self._requests = StoreRequests(store, self._delivery.repeat, self._wake.set)
         self._stop_at: float | None = None
         self._farewell = will
@@ -93,7 +93,7 @@ class Publisher:
     def keep(self, retention: Retention, version: int) -> None:
         """Go by another retention, and write results of this version, from the next commit on; any thread."""
         self._store.retention, self._store.version = retention, version
-        self._upkeep.tidy_at = 0.0
+        self._upkeep.collect_at = 0.0
         self._wake.set()
 
     def label(self, act: Callable[[Store], Answer]) -> Future[Answer]:
@@ -190,7 +190,7 @@ class Publisher:
         self._send(now)
         self._upkeep.file(now)
         if self._stop_at is None:
-            self._upkeep.tidy(now)
+            self._upkeep.collect_garbage(now)
 
     def _mend(self, error: Damaged, now: float) -> None:
         """Go on with what can be read of a damaged database; inspection goes on meanwhile."""
@@ -229,7 +229,7 @@ class Publisher:
             self._delivery.committed(rows[-1].id)
         self._stored += len(batch)
         self._pending.stored(len(batch))
-        self._board.count(batch, self._store.last_seq)
+        self._retained.count(batch, self._store.last_seq)
         if self._told_stored is not None:
             self._told_stored(batch, self._store.last_seq)
         for verdict in batch:
@@ -259,7 +259,7 @@ class Publisher:
         if self._stop_at is not None:
             return 0.01
         waits_s = 0.02 if self._delivery.draining else _STRIKE_OFF_S
-        return min(waits_s, max(0.001, self._upkeep.tidy_at - time.monotonic()))
+        return min(waits_s, max(0.001, self._upkeep.collect_at - time.monotonic()))
 
     def _finished(self) -> bool:
         if self._stop_at is None:

@@ -1,4 +1,4 @@
-"""The board: what the agent shows of itself: retained topics for whoever connects late, and single events."""
+"""What the agent shows of itself: retained topics for whoever connects late, and single events."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class RetainedTopics:
             for topic in topics:
                 self._cleared.pop(topic, None)
 
-    def set_later(self, topic: str, compose: Callable[[int], Message | None]) -> None:
+    def defer(self, topic: str, compose: Callable[[int], Message | None]) -> None:
         """Show under `topic` what `compose` returns once there is a connection; only the newest is asked.
 
         Args:
@@ -187,7 +187,7 @@ def _nothing(topic: str) -> Message:
 
 @dataclass(slots=True)
 class _StationState:
-    """Present verdict and counters of one station; whoever uses it holds the board's lock."""
+    """Present verdict and counters of one station; whoever uses it holds the lock of the retained topics."""
 
     newest: Verdict | None = None
     seq: int = 0

@@ -32,13 +32,13 @@ class StoreUpkeep:
     Attributes:
         problem: what is wrong with the disk, in one sentence; None while all is well.
         retry_at: not before then is the disk tried again, by `time.monotonic`.
-        tidy_at: not before then is it asked whether there is too much.
+        collect_at: not before then is it asked whether there is too much.
     """
 
     def __init__(self, store: Store, pending: PendingResults, evidence: ImageWriter | None) -> None:
         self.evidence = evidence
         self.problem: str | None = None
-        self.retry_at = self.tidy_at = 0.0
+        self.retry_at = self.collect_at = 0.0
         self._store = store
         self._pending = pending
         self._time = TimeBook(store.path.parent, store.numbers(), store.newest_at)
@@ -59,7 +59,7 @@ class StoreUpkeep:
                 return
             if freed:
                 log.warning("store: gave %.1f MB back to the full disk", freed / 1e6)
-                self.retry_at = self.tidy_at = now
+                self.retry_at = self.collect_at = now
 
     def works_again(self) -> None:
         """Tell that the trouble is over, where there was any."""
@@ -81,20 +81,20 @@ class StoreUpkeep:
         except DiskTrouble as error:
             self.trouble(error, now)
 
-    def tidy(self, now: float) -> None:
+    def collect_garbage(self, now: float) -> None:
         """Delete a little of what is too much; never more than half of the time."""
-        if now < self.tidy_at:
+        if now < self.collect_at:
             return
         began, more = time.monotonic(), False
         try:
             now_by_clocks = self._time.look(self._store.numbers())
-            more = self._store.tidy(now_by_clocks, self._time.doubts)
+            more = self._store.collect_garbage(now_by_clocks, self._time.doubts)
             if not self._pending and not self._to_file:  # otherwise they tell, when they are written
                 self.works_again()
         except DiskTrouble as error:
             self.trouble(error, now)
         ended = time.monotonic()
-        self.tidy_at = ended + (ended - began if more else _LOOK_S)
+        self.collect_at = ended + (ended - began if more else _LOOK_S)
 
     def close(self) -> None:
         """Keep what is known of the time."""

@@ -137,14 +137,14 @@ class ProductionBook:
         try:
             for path in requests.waiting(self._data):
                 if path.name not in self._done:
-                    self._obey(path)
+                    self._execute(path)
             self._trouble = ""
         except OSError as error:
             if self._trouble != str(error):
                 log.error("production: requests cannot be taken: %s", error)
             self._trouble = str(error)
 
-    def _obey(self, path: Path) -> None:
+    def _execute(self, path: Path) -> None:
         try:
             request = requests.read_request(path)
         except requests.NoRequest as error:

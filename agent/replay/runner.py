@@ -123,7 +123,7 @@ class Replay:
             limits=name.quality.model_copy(update={"stale_s": None}),
             frozen=self._frozen,
             answering=lambda: self._predictor,
-            on_sample=self._witness,
+            on_sample=self._on_sample,
         )
         plan = with_others(plan, loaded, found.station, engine, others or {})
         self._inspector = Inspector(
@@ -166,15 +166,15 @@ class Replay:
         opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
         engine, update = opened
         scorer = Scorer(engine, self._words, found.clean.fails)
-        ledger = VersionManager(
+        manager = VersionManager(
             found.clean, scorer.source, found.store, found.audit, lambda: self._now, self._happened
         )
-        return StationLearner(found.clean, scorer, update, ledger, found.learner_settings())
+        return StationLearner(found.clean, scorer, update, manager, found.learner_settings())
 
     def _happened(self, record: dict[str, Any]) -> None:
         self.course.events.append({**record, "frame": int(record["numbers"]["frame"])})
 
-    def _witness(self, one: InspectedSample) -> None:
+    def _on_sample(self, one: InspectedSample) -> None:
         """Take what a learner on the line would get: there the frozen model does not see every frame."""
         same = self._predictor.adapter.digest == self._frozen.adapter.digest
         if same or is_shadowed(self._station, one.seen.number, self._shadow):

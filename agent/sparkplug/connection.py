@@ -62,7 +62,7 @@ class Connection:
         self._client_id, self._node, self._subscriptions, self._wake = client_id, node, subscriptions, wake
         self._numbers = BdSeq(folder, node.descriptor)
         self._heard = True  # a broker may know the number
-        self._dialing = Reconnector(mqtt)
+        self._reconnector = Reconnector(mqtt)
         self._link: BrokerConnection | None = None
         self._unwritten: set[int] = set()
 
@@ -89,26 +89,26 @@ class Connection:
         if mqtt is not self._mqtt:
             if _way(mqtt) != _way(self._mqtt):
                 self.leave()
-                self._dialing = Reconnector(mqtt)
-            self._dialing.use(mqtt)
+                self._reconnector = Reconnector(mqtt)
+            self._reconnector.use(mqtt)
             self._mqtt, self._access = mqtt, access
         link = self._link
         if link is None:
-            if not self._dialing.due(now):
+            if not self._reconnector.due(now):
                 return
             if self._access.ready(now):
                 self._open()
             else:
                 self.problem = self._access.problem
         elif link.check() is LinkState.DOWN:
-            wait_s = self._dialing.lost(link, now)
+            wait_s = self._reconnector.lost(link, now)
             problem = f"{at_port(self._mqtt.host, self._mqtt.port)}: {link.reason}"
             if problem != self.problem:
                 log.warning("sparkplug: %s; next try in %.1f s", problem, wait_s)
             self.problem = problem
             self._drop(link)
         elif link.state is LinkState.UP:
-            self._dialing.up(now)
+            self._reconnector.up(now)
             self.problem = None
 
     def publish(self, message: Message) -> None:
@@ -146,7 +146,7 @@ class Connection:
         self._link = BrokerConnection(
             self._mqtt,
             self._client_id,
-            self._dialing.protocol,
+            self._reconnector.protocol,
             self._node.death(self.bdseq, time.time_ns() // 1_000_000),
             self._wake,
             self._access.tls,

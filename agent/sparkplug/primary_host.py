@@ -44,7 +44,7 @@ class PrimaryHost:
         """Hear anew whether it is there: the connection is another one."""
         self._online = self.topic is None
 
-    def hear(self, content: bytes) -> None:
+    def receive(self, content: bytes) -> None:
         """Believe what the host says, unless it is old.
 
         Raises:

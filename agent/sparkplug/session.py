@@ -141,14 +141,14 @@ class Sparkplug:
         for inbound in [*waiting, *too_many]:
             try:
                 if inbound.topic == self._host.topic:
-                    self._host.hear(inbound.payload)
+                    self._host.receive(inbound.payload)
                 elif inbound.topic == self._node.topic("NCMD"):
-                    self._obey(inbound)
+                    self._execute(inbound)
             except PayloadError as error:
                 if self._complaints.allows(now):
                     log.warning("sparkplug: what came under %s is ignored: %s", inbound.topic, error)
 
-    def _obey(self, inbound: Inbound) -> None:
+    def _execute(self, inbound: Inbound) -> None:
         if inbound.retained:
             raise PayloadError("it is retained: publish commands without retain")
         metrics = decode(inbound.payload).metrics

@@ -51,7 +51,7 @@ class ExportOptions:
     verdict: str | None = None
 
 
-def export(data: Path, out: Path, form: str, wish: ExportOptions) -> int:
+def export(data: Path, out: Path, form: str, options: ExportOptions) -> int:
     """Write the results and return how many; `out` is there when it is complete, or not at all.
 
     Args:
@@ -66,7 +66,7 @@ def export(data: Path, out: Path, form: str, wish: ExportOptions) -> int:
     path = data / NAME
     try:
         with closing(open_to_read(path)) as db, ours(path):
-            rows = _rows(db, wish)
+            rows = _rows(db, options)
             count = _csv(half, rows) if form == "csv" else _parquet(half, rows)
         half.replace(out)
     except OSError as error:
@@ -76,9 +76,9 @@ def export(data: Path, out: Path, form: str, wish: ExportOptions) -> int:
     return count
 
 
-def _rows(db: sqlite3.Connection, wish: ExportOptions) -> Iterator[dict[str, Any]]:
+def _rows(db: sqlite3.Connection, options: ExportOptions) -> Iterator[dict[str, Any]]:
     """Return flat rows by station and number. Each piece is read by itself: who writes is not held up."""
-    first, last = (None if moment is None else timestamp(moment) for moment in (wish.first, wish.last))
+    first, last = (None if moment is None else timestamp(moment) for moment in (options.first, options.last))
     after: tuple[str, int] = ("", 0)
     while True:
         found = db.execute(
@@ -89,14 +89,14 @@ def _rows(db: sqlite3.Connection, wish: ExportOptions) -> Iterator[dict[str, Any
             " AND (? IS NULL OR v.verdict = ?) ORDER BY v.station, v.seq LIMIT ?",
             (
                 *after,
-                wish.station,
-                wish.station,
+                options.station,
+                options.station,
                 first,
                 first,
                 last,
                 last,
-                wish.verdict,
-                wish.verdict,
+                options.verdict,
+                options.verdict,
                 _AT_ONCE,
             ),
         ).fetchall()

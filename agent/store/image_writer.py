@@ -117,7 +117,7 @@ class ImageWriter:
             try:
                 self._write(offer)
             except OSError as error:
-                self._give_up(str(error))
+                self._discard_all(str(error))
             self._in_hand = False
 
     def _next(self) -> _Offer | None:
@@ -143,7 +143,7 @@ class ImageWriter:
         free = shutil.disk_usage(self._files.root.parent).free
         if free - len(jpeg) < self._floor():
             free_mb = free // 1_000_000
-            self._give_up(f"{free_mb} MB free on the disk: no pictures are kept (storage.min_free_mb)")
+            self._discard_all(f"{free_mb} MB free on the disk: no pictures are kept (storage.min_free_mb)")
             return
         self._files.stage(offer.event_id, jpeg)
         if self.problem is not None:
@@ -152,7 +152,7 @@ class ImageWriter:
         with self._changed:
             self._written.append(Written(offer.event_id, len(jpeg)))
 
-    def _give_up(self, problem: str) -> None:
+    def _discard_all(self, problem: str) -> None:
         with self._changed:
             self._dropped += 1
         if self.problem is None:

@@ -83,7 +83,7 @@ class Maintenance:
         self._unsettled += filed
         try:
             self._settle()
-        except DiskTrouble as error:  # they are recorded: `tidy` moves them, or the next start
+        except DiskTrouble as error:  # they are recorded: `collect_garbage` moves them, or the next start
             log.warning("%s; pictures wait to be moved", error)
         known = {event_id for event_id, _, _ in filed}
         rest = [picture for picture in written if picture.event_id not in known]
@@ -92,7 +92,7 @@ class Maintenance:
                 self._discard(picture)
         return [picture for picture in rest if picture.event_id in expected]
 
-    def tidy(
+    def collect_garbage(
         self,
         retention: Retention,
         now: datetime,
@@ -119,7 +119,7 @@ class Maintenance:
                 if self._miscounted:
                     self.tidier.count()
                     self._miscounted = False
-                more = self._tidy(retention, now, last_seq, doubts)
+                more = self._collect_garbage(retention, now, last_seq, doubts)
                 self.kept = self.tidier.kept()
         except StoreError:
             # Files may be gone whose rows are not. Now the database may not even be read: it waits.
@@ -127,7 +127,9 @@ class Maintenance:
             raise
         return more
 
-    def _tidy(self, retention: Retention, now: datetime, last_seq: Mapping[str, int], doubts: Doubts) -> bool:
+    def _collect_garbage(
+        self, retention: Retention, now: datetime, last_seq: Mapping[str, int], doubts: Doubts
+    ) -> bool:
         self._ballast.take_on(retention.ballast_bytes, disk_free(self._path), retention.min_free_bytes)
         if self._ballast.size < retention.ballast_bytes:
             # Pictures make room for it: the next full disk finds it there again.
@@ -140,7 +142,7 @@ class Maintenance:
         return more
 
     def make_room(self, retention: Retention, now: datetime, doubts: Doubts = no_doubts) -> int:
-        """Give back space on a full disk: the ballast, or else pictures; return how many bytes. See `tidy`.
+        """Free space on a full disk: the ballast, or else pictures; return how many bytes.
 
         Raises:
             DiskTrouble: that cannot be done either.

@@ -59,7 +59,7 @@ class Outbox:
         row = self._db.execute("INSERT INTO outbox (station, seq) VALUES (?, ?)", (station, seq))
         return int(row.lastrowid or 0)
 
-    def give_up(self, more: int, most: int) -> int:
+    def expire(self, more: int, most: int) -> int:
         """Remove the oldest of what is too much; return how many.
 
         Args:

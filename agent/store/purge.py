@@ -96,7 +96,7 @@ def would_go(data: Path, purge: Purge) -> Going:
         return Going(results, waiting, images, image_bytes)
 
 
-def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
+def purge(data: Path, options: Purge, tell: Callable[[str], None]) -> None:
     """Delete it, and write the database anew without it; the caller holds the data folder.
 
     May be cut off at any moment: what is gone is gone with all that hangs on it, and it can be done again.
@@ -107,11 +107,11 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
     Raises:
         DiskTrouble: the disk does not take it; what was deleted until then is gone.
     """
-    where, values = wish.where()
+    where, values = options.where()
     files = ImageFiles(data)
     path = data / NAME
     with closing(open_database(path)) as db, ours(path):
-        wish.prepare(db, data)
+        options.prepare(db, data)
         db.execute("PRAGMA secure_delete = ON")  # whatever SQLite was built with
         done = 0
         query = (
@@ -120,10 +120,10 @@ def purge(data: Path, wish: Purge, tell: Callable[[str], None]) -> None:
             " AND (NOT ? OR i.event_id IS NOT NULL) LIMIT ?"
         )
         while True:
-            rows = db.execute(query, (*values, wish.images_only, _AT_ONCE)).fetchall()
+            rows = db.execute(query, (*values, options.images_only, _AT_ONCE)).fetchall()
             if not rows:
                 break
-            _delete(db, files, rows, images_only=wish.images_only)
+            _delete(db, files, rows, images_only=options.images_only)
             done += len(rows)
             tell(f"{done} deleted")
         # Also so that nobody finds what was deleted in the bytes that are left. It needs room for a copy.

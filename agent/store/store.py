@@ -112,9 +112,9 @@ class Store:
                 self._last_seq = last_numbers(self._db)
                 self.newest_at = newest_at(self._db, self._last_seq)
                 self._outbox = Outbox(self._db, self.path)
-                self._keeping = Maintenance(self._db, self.path, self.files)
-            self._keeping.recover()
-            self.kept = self._keeping.kept
+                self._maintenance = Maintenance(self._db, self.path, self.files)
+            self._maintenance.recover()
+            self.kept = self._maintenance.kept
             self._tell_damage()
         except BaseException:  # as above
             self._db.close()
@@ -176,9 +176,9 @@ class Store:
             keep_numbers(self._db, last_seq, stations)
             told = rows if self._told else []
             new = [Outgoing(self._outbox.add(v.station, seq), v.station, seq, text) for v, seq, text in told]
-            given_up = self._outbox.give_up(len(new) - struck, self.retention.max_waiting)
+            given_up = self._outbox.expire(len(new) - struck, self.retention.max_waiting)
             for station in stations:
-                self._keeping.tidier.forget_excess(station, self.retention, last_seq[station])
+                self._maintenance.tidier.forget_excess(station, self.retention, last_seq[station])
         self._last_seq = last_seq
         self.given_up += given_up
         self._outbox.settle(len(new) - struck - given_up)
@@ -251,18 +251,18 @@ class Store:
 
     def file(self, written: Sequence[Written], expected: Set[str] = frozenset()) -> list[Written]:
         """Record pictures that are staged; see `Maintenance.file`."""
-        return self._keeping.file(written, expected)
+        return self._maintenance.file(written, expected)
 
-    def tidy(self, now: datetime, doubts: Doubts = no_doubts) -> bool:
-        """Delete a little of what retention lets go; return whether there is more; see `Maintenance.tidy`."""
-        more = self._keeping.tidy(self.retention, now, self._last_seq, doubts)
-        self.kept = self._keeping.kept
+    def collect_garbage(self, now: datetime, doubts: Doubts = no_doubts) -> bool:
+        """Delete a little of what retention lets go; return whether there is more."""
+        more = self._maintenance.collect_garbage(self.retention, now, self._last_seq, doubts)
+        self.kept = self._maintenance.kept
         self._tell_damage()
         return more
 
     def make_room(self, now: datetime, doubts: Doubts = no_doubts) -> int:
         """Give back space on a full disk; return how many bytes; see `Maintenance.make_room`."""
-        return self._keeping.make_room(self.retention, now, doubts)
+        return self._maintenance.make_room(self.retention, now, doubts)
 
     def close(self) -> None:
         """Close the database and let another agent have the folder."""

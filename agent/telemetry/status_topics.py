@@ -211,17 +211,17 @@ class StatusTopics:
         )
         return shown if (commands := self._commands()) is None else {**shown, "commands": commands}
 
-    def local(self, publisher: PublisherStats, config: JSON, board: RetainedTopics) -> JSON:
+    def local(self, publisher: PublisherStats, config: JSON, retained: RetainedTopics) -> JSON:
         """Return what `mekiki status` shows; any thread may ask.
 
         Args:
             publisher: how storing and sending are doing.
             config: what is in force, as `Reloader.shown` has it.
-            board: holds what answers at the stations.
+            retained: holds what answers at the stations.
         """
         found, since, word = self._conditions or (), self._since, self._level
         stats = self.stats(publisher)
-        shown = {name: board.shown(self._station(name, "adapter")) for name in stats["stations"]}
+        shown = {name: retained.shown(self._station(name, "adapter")) for name in stats["stations"]}
         return {
             "schema": LOCAL_STATUS_SCHEMA,
             "agent": self._config.agent.id,

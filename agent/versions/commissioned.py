@@ -260,8 +260,8 @@ def _opened(
         except OSError as error:  # a full disk; what answers is known all the same
             log.error("station %s: audit: %s", station, error)
     # Only asked what answers: the learner has one of its own.
-    ledger = VersionManager(clean, source, store, audit, lambda: "", lambda event: None)
-    answering = ledger.source if settings.mode == "shadow" else ledger.answering
+    manager = VersionManager(clean, source, store, audit, lambda: "", lambda event: None)
+    answering = manager.source if settings.mode == "shadow" else manager.answering
     return Commissioned(station, settings, level, clean, store, audit, folder / "requests", answering)
 
 

@@ -9,7 +9,7 @@ from agent.versions.operator_requests import Request
 from agent.versions.version_manager import VersionManager
 
 
-def execute(ledger: VersionManager, request: Request) -> bool:
+def execute(manager: VersionManager, request: Request) -> bool:
     """Do what an operator asks; return whether that chose what answers.
 
     The request's id is kept in the same durable write as its effect: it is carried out once.
@@ -23,16 +23,16 @@ def execute(ledger: VersionManager, request: Request) -> bool:
     match request.kind:
         case "freeze" | "resume":
             by = request.actor if request.kind == "freeze" else None
-            ledger.freeze(by, request.actor, why, request.id)
+            manager.freeze(by, request.actor, why, request.id)
         case "imported":
-            ledger.imported(number, request.actor, why, request.id)
+            manager.imported(number, request.actor, why, request.id)
         case "pin" | "unpin":
-            ledger.pin(number, request.actor, why, request.id, pinned=request.kind == "pin")
+            manager.pin(number, request.actor, why, request.id, pinned=request.kind == "pin")
         case _:
-            frame = ledger.frame
+            frame = manager.frame
             held = State(Phase.HOLD, frame, born=frame)
             state = State(since=frame) if number == SOURCE else held
-            ledger.go_to(number, request.actor, why, request.id, state=state)
+            manager.go_to(number, request.actor, why, request.id, state=state)
             return True
     return False
 

@@ -11,7 +11,7 @@ from adapters.core.protocol import Preprocess
 from agent.config.loader import Loaded
 from agent.config.recipes import find_recipe
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file
-from agent.versions.station_picture import known_of
+from agent.versions.station_picture import known_of, picture_of
 from camera.pictures.view import ViewSetting, native
 
 
@@ -43,7 +43,10 @@ def stored_view(loaded: Loaded, station: str, weights: str, spec: Preprocess) ->
         clean.require(weights, recipe.words)
     except AdapterError:
         return None  # there is none, or none that is used; whoever opens the station says what is wrong
-    return _view_of(known_of(clean.digest, clean.measured, file.parent, mode), spec)
+    known = known_of(clean.digest, clean.measured, file.parent, mode)
+    if known.differs_from(picture_of(loaded.config.stations[station], mode)):
+        return None
+    return _view_of(known, spec)
 
 
 def _view_of(pictures: MeasuredPicture | None, spec: Preprocess) -> ViewSetting:

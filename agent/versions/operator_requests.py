@@ -154,7 +154,7 @@ def agent_runs(data_folder: Path) -> bool:
     return False
 
 
-def whoever_asks() -> str:
+def requester() -> str:
     """Return the user name of the person at this command line, behind sudo too."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -111,6 +111,12 @@ def _mark(config: Config, station: str, here: Product) -> None:
     if head is None or owner is None:
         return
     stored = _stored(root) or {}
+    fitting = _fitting(config, head.recipe)
+    if not stored and len(fitting) > 1:
+        log.warning(
+            "station %s: its baseline fits the words of %s and does not say for which it was made: it is"
+            " taken for that of %s; commission the others with --recipe", station, ", ".join(fitting), owner,
+        )  # fmt: skip
     content = {**stored, "format": FORMAT, "recipe": owner, "commissioning": head.digest}
     if stored != content and not is_newer(stored.get("format"), FORMAT):
         write_durably(root / MARK, json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
@@ -136,9 +142,14 @@ def _owner(config: Config, station: str) -> str | None:
         return mark[0]
     if head is None:
         return now if _is_there(root / BASELINE) else None
-    names = recipe_names(config.recipes)
-    fitting = [name for name in names if find_recipe(name, config.recipes).words == head.recipe]
+    fitting = _fitting(config, head.recipe)
     return now if now in fitting or not fitting else fitting[0]
+
+
+def _fitting(config: Config, words: str) -> list[str]:
+    """Return the names of the recipes that have just these words."""
+    names = recipe_names(config.recipes)
+    return [name for name in names if find_recipe(name, config.recipes).words == words]
 
 
 def _words(folder: Path) -> str | None:

@@ -47,6 +47,11 @@ def picture_of(station: Station, resize_mode: ResizeMode) -> MeasuredPicture:
     )
 
 
+def prepared_as(picture: MeasuredPicture) -> str:
+    """Return in a few words how regions become the model's input, for samples that are that already."""
+    return f"view {picture.view}, tiles {picture.tiles}"
+
+
 def of_earlier(resize_mode: ResizeMode) -> MeasuredPicture:
     """Return what is known of a baseline that says nothing: no other view and no tiles were known then."""
     return MeasuredPicture(view=native(resize_mode), tiles="1x1")

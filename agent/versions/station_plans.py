@@ -111,9 +111,10 @@ def provenance(
 
 
 def _claim(clean: Commissioning, recipe: Recipe) -> Claim | None:
-    """Return what the baseline promises; None where it does not, or a lower threshold rejects more."""
+    """Return what the baseline promises; None where it does not, or more is rejected by other rules."""
     measured = clean.testimony.claim
-    if measured is None or recipe.threshold < _MEASURED_AT:
+    votes = recipe.votes is not None and recipe.votes.n > 1  # what is claimed is of single pictures
+    if measured is None or votes or recipe.threshold < _MEASURED_AT:
         return None
     return Claim(measured.false_rejects_at_most, measured.confidence, measured.good_parts)
 

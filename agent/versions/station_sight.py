@@ -17,6 +17,7 @@ from agent.versions.measured_view import stored_view
 from camera.core.frame import CameraError
 from camera.core.settings import OpenCVCamera
 from camera.pictures.framing import Framing
+from camera.pictures.quality import unfit_shape
 from camera.pictures.sight import Size, sight
 from camera.sources.picture_size import picture_size
 
@@ -48,7 +49,9 @@ def seen(loaded: Loaded, name: str, model: ModelFile, picture: Size) -> tuple[st
     framing = _framing(loaded, name, model)
     one = sight(picture, station.roi, framing)
     share = framing.cropped(*one.region)
+    unfit = unfit_shape(*one.region, framing.tiles)
     warnings = (
+        f"station {name}: {unfit}: no picture is inspected" if unfit else None,
         None if share is None else picture_cropped(name, share).message,
         one.lost(recipe.smallest_defect_px),
     )

@@ -25,17 +25,19 @@ class KeptRegion:
         crop: left, top, right, bottom in shares of the camera's picture.
         roi: digest of crop and masks together.
         masked: masks are burnt in.
+        sample: view and tiles by which it became the model's input, where it is that already; else "".
     """
 
     station: str
     crop: tuple[float, float, float, float]
     roi: str
     masked: bool
+    sample: str = ""
 
     @classmethod
-    def of(cls, station: str, roi: RegionOfInterest) -> KeptRegion:
+    def of(cls, station: str, roi: RegionOfInterest, sample: str = "") -> KeptRegion:
         """Return what is kept of a station's region."""
-        return cls(station, roi.crop, _digest(roi), bool(roi.masks))
+        return cls(station, roi.crop, _digest(roi), bool(roi.masks), sample)
 
     @property
     def whole(self) -> bool:
@@ -49,6 +51,8 @@ class KeptRegion:
     def comment(self) -> bytes:
         """Return it as a JPEG's comment."""
         facts = {"station": self.station, "crop": self.crop, "roi": self.roi, "masked": self.masked}
+        if self.sample:
+            facts["sample"] = self.sample
         return _MARK + json.dumps(facts, allow_nan=False).encode()
 
     @classmethod
@@ -59,9 +63,8 @@ class KeptRegion:
         try:
             facts = from_json(comment[len(_MARK) :], allow_inf_nan=False)
             left, top, right, bottom = (float(share) for share in facts["crop"])
-            return cls(
-                str(facts["station"]), (left, top, right, bottom), str(facts["roi"]), facts["masked"] is True
-            )
+            crop, sample = (left, top, right, bottom), str(facts.get("sample", ""))
+            return cls(str(facts["station"]), crop, str(facts["roi"]), facts["masked"] is True, sample)
         except (ValueError, TypeError, KeyError, OverflowError):
             return None
 

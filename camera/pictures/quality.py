@@ -44,6 +44,11 @@ def too_small(image: Image, tiles: tuple[int, int] = (1, 1)) -> str:
         tiles: columns and rows that it is judged in.
     """
     height, width = image.shape[:2]
+    return unfit_shape(width, height, tiles)
+
+
+def unfit_shape(width: int, height: int, tiles: tuple[int, int] = (1, 1)) -> str:
+    """Say the same of a region of which only the size in pixels is known."""
     if tiles != (1, 1):
         wide, high = spans(width, tiles[0])[0][1], spans(height, tiles[1])[0][1]
         if min(high, wide) < MIN_SIDE_PX or max(high, wide) > MAX_ASPECT * min(high, wide):

@@ -244,7 +244,7 @@ def _sparkplug_state(folder: Path) -> Take:
 
     def take(data: bytes) -> bool:
         try:
-            host.hear(data)
+            host.receive(data)
         except sparkplug_payload.PayloadError:
             return False
         return True

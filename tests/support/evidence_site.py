@@ -55,7 +55,7 @@ def with_pictures(store: Store, verdicts: list[Verdict], size: int = 1000, *, de
 def tidy_up(store: Store, now: datetime = NOON) -> int:
     """Tidy until nothing is left to do; return how many steps that took."""
     steps = 1
-    while store.tidy(now):
+    while store.collect_garbage(now):
         steps += 1
         assert steps < 10_000
     return steps
@@ -78,7 +78,7 @@ def main() -> None:
         verdict = a_verdict("top", number)
         publisher.put([verdict])
         evidence.offer(a_frame(verdict), verdict)
-        publisher.keep(store.retention)  # which it goes by at once
+        publisher.keep(store.retention, 2)  # which it goes by at once
         if number % 10 == 0:
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()

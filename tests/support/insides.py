@@ -98,8 +98,8 @@ def delivery(publisher: Publisher) -> OutboxSender:
 
 def reconnect_wait_s(publisher: Publisher) -> float:
     """Return the wait for the next connection: the journal tells only the first one of a trouble."""
-    dialing = publisher._delivery.link._dialing
-    return 0.0 if dialing is None else dialing._delay_s
+    reconnector = publisher._delivery.link._reconnector
+    return 0.0 if reconnector is None else reconnector._delay_s
 
 
 def upkeep(publisher: Publisher) -> StoreUpkeep:
@@ -137,12 +137,12 @@ def is_computing(one: Learning) -> bool:
 
 def newest_frame(one: Learning) -> int:
     """Return the newest frame that was counted: it is on the disk only now and then."""
-    return one._ledger.frame
+    return one._manager.frame
 
 
 def trial(of: StationLearner, frames: int) -> Evaluation:
     """Return the evaluation that it would decide by now: it makes one only where a proposal is due."""
-    return of._shop.hold(of._buffer.recent(frames))
+    return of._context.hold(of._buffer.recent(frames))
 
 
 def evidence_of(buffer: Buffer) -> Sequence[Sequence[Observation]]:

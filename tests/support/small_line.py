@@ -171,7 +171,7 @@ class Site:
     def audit(self) -> Audit:
         return Audit("line", self.folder / "audit.jsonl")
 
-    def ledger(
+    def manager(
         self,
         happened: Callable[[dict[str, Any]], None] = lambda record: None,
         now: Callable[[], str] = lambda: "2026-01-02T00:00:00.000Z",
@@ -191,7 +191,9 @@ class Site:
     def learning(self) -> Iterator[Learning]:
         """Run the station's learner; the test is the inspector."""
         store = self.store(reading=False)
-        ledger = VersionManager(self.clean, SmallEngine.source, store, self.audit(), str, lambda record: None)
+        manager = VersionManager(
+            self.clean, SmallEngine.source, store, self.audit(), str, lambda record: None
+        )
         found = Commissioned(
             "line",
             self.settings,
@@ -200,12 +202,12 @@ class Site:
             store,
             self.audit(),
             self.requests,
-            ledger.answering,
+            manager.answering,
         )
         texts = scorer().engine.encode_text(np.array([[0], [1]]), SmallEngine.source)
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
         frozen = Predictor(0, SmallEngine.source, texts, FAILS, self.clean.offset)
-        now = ledger.answering
+        now = manager.answering
         first = Predictor(now.number, now.adapter, texts, FAILS, now.offset) if now.number else frozen
         one = Learning(
             found, self.model, WORDS, first, frozen, "agent",

@@ -77,7 +77,7 @@ def a_publisher(
     store: Store,
     port: int | None,
     *,
-    board: RetainedTopics | None = None,
+    retained: RetainedTopics | None = None,
     evidence: ImageWriter | None = None,
     **settings: object,
 ) -> Publisher:
@@ -87,7 +87,7 @@ def a_publisher(
         None if port is None else MqttSettings(host="127.0.0.1", port=port, **{**quick, **settings}),
         "agent",
         lambda station: f"{PREFIX}/{station}/result",
-        board or a_board(),
+        retained or a_board(),
         availability("offline"),
         evidence,
     )

@@ -26,6 +26,7 @@ def add_parser(commands: Any, default_config: str) -> None:
     which = show.add_mutually_exclusive_group(required=True)
     which.add_argument("-s", "--station", metavar="NAME")
     which.add_argument("--file", type=Path, metavar="FILE", help="a copy of a baseline")
+    show.add_argument("--recipe", metavar="NAME", help="the product; without it the recipe in force")
     show.add_argument("--json", action="store_true", help="all of it as one JSON object")
 
     compare = verb("compare", _compare, "what differs between two; exit code 1 where anything does")
@@ -35,13 +36,16 @@ def add_parser(commands: Any, default_config: str) -> None:
 
     export = verb("export", _export, "the samples as folders of pictures and a page, to look at and to sort")
     export.add_argument("-s", "--station", required=True, metavar="NAME")
+    export.add_argument("--recipe", metavar="NAME", help="the product; without it the recipe in force")
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from agent.cli.baselines import verbs
 
-    return verbs.show(arguments.config, arguments.station or arguments.file, as_json=arguments.json)
+    return verbs.show(
+        arguments.config, arguments.station or arguments.file, arguments.recipe, as_json=arguments.json
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -54,4 +58,4 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from agent.cli.baselines import verbs
 
-    return verbs.export(arguments.config, arguments.station, arguments.out)
+    return verbs.export(arguments.config, arguments.station, arguments.out, arguments.recipe)

@@ -14,18 +14,21 @@ from agent.cli.output import put
 from agent.config.absent import whatever_it_is
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import load
-from agent.versions.commissioned import NOT_COMMISSIONED, commissioning_file
+from agent.versions.commissioned import commissioning_file, not_commissioned
+from agent.versions.file_plan import in_force, with_recipe
+from agent.versions.station_picture import prepared_as
 from camera.core.kept_region import KeptRegion
+from camera.core.settings import RegionOfInterest
 
 
-def show(config: str, which: str | Path, *, as_json: bool) -> int:
+def show(config: str, which: str | Path, recipe: str | None = None, *, as_json: bool) -> int:
     """Print what a baseline says of itself.
 
     Raises:
         UsageError: no such station, or it is not commissioned.
         StoreError: the baseline cannot be read.
     """
-    clean = _read(config, which)
+    clean = _read(config, which, recipe)
     if as_json:
         put(to_json(report.facts(clean)))
     else:
@@ -49,34 +52,43 @@ def compare(config: str, named: Sequence[str], *, as_json: bool) -> int:
     return EXIT_CHECK_FAILED if found else EXIT_OK
 
 
-def export(config: str, station: str, out: Path) -> int:
+def export(config: str, station: str, out: Path, recipe: str | None = None) -> int:
     """Write the samples and a page to look at; raises as `show`, and where the folder is no good."""
-    loaded = load(Path(config), whatever_it_is)
-    clean = _read(config, station)
-    region = KeptRegion.of(station, loaded.config.stations[station].roi)
+    clean = _read(config, station, recipe)
+    roi = load(Path(config), whatever_it_is).config.stations[station].roi
+    measured = None if clean.measured is None else clean.measured.picture
+    region = KeptRegion.of(station, roi)  # of an older release, whose samples are those of the config then
+    if measured is not None and measured.region is not None and measured.masks is not None:
+        masks = {str(number): polygon for number, polygon in enumerate(measured.masks)}
+        then = RegionOfInterest(crop=measured.region, masks=masks)
+        region = KeptRegion.of(station, then, prepared_as(measured))
     page = contact_sheet.write(clean, out, region)
     put(f"{page}: {len(clean.known.classes)} samples, {len(clean.good)} good parts")
     if clean.sight.guesses or clean.sight.unknown:
+        folders = (out / name for name in contact_sheet.FOLDERS.values())
+        written = [folder for folder in folders if folder.is_dir()]
+        product = "" if recipe is None else f" --recipe {recipe}"
         put(
             "look at the guessed ones, move what is in the wrong folder, take out what is none, and confirm"
-            f" with mekiki commission --station {station} --golden {out / 'guessed'} --replace"
-            + (f" --golden {out / 'confirmed'}" if clean.counts["person"] else "")
+            f" with mekiki commission --station {station}{product} --replace"
+            + "".join(f" --golden {folder}" for folder in written)
         )
     return EXIT_OK
 
 
-def _read(config: str, which: str | Path) -> Commissioning:
-    """Return the baseline of a station, or of a file."""
+def _read(config: str, which: str | Path, recipe: str | None = None) -> Commissioning:
+    """Return the baseline of a station's product, by default the one in force; or of a file."""
     path = Path(which)
     if isinstance(which, Path) or path.is_file():
         return _load(path)
-    stations = load(Path(config), whatever_it_is).config
-    if which not in stations.stations:
-        known = did_you_mean(which, list(stations.stations))
+    loaded = in_force(load(Path(config), whatever_it_is))
+    if which not in loaded.config.stations:
+        known = did_you_mean(which, list(loaded.config.stations))
         raise UsageError(f"{which!r} is neither a station of {config} nor a file: {known}")
-    file = commissioning_file(stations, which)
+    now = with_recipe(loaded, which, recipe).config
+    file = commissioning_file(now, which)
     if not file.exists():
-        raise UsageError(f"station {which}: {NOT_COMMISSIONED.format(which)}")
+        raise UsageError(f"station {which}: {not_commissioned(now, which)}")
     return _load(file)
 
 

@@ -45,7 +45,7 @@ def set_values(arguments: argparse.Namespace) -> int:
     from agent.base.refusal import refusal
     from agent.config.types import PRODUCTION_NAMES
     from agent.reload.production_requests import ProductionRequest, ask
-    from agent.versions.operator_requests import whoever_asks
+    from agent.versions.operator_requests import requester
 
     values: dict[Any, str | None] = {
         name: said for name in PRODUCTION_NAMES if (said := getattr(arguments, name)) is not None
@@ -57,7 +57,7 @@ def set_values(arguments: argparse.Namespace) -> int:
     data = Path(config.agent.data_dir)
     try:
         request = ProductionRequest(
-            station=arguments.station, values=values, actor=whoever_asks(), why=arguments.why
+            station=arguments.station, values=values, actor=requester(), why=arguments.why
         )
     except ValidationError as error:
         raise UsageError(refusal(error, ProductionRequest).removeprefix("values.")) from None

@@ -18,7 +18,7 @@ def zone(folder: Path, name: str, said: str, energy_uj: int) -> Path:
 
 
 def test_energy_is_that_of_the_packages_across_the_counters_end(tmp_path: Path) -> None:
-    """Two packages, one of which begins again at zero; cores and board are not counted twice."""
+    """Two packages, one of which begins again at zero; cores and retained are not counted twice."""
     first = zone(tmp_path, "intel-rapl:0", "package-0", 9_000_000)
     second = zone(tmp_path, "intel-rapl:1", "package-1", 1_000_000)
     for name, said in (("intel-rapl:0:0", "core"), ("intel-rapl:2", "psys")):

@@ -112,7 +112,8 @@ def test_inspect_gives_one_json_object_per_picture(tmp_path: Path) -> None:
 
     lines = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.returncode == 1, run.stderr  # of the broken one
-    assert all(list(line) == ["path", "verdict", "reason", "label", "score", "scores"] for line in lines)
+    names = ["path", "verdict", "reason", "label", "score", "scores", "view", "tile"]
+    assert all(list(line) == names for line in lines)
     assert [line["path"] for line in lines] == [
         *(str(pictures / f"{n:04}.png") for n in range(3)),
         str(pictures / "9-broken.jpg"),
@@ -186,7 +187,7 @@ def test_doctor_asks_every_question(tiny_bundle: Path, tmp_path: Path) -> None:
         well = mekiki("doctor", "-c", str(path))
     subjects = [line.split()[1].rstrip(":") for line in well.stdout.splitlines()]
     assert well.returncode == 0, well.stdout
-    assert subjects == ["runtime", "model", "gpu", "camera", "learning", "broker", "disk"]
+    assert subjects == ["runtime", "model", "gpu", "camera", "view", "learning", "broker", "disk"]
     assert not (tmp_path / "data").exists()  # looking changes nothing
 
     stations["dead"] = {"camera": {"kind": "opencv", "source": "http://127.0.0.1:9/x", "backend": "ffmpeg"}}

@@ -302,14 +302,14 @@ def test_larger_commands_are_taken_as_soon_as_they_are_allowed(tiny_bundle: Path
 def test_a_shorter_wait_for_the_broker_does_not_wait_for_the_longer_one_first() -> None:
     """An hour between two tries was a mistake: with it mended the next try is now."""
     patient = MqttSettings(reconnect=Reconnect(initial_s=3600.0, max_s=3600.0))
-    dialing = Reconnector(patient)
+    reconnector = Reconnector(patient)
     link = BrokerConnection(patient, "me", 5, None, lambda: None, None)  # never opened
-    assert dialing.lost(link, 0.0) > 1000
-    dialing.use(patient.model_copy(update={"drain_per_s": 1.0}))
-    assert not dialing.due(100.0)
-    dialing.use(patient.model_copy(update={"reconnect": Reconnect(initial_s=0.5, max_s=1.0)}))
-    assert dialing.due(100.0)
-    assert dialing.lost(link, 100.0) < 1
+    assert reconnector.lost(link, 0.0) > 1000
+    reconnector.use(patient.model_copy(update={"drain_per_s": 1.0}))
+    assert not reconnector.due(100.0)
+    reconnector.use(patient.model_copy(update={"reconnect": Reconnect(initial_s=0.5, max_s=1.0)}))
+    assert reconnector.due(100.0)
+    assert reconnector.lost(link, 100.0) < 1
 
 
 @pytest.fixture

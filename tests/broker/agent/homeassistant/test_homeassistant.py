@@ -171,9 +171,9 @@ def test_nothing_is_said_where_nothing_ever_was(tiny_bundle: Path, tmp_path: Pat
     config = site(
         tmp_path, tiny_bundle, {"line": LINE}, {"host": "x"}, homeassistant={"enabled": False}
     ).config
-    board = RetainedTopics(lambda station: station)
-    Announcer(tmp_path, board, "m").show(config)
-    assert board.take() == []
+    retained = RetainedTopics(lambda station: station)
+    Announcer(tmp_path, retained, "m").show(config)
+    assert retained.take() == []
     (tmp_path / "homeassistant.json").write_text("{broken")
-    Announcer(tmp_path, board, "m").show(config)
-    assert board.take() == []
+    Announcer(tmp_path, retained, "m").show(config)
+    assert retained.take() == []

@@ -451,10 +451,10 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
         def run(self, ask: object) -> None:
             while True:
                 entered.set()
-                self.episode.shop.scorer.look(looks()[0].picture[None], self.answering.adapter)
+                self.episode.context.scorer.look(looks()[0].picture[None], self.answering.adapter)
 
     def due(self: StationLearner) -> Look:
-        return Endless(self._ledger.generation, 0, self._episode, [], self._ledger.answering, True)
+        return Endless(self._manager.generation, 0, self._episode, [], self._manager.answering, True)
 
     monkeypatch.setattr(StationLearner, "due", due)
     with learning(loaded, []):
@@ -463,15 +463,15 @@ def test_a_learner_ends_in_the_middle_of_its_work(tmp_path: Path, monkeypatch: p
 
 def test_every_event_is_sent_in_order_and_the_oldest_is_lost_first() -> None:
     """Unlike a retained topic, of which the newest content is enough."""
-    board = RetainedTopics(lambda station: f"{station}/state")
+    retained = RetainedTopics(lambda station: f"{station}/state")
     for number in range(MAX_EVENTS + 2):
-        board.tell(Message("S/adapter/event", str(number).encode(), 1, False))
-    board.set(Message("S/adapter", b"old", 1, True))
-    board.set(Message("S/adapter", b"new", 1, True))
-    payloads = [message.payload for message in board.take()]
+        retained.tell(Message("S/adapter/event", str(number).encode(), 1, False))
+    retained.set(Message("S/adapter", b"old", 1, True))
+    retained.set(Message("S/adapter", b"new", 1, True))
+    payloads = [message.payload for message in retained.take()]
     assert payloads == [*(str(number).encode() for number in range(2, MAX_EVENTS + 2)), b"new"]
-    assert board.lost_events == 2
-    assert board.take() == []
+    assert retained.lost_events == 2
+    assert retained.take() == []
 
 
 def test_the_light_profile_does_not_import_torch(tmp_path: Path) -> None:

@@ -154,9 +154,9 @@ def test_a_refused_publish_is_not_delivered(tmp_path: Path) -> None:
 
 def test_retained_state_is_there_for_whoever_connects_late(broker: Mosquitto, tmp_path: Path) -> None:
     """State and availability are retained, and the last word of an orderly stop is `stopped`."""
-    board = a_board()
-    publisher = a_publisher(a_store(tmp_path / "data"), broker.port, board=board)
-    board.set(availability("online"))
+    retained = a_board()
+    publisher = a_publisher(a_store(tmp_path / "data"), broker.port, retained=retained)
+    retained.set(availability("online"))
     with running(publisher):
         publisher.put([a_verdict() for _ in range(5)])
         wait_until(lambda: publisher.stats().published == 5)

@@ -170,14 +170,14 @@ def test_every_result_of_every_range_is_acknowledged_once_at_least(
 def test_state_names_the_newest_number(tmp_path: Path) -> None:
     """Retained: who connects late knows up to where results go."""
     store = a_store(tmp_path / "data")
-    board = a_board()
-    with running(a_publisher(store, None, board=board), drain_s=0.1) as publisher:
+    retained = a_board()
+    with running(a_publisher(store, None, retained=retained), drain_s=0.1) as publisher:
         publisher.put([a_verdict() for _ in range(7)])
         wait_until(lambda: publisher.stats().stored == 7)
         shown: list[dict[str, Any]] = []
 
         def state() -> bool:
-            shown.extend(json.loads(m.payload) for m in board.take() if m.topic.endswith("state"))
+            shown.extend(json.loads(m.payload) for m in retained.take() if m.topic.endswith("state"))
             return bool(shown) and shown[-1]["seq"] == 7
 
         wait_until(state)

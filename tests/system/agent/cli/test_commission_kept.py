@@ -32,11 +32,11 @@ def test_a_commission_that_is_killed_leaves_the_old_station_or_the_new_one(
         file = site.folder / "commissioning.safetensors"
         if before == "commissioned":
             old.save(file)
-            ledger = site.ledger()
-            ledger.begin()
-            ledger.freeze("ada", "ada", "for now")
+            manager = site.manager()
+            manager.begin()
+            manager.freeze("ada", "ada", "for now")
             site.store(reading=False).write(a_version(0.01))
-            ledger.go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7, trips=1))
+            manager.go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7, trips=1))
         ended = killed_at(step, lambda file=file: keep(new, file, small_line.SmallEngine()))
         found = Commissioning.load(file) if file.exists() else None
         if found is None:
@@ -44,18 +44,18 @@ def test_a_commission_that_is_killed_leaves_the_old_station_or_the_new_one(
             assert not ended
             continue
         started = small_line.Site(site.folder, clean=found)
-        ledger = started.ledger()
-        ledger.begin()
+        manager = started.manager()
+        manager.begin()
         events = [entry["event"] for entry in trail(started)]
         if found.digest == old.digest:
-            assert (ledger.answering.number, ledger.state.born) == (1, 7)
+            assert (manager.answering.number, manager.state.born) == (1, 7)
             assert events == ["freeze", "rolled_back"]
         else:
-            assert (ledger.answering.number, ledger.state.born) == (0, None)
+            assert (manager.answering.number, manager.state.born) == (0, None)
             reset = ["reset"] if before == "commissioned" else []
             assert events[-1 - len(reset) :] == [*reset, "commissioned"]
-        assert started.store().active().number == ledger.answering.number
-        assert ledger.frozen_by == ("ada" if before == "commissioned" else None)
+        assert started.store().active().number == manager.answering.number
+        assert manager.frozen_by == ("ada" if before == "commissioned" else None)
         if ended:
             assert found.digest == new.digest
             return
@@ -72,7 +72,7 @@ def test_a_commission_that_meets_a_full_disk_changes_nothing_or_everything(
     old.save(file)
     site = small_line.Site(tmp_path)
     site.store(reading=False).write(a_version(0.01))
-    site.ledger().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
+    site.manager().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
     with monkeypatch.context() as without:
         match fails:
             case "stage":
@@ -87,14 +87,14 @@ def test_a_commission_that_meets_a_full_disk_changes_nothing_or_everything(
             with pytest.raises(OSError, match="No space"):
                 keep(new, file, small_line.SmallEngine())
     found = Commissioning.load(file)
-    ledger = small_line.Site(tmp_path, clean=found).ledger()
-    ledger.begin()
+    manager = small_line.Site(tmp_path, clean=found).manager()
+    manager.begin()
     events = [entry["event"] for entry in trail(site)]
     if fails == "trail":
-        assert (found.digest, ledger.answering.number) == (new.digest, 0)
+        assert (found.digest, manager.answering.number) == (new.digest, 0)
         assert events == ["rolled_back", "reset", "commissioned"]
     else:
-        assert (found.digest, ledger.answering.number) == (old.digest, 1)
+        assert (found.digest, manager.answering.number) == (old.digest, 1)
         assert events == ["rolled_back"]
 
 
@@ -104,7 +104,7 @@ def commissioned_again(folder: Path) -> small_line.Site:
     file = folder / "commissioning.safetensors"
     site.store(reading=False).write(a_version(0.01, 5.0))
     site.clean.save(file)
-    site.ledger().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
+    site.manager().go_to(1, "ada", "test", state=State(Phase.HOLD, 7, born=7))
     keep(replace(site.clean, made_at="2026-03-03T00:00:00.000Z"), file, small_line.SmallEngine())
     return small_line.Site(folder, clean=Commissioning.load(file))
 
@@ -127,9 +127,9 @@ def test_what_was_learned_under_another_commissioning_does_not_answer(
         assert one.answering().number == site.store().active().number == 2
     refused = [entry["why"] for entry in trail(site) if entry["event"] == "request_refused"]
     assert all("version 1 is of another commissioning, as all up to 1:" in why for why in refused)
-    ledger = site.ledger()
-    assert [version.number for version in ledger.versions()] == [2]
-    assert ledger.recall(1, "met before", State()) is False
+    manager = site.manager()
+    assert [version.number for version in manager.versions()] == [2]
+    assert manager.recall(1, "met before", State()) is False
 
 
 def test_a_version_of_another_commissioning_may_be_kept_and_brought_in_again(tmp_path: Path) -> None:
@@ -138,11 +138,11 @@ def test_a_version_of_another_commissioning_may_be_kept_and_brought_in_again(tmp
     store = site.store(reading=False)
     store.export(1, tmp_path / "version")
     again = store.add(tmp_path / "version", small_line.WORDS.digest)
-    ledger = site.ledger()
-    ledger.begin()
-    ledger.pin(1, "ada", "to be looked at", "0" * 26)
-    ledger.go_to(again.number, "ada", "it was looked at")
-    assert ledger.answering.number == 2
+    manager = site.manager()
+    manager.begin()
+    manager.pin(1, "ada", "to be looked at", "0" * 26)
+    manager.go_to(again.number, "ada", "it was looked at")
+    assert manager.answering.number == 2
     assert site.store().pinned == (1,)
 
 
@@ -151,19 +151,19 @@ def test_what_was_brought_in_before_the_first_commissioning_may_answer_under_it(
     site = small_line.Site(tmp_path)
     site.store(reading=False).write(a_version(0.01))
     keep(site.clean, tmp_path / "commissioning.safetensors", small_line.SmallEngine())
-    ledger = site.ledger()
-    ledger.begin()
-    ledger.go_to(1, "ada", "as asked")
-    assert ledger.answering.number == 1
+    manager = site.manager()
+    manager.begin()
+    manager.go_to(1, "ada", "as asked")
+    assert manager.answering.number == 1
 
 
 def test_a_replay_from_what_answers_begins_as_the_agent_would(tmp_path: Path) -> None:
     """Where the commissioning was exchanged, and the agent has not started since: with the source."""
     site = small_line.Site(tmp_path)
     site.store(reading=False).write(a_version(0.01))
-    ledger = site.ledger()
-    ledger.begin()
-    ledger.go_to(1, "ada", "test")
+    manager = site.manager()
+    manager.begin()
+    manager.go_to(1, "ada", "test")
     engine, other = small_line.SmallEngine(), replace(site.clean, made_at="2026-03-03T00:00:00.000Z")
     found = answers_at_start(tmp_path, engine, site.clean)
     assert found is not None

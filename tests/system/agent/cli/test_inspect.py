@@ -272,10 +272,10 @@ def test_a_kept_picture_is_not_cut_twice(tmp_path: Path, capfd: pytest.CaptureFi
     golden = tmp_path / "golden" / "ok"
     golden.mkdir(parents=True)
     shutil.copy(f"data/{kept['001.png']}", golden)
-    once = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
+    once = read_golden(golden.parent, recipe, station, scorer()).samples.pictures[0].astype(int)
     (golden / Path(kept["001.png"]).name).unlink()
     shutil.copy("parts/001.png", golden)
-    whole = read_golden(golden.parent, recipe, station, scorer()).pictures[0].astype(int)
+    whole = read_golden(golden.parent, recipe, station, scorer()).samples.pictures[0].astype(int)
     assert np.abs(once - whole).mean() < 4
 
     shutil.copytree("data/evidence", "again")

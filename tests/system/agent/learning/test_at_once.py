@@ -35,8 +35,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setattr(AdaptationContext, "is_sound", lambda self, now: False)
     made = Site(tmp_path)
     made.store(reading=False).write(a_version(0.001))
-    ledger = made.ledger()
-    ledger.go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
+    manager = made.manager()
+    manager.go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
     return made
 
 
@@ -141,7 +141,7 @@ def test_what_was_proven_before_a_restart_counts(site: Site) -> None:
             else:
                 wait_until(lambda one=one: one.answering().number == 0, PATIENCE_S)
         if first == 81:
-            assert site.ledger().test.labels == 6
+            assert site.manager().test.labels == 6
     assert "learn->tripped" in site.events()
 
 

@@ -181,7 +181,7 @@ def test_an_error_in_what_learns_is_told_and_what_people_ask_for_is_done(
     """It is tried again after pauses that grow, with the place in health and the traceback in the journal."""
     site = Site(tmp_path)
     site.store(reading=False).write(a_version(0.001))
-    site.ledger().go_to(1, "ada", "test")
+    site.manager().go_to(1, "ada", "test")
     broken = threading.Event()
     broken.set()
 
@@ -218,7 +218,7 @@ def test_a_learner_that_cannot_begin_to_compute_lets_the_others_have_the_model(
     monkeypatch.setattr(AdaptationContext, "is_sound", lambda self, now: False)
     site, failed = Site(tmp_path), threading.Event()
     site.store(reading=False).write(a_version(0.001))
-    site.ledger().go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
+    site.manager().go_to(1, "ada", "test", state=State(Phase.LEARN, 0, born=0))
     started, due = threading.Thread.start, StationLearner.due
 
     def no_thread(self: threading.Thread) -> None:

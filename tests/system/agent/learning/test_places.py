@@ -78,10 +78,10 @@ class Line:
         self.scorer = Counting(engine(), prompts(recipe), failing(recipe))
         self.store = AdapterStore(folder, self.scorer.source, engine().info.weights)
         audit, now = Audit("line"), "2026-01-01T00:00:00Z"
-        self.ledger = VersionManager(
+        self.manager = VersionManager(
             small(), self.scorer.source, self.store, audit, lambda: now, self.events.append
         )
-        self.learner = StationLearner(small(), self.scorer, None, self.ledger, FEW_LOOKS)
+        self.learner = StationLearner(small(), self.scorer, None, self.manager, FEW_LOOKS)
         self.frames = 0
 
     def show(
@@ -124,7 +124,7 @@ def test_a_version_answers_for_the_like_of_its_pictures_and_for_no_others(tmp_pa
     assert one.events == []
 
     answered = one.show(ENOUGH, BLURRED)
-    assert one.named("watch->learn") == ["the pictures are others at a stroke"]
+    assert one.named("watch->learn") == ["the pictures changed abruptly"]
     assert answered[:SOON] == [0] * SOON
     assert answered[-1] == 1
     assert (one.learner.state.phase, len(one.named("promoted"))) == (Phase.HOLD, 1)
@@ -141,7 +141,7 @@ def test_a_version_answers_for_the_like_of_its_pictures_and_for_no_others(tmp_pa
     assert one.named("hold->watch") == one.named("learn->watch") == [HOME]
     assert set(one.show(ENOUGH, BLURRED)[WINDOW - 1 :]) == {1}
 
-    assert one.named("recalled") == ["such pictures were met before"] * 2
+    assert one.named("recalled") == ["such pictures are known from before"] * 2
     assert one.scorer.shown == shown
     assert one.store.numbers() == [1]
 
@@ -186,10 +186,10 @@ def test_a_full_disk_keeps_no_version_that_is_to_be_left(
         without.setattr(Audit, "append", full)
         learned.learner.decide()
         assert (learned.learner.answering.number, learned.learner.state.phase) == (0, Phase.LEARN)
-        assert learned.ledger.kept.trouble is not None
+        assert learned.manager.kept.trouble is not None
         assert len(learned.events) == records
         assert learned.opened().active().number == 1
-    learned.ledger.retry()
+    learned.manager.retry()
     assert learned.opened().active().number == 0
     named = [one["event"] for one in learned.events[records:]]
     assert named == ["reset", "hold->learn", "disk_trouble_over"]
@@ -317,9 +317,9 @@ def test_a_ramp_is_no_turn_but_is_seen_to_creep_away(walk: Walk) -> None:
     """A version that follows it is not to be left at every picture. Of no other version anything is said."""
     walk.learn(1, LOST)
     walk.go(LOST, LEVEL)
-    assert [walk.places.crept(number) for number in (0, 1, 2)] == [False] * 3
+    assert [walk.places.drifted(number) for number in (0, 1, 2)] == [False] * 3
     assert walk.go(np.linspace(LOST, WORSE, 800), 800) == []
-    assert [walk.places.crept(number) for number in (0, 1, 2)] == [False, True, False]
+    assert [walk.places.drifted(number) for number in (0, 1, 2)] == [False, True, False]
 
 
 def test_a_burst_of_defects_at_home_is_no_place_to_go_to(walk: Walk) -> None:

@@ -84,7 +84,7 @@ def test_a_reader_by_the_field_numbers_reads_the_same(payload: Payload) -> None:
 def test_no_bytes_do_harm(content: bytes) -> None:
     """A payload, or one error that says so; of a host's STATE likewise."""
     host = PrimaryHost("scada")
-    for read in (decode, host.hear):
+    for read in (decode, host.receive):
         with suppress(PayloadError):
             read(content)
     assert not host.online
@@ -115,7 +115,7 @@ def test_a_host_is_there_by_its_newest_word(words: list[tuple[bool, int]]) -> No
     host = PrimaryHost("scada")
     newest, online = -1, False
     for there, at in words:
-        host.hear(json.dumps({"online": there, "timestamp": at}).encode())
+        host.receive(json.dumps({"online": there, "timestamp": at}).encode())
         if at >= newest:
             newest, online = at, there
         assert host.online == online

@@ -232,7 +232,7 @@ def test_the_publisher_records_what_was_written(tmp_path: Path) -> None:
         evidence.offer(a_frame(part), part)
         wait_until(lambda: evidence.unwritten < 8)
     wait_until(lambda: len(pictures_in(tmp_path)) == 40)
-    publisher.keep(store.retention)  # which it goes by at once
+    publisher.keep(store.retention, 2)  # which it goes by at once
     wait_until(lambda: publisher.stats().kept.images == 40)
     evidence.end()
     publisher.stop(5, availability("stopped"))

@@ -270,9 +270,9 @@ def _at_work(folder: Path, numbers: list[int], **limits: int) -> None:
     store = a_store(folder, keep_days=30, **limits)
     publisher = a_publisher(store, None)
     for act in (
-        lambda: upkeep(publisher).tidy(time.monotonic()),
+        lambda: upkeep(publisher).collect_garbage(time.monotonic()),
         lambda: store.backlog(0, 99),
-        lambda: [store.tidy(NOON) for _ in range(9)],
+        lambda: [store.collect_garbage(NOON) for _ in range(9)],
     ):
         try:
             act()

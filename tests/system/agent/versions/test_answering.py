@@ -44,8 +44,8 @@ class _Trial:
             return {}
 
 
-def promote(ledger: VersionManager) -> None:
-    ledger.promote(a_version(0.01).adapter, _Found(), _Trial(), stream(3), {}, "gain")  # type: ignore[arg-type]
+def promote(manager: VersionManager) -> None:
+    manager.promote(a_version(0.01).adapter, _Found(), _Trial(), stream(3), {}, "gain")  # type: ignore[arg-type]
 
 
 def last_answer(site: Site) -> int:
@@ -70,8 +70,8 @@ def test_a_promotion_is_in_the_trail_whatever_the_disk_does_not_take(
 ) -> None:
     """It answers and is on record, or neither; at once, once there is room, or after the next start."""
     site = Site(tmp_path)
-    ledger = site.ledger()
-    ledger.begin()
+    manager = site.manager()
+    manager.begin()
     target, name = FAULTS[step]
     with monkeypatch.context() as without:
         if isinstance(target, str):
@@ -80,27 +80,27 @@ def test_a_promotion_is_in_the_trail_whatever_the_disk_does_not_take(
             without.setattr(target, name, full)
         if step in ("version", "pointer"):
             with pytest.raises(OSError, match="No space"):
-                promote(ledger)
+                promote(manager)
         else:
-            promote(ledger)
-            assert ledger.kept.trouble is not None
-    assert ledger.answering.number == (0 if step in ("version", "pointer") else 1)
+            promote(manager)
+            assert manager.kept.trouble is not None
+    assert manager.answering.number == (0 if step in ("version", "pointer") else 1)
     if ends:
-        ledger = site.ledger()
-        ledger.begin()
-    elif ledger.kept.trouble is not None:
-        ledger.retry()
-    assert ledger.answering.number == site.store().active().number == last_answer(site)
+        manager = site.manager()
+        manager.begin()
+    elif manager.kept.trouble is not None:
+        manager.retry()
+    assert manager.answering.number == site.store().active().number == last_answer(site)
     assert verify(site.folder / "audit.jsonl").problems == () if trail(site) else True
     events = [entry["event"] for entry in trail(site)]
-    assert events.count("promoted") == ledger.answering.number
+    assert events.count("promoted") == manager.answering.number
 
 
 LEADS: dict[str, Callable[[VersionManager], object]] = {
     "promoted": promote,
-    "rolled_back": lambda ledger: ledger.go_to(1, "ada", "as before"),
-    "recalled": lambda ledger: ledger.recall(1, "met before", State(Phase.HOLD, 0, born=0)),
-    "reset": lambda ledger: ledger.go_to(0, "ada", "as it was trained"),
+    "rolled_back": lambda manager: manager.go_to(1, "ada", "as before"),
+    "recalled": lambda manager: manager.recall(1, "met before", State(Phase.HOLD, 0, born=0)),
+    "reset": lambda manager: manager.go_to(0, "ada", "as it was trained"),
 }
 
 
@@ -115,16 +115,16 @@ def test_what_answers_is_in_the_trail_also_where_telling_the_inspector_fails(
     first = _begun(site)
     if event == "reset":
         first.go_to(1, "ada", "first")
-    ledger, before = site.ledger(), len(trail(site))
+    manager, before = site.manager(), len(trail(site))
 
     def changed() -> None:
         raise error
 
-    ledger.begin(changed)
+    manager.begin(changed)
     with pytest.raises(error):
-        LEADS[event](ledger)
-    ledger.kept.save()
-    for answers in (ledger, _begun(site)):
+        LEADS[event](manager)
+    manager.kept.save()
+    for answers in (manager, _begun(site)):
         assert [entry["event"] for entry in trail(site)][before:] == [event]
         assert answers.answering.number == site.store().active().number == last_answer(site)
 
@@ -135,19 +135,19 @@ def test_a_version_whose_texts_cannot_be_made_does_not_answer(event: str, tmp_pa
     site = Site(tmp_path)
     site.store(reading=False).write(a_version(0.001))
     course: list[str] = []
-    ledger = site.ledger(now=lambda: f"time {len(course)}")
+    manager = site.manager(now=lambda: f"time {len(course)}")
 
     def ready(answering: ActiveVersion) -> None:
         course.append("made")
         if len(course) == 1:
             raise MemoryError
 
-    ledger.begin(lambda: course.append("answers"), ready)
+    manager.begin(lambda: course.append("answers"), ready)
     with pytest.raises(MemoryError):
-        LEADS[event](ledger)
-    assert ledger.answering.number == site.store().active().number == 0
+        LEADS[event](manager)
+    assert manager.answering.number == site.store().active().number == 0
     assert trail(site) == []
-    LEADS[event](ledger)
+    LEADS[event](manager)
     assert course == ["made", "made", "answers"]
     assert [entry["at"] for entry in trail(site)] == ["time 2"]
 
@@ -158,25 +158,25 @@ def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_
 ) -> None:
     """What answers is the inspector's first; a reset asked for and a trip of the guard alike."""
     site = Site(tmp_path)
-    ledger = site.ledger()
-    ledger.begin()
-    promote(ledger)
+    manager = site.manager()
+    manager.begin()
+    promote(manager)
     answered: list[int] = []
-    ledger = site.ledger()
-    ledger.begin(lambda: answered.append(ledger.answering.number))
+    manager = site.manager()
+    manager.begin(lambda: answered.append(manager.answering.number))
     request = Request(kind="reset", actor="ada", at="now")
     with monkeypatch.context() as without:
         if fails != "audit":
             without.setattr("adapters.core.active_file.write_durably", full)
         if fails != "pointer":
             fill_disk_of_trails(without)
-        execute(ledger, request)
+        execute(manager, request)
         assert answered == [0]
-        assert ledger.kept.saved is (fails == "audit")
-        assert request.id in ledger.kept.memory.requests
-    ledger.retry()
-    assert ledger.kept.saved
-    assert ledger.kept.trouble is None
+        assert manager.kept.saved is (fails == "audit")
+        assert request.id in manager.kept.memory.requests
+    manager.retry()
+    assert manager.kept.saved
+    assert manager.kept.trouble is None
     assert [entry["event"] for entry in trail(site)] == ["promoted", "reset", "disk_trouble_over"]
     assert (site.store().active().number, last_answer(site)) == (0, 0)
 
@@ -184,13 +184,15 @@ def test_a_version_that_is_to_be_left_is_left_at_once_and_written_when_the_disk_
 def changes(folder: Path) -> dict[str, Callable[[VersionManager], object]]:
     return {
         "promote": promote,
-        "rollback": lambda ledger: execute(
-            ledger, Request(kind="rollback", actor="ada", at="now", number=1, id="0" * 26)
+        "rollback": lambda manager: execute(
+            manager, Request(kind="rollback", actor="ada", at="now", number=1, id="0" * 26)
         ),
-        "reset": lambda ledger: execute(ledger, Request(kind="reset", actor="ada", at="now", id="0" * 26)),
-        "freeze": lambda ledger: execute(ledger, Request(kind="freeze", actor="ada", at="now", id="0" * 26)),
-        "pin": lambda ledger: execute(
-            ledger, Request(kind="pin", actor="ada", at="now", number=1, id="0" * 26)
+        "reset": lambda manager: execute(manager, Request(kind="reset", actor="ada", at="now", id="0" * 26)),
+        "freeze": lambda manager: execute(
+            manager, Request(kind="freeze", actor="ada", at="now", id="0" * 26)
+        ),
+        "pin": lambda manager: execute(
+            manager, Request(kind="pin", actor="ada", at="now", number=1, id="0" * 26)
         ),
     }
 
@@ -203,20 +205,23 @@ def test_a_kill_between_any_two_steps_leaves_what_answers_and_the_trail_as_one(
     for step in range(1, 100):
         site = Site(tmp_path / f"{step}")
         site.folder.mkdir()
-        first = site.ledger()
+        first = site.manager()
         first.begin()
         promote(first)
         promote(first)
         before = len(trail(site))
         ended = killed_at(step, lambda site=site: changes(site.folder)[change](_begun(site)))
-        ledger = _begun(site)
+        manager = _begun(site)
         events = [entry["event"] for entry in trail(site)][before:]
-        done = "0" * 26 in ledger.kept.memory.requests or (change, ledger.answering.number) == ("promote", 3)
+        done = "0" * 26 in manager.kept.memory.requests or (change, manager.answering.number) == (
+            "promote",
+            3,
+        )
         assert verify(site.folder / "audit.jsonl").problems == ()
-        assert last_answer(site) == ledger.answering.number == site.store().active().number
+        assert last_answer(site) == manager.answering.number == site.store().active().number
         assert len(events) == int(done), f"step {step}: {events}"
         if change == "freeze":
-            assert (ledger.frozen_by is not None) == done
+            assert (manager.frozen_by is not None) == done
         if change == "pin":
             assert site.store().pinned == ((1,) if done else ())
         if ended:
@@ -226,21 +231,21 @@ def test_a_kill_between_any_two_steps_leaves_what_answers_and_the_trail_as_one(
 
 
 def _begun(site: Site) -> VersionManager:
-    ledger = site.ledger()
-    ledger.begin()
-    return ledger
+    manager = site.manager()
+    manager.begin()
+    return manager
 
 
 def test_lines_that_the_disk_does_not_take_wait_in_order_and_those_that_are_lost_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(tmp_path)
-    ledger = _begun(site)
+    manager = _begun(site)
     with monkeypatch.context() as without:
         fill_disk_of_trails(without)
         for number in range(203):
-            ledger.record("refused", "guard", str(number))
-    ledger.retry()
+            manager.record("refused", "guard", str(number))
+    manager.retry()
     lines = [(entry["event"], entry["why"]) for entry in trail(site)]
     assert lines[0] == ("lines_lost", "3 lines were lost while the disk did not take them")
     assert lines[1:201] == [("refused", str(number)) for number in range(3, 203)]
@@ -266,14 +271,14 @@ def test_a_pointer_that_is_damaged_is_put_aside(tmp_path: Path) -> None:
 def test_under_another_commissioning_the_source_answers_and_the_learner_begins_anew(tmp_path: Path) -> None:
     """Also where somebody has put its file there by hand; that nobody may learn stays."""
     site = Site(tmp_path)
-    ledger = _begun(site)
-    promote(ledger)
-    ledger.freeze("ada", "ada", "for now")
-    ledger.kept.remember(State(Phase.HOLD, 5, born=3, trips=2), None)
-    ledger.kept.save()
+    manager = _begun(site)
+    promote(manager)
+    manager.freeze("ada", "ada", "for now")
+    manager.kept.remember(State(Phase.HOLD, 5, born=3, trips=2), None)
+    manager.kept.save()
     from dataclasses import replace
 
-    again = Site(tmp_path, clean=replace(clean(), made_at="2026-02-02")).ledger()
+    again = Site(tmp_path, clean=replace(clean(), made_at="2026-02-02")).manager()
     assert (again.answering.number, again.frozen_by, again.state.phase) == (0, "ada", Phase.WATCH)
     again.begin()
     assert [entry["event"] for entry in trail(site)][-1] == "reset"

@@ -119,7 +119,7 @@ def test_an_old_baseline_was_measured_with_the_models_own_view(tmp_path: Path) -
     assert stored() == "crop"
     found = open_station(loaded, "line", shipped("line"), engine(), reading=True)
     assert measured_view(found, info.preprocess) == "fill"
-    for said, view in (("auto", "auto"), ("fit", "fit"), ("panorama", "crop"), (None, "crop")):
+    for said, view in (("auto", "auto"), ("crop", "crop"), ("fit", None), ("panorama", None), (None, "crop")):
         picture = MeasuredPicture(view=said, tiles="1x1")
         replace(clean(), measured=MeasuredWith.of(info, picture)).save(file)
         assert stored() == view

@@ -124,7 +124,7 @@ def test_no_flapping(steps: list[Step]) -> None:
         at_once = (
             turned
             or change.state.phase is TRIPPED
-            or change.why == "back-stop period over"
+            or change.why == "periodic reset"
             or (before.phase, change.state.phase) == (LEARN, HOLD)
         )
         least = PATIENCE.cool_down if before.phase is TRIPPED else PATIENCE.dwell

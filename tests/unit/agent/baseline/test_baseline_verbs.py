@@ -16,8 +16,12 @@ from PIL import Image
 
 from adapters.baseline.baseline import Commissioning, ReferenceSamples
 from adapters.baseline.reference_samples import NamedBy
+from adapters.core.measured_picture import MeasuredPicture
+from adapters.core.measured_with import MeasuredWith
+from agent.base.errors import UsageError
 from agent.baseline import contact_sheet, report
 from agent.cli.main import main
+from agent.config.recipes import shipped
 from camera.core.kept_region import KeptRegion, kept_region
 from camera.core.settings import RegionOfInterest
 from tests.support.line_site import PLAIN, commissioned, frames
@@ -47,6 +51,7 @@ def test_show_says_on_what_each_number_was_measured(config: str, capsys: pytest.
     assert main(["baseline", "show", "-s", "top", "-c", config]) == 0
     text = capsys.readouterr().out
     assert "top: commissioned on 1000 parts, 2026-01-01T00:00:00Z" in text
+    assert "measured with a model and on pictures that its release did not write down" in text
     assert f"samples confirmed by a person: {', '.join(f'2 {name}' for name in PLAIN)}" in text
     assert "samples guessed by the model, confirmed by nobody: " in text
     assert "golden good samples, held out" in text
@@ -70,6 +75,29 @@ def test_compare_names_what_differs(config: str, tmp_path: Path, capsys: pytest.
     assert names == ["digest", "offset"]
     assert main(["baseline", "compare", "top", str(other), "-c", config]) == 1
     assert "offset: " in capsys.readouterr().out
+
+
+def test_show_says_what_of_the_picture_was_measured(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = MeasuredPicture((0.0, 0.25, 1.0, 0.75), (), "fit", "2x1", {"kind": "device", "width": 1920})
+    measured = MeasuredWith("mekiki-line", "fp32", "cpu", None, picture)
+    replace(clean(), measured=measured).save(tmp_path / "one.safetensors")
+    assert main(["baseline", "show", "--file", str(tmp_path / "one.safetensors"), "-c", config]) == 0
+    assert (
+        "measured with mekiki-line in fp32, on region 0, 0.25, 1, 0.75, 0 masks, view fit, tiles 2x1,"
+        " camera: kind device, width 1920"
+    ) in capsys.readouterr().out
+
+
+def test_a_product_is_shown_by_its_recipe(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a product without a baseline it says what to do; a recipe that is none is named."""
+    file = Path(config).parent / "data" / "stations" / "top" / "commissioning.safetensors"
+    replace(clean(), recipe=shipped("line").words).save(file)
+    assert main(["baseline", "show", "-s", "top", "--recipe", "steel-neu", "-c", config]) == 64
+    assert "--recipe steel-neu" in capsys.readouterr().err
+    assert main(["baseline", "show", "-s", "top", "--recipe", "nothing", "-c", config]) == 64
+    assert "nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +133,7 @@ def test_export_sorts_samples_by_who_named_them(
     out = tmp_path / "look"
     assert main(["baseline", "export", "-s", "top", "--out", str(out), "-c", config]) == 0
     said = capsys.readouterr().out
-    assert f"--golden {out / 'guessed'} --replace --golden {out / 'confirmed'}" in said
+    assert f"--replace --golden {out / 'confirmed'} --golden {out / 'guessed'}\n" in said
     known = clean().known
     for by, folder in contact_sheet.FOLDERS.items():
         for row, label in enumerate(PLAIN):
@@ -130,6 +158,15 @@ class Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [value or "" for name, value in attrs if name == "src"]
         assert tag != "script"
+
+
+def test_a_class_that_is_no_name_of_a_folder_is_not_exported(tmp_path: Path) -> None:
+    """Nothing is written beside the folder that was asked for."""
+    for label in ("../../evil", "/evil", "..", "ok/x"):
+        odd = replace(clean(), labels=(label, *clean().labels[1:]))
+        with pytest.raises(UsageError, match="no folder can have this name"):
+            contact_sheet.write(odd, tmp_path / "in" / "here", KeptRegion.of("top", RegionOfInterest()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_page_shows_every_picture_and_runs_nothing(tmp_path: Path) -> None:

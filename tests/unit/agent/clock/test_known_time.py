@@ -298,15 +298,15 @@ def test_results_and_pictures_of_a_wrong_clock_stay_until_they_are_old(tmp_path:
     with_pictures(store, parts)
     now = parts[0].decided_at + timedelta(days=12)
     try:
-        while store.tidy(now, no_doubts):
+        while store.collect_garbage(now, no_doubts):
             pass
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [3, 4, 5, 6]
         assert pictures_in(tmp_path) == {part.event_id for part in parts[2:]}
         doubt = [Doubt("top", 3, 5, now)]
-        while store.tidy(now + timedelta(days=9.3), lambda _: doubt):
+        while store.collect_garbage(now + timedelta(days=9.3), lambda _: doubt):
             pass
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [3, 4, 5, 6]
-        while store.tidy(now + timedelta(days=9.3), no_doubts):
+        while store.collect_garbage(now + timedelta(days=9.3), no_doubts):
             pass
         assert [row.seq for row in store.between("top", 1, 9, 9)] == [6]
         assert pictures_in(tmp_path) == {parts[5].event_id}
@@ -320,7 +320,7 @@ def test_many_results_of_a_wrong_clock_block_nothing(tmp_path: Path) -> None:
     parts = [judged(age_days=20_000) for _ in range(450)] + [judged(age_days=11), judged(age_days=1)]
     store.commit(parts)
     try:
-        while store.tidy(parts[-1].decided_at + timedelta(days=1)):
+        while store.collect_garbage(parts[-1].decided_at + timedelta(days=1)):
             pass
         assert [row.seq for row in store.between("top", 1, 999, 999)] == [452]
     finally:
@@ -353,7 +353,7 @@ def test_where_space_is_needed_a_wrong_clock_makes_no_picture_older(
         if full_disk:
             assert store.make_room(now, lambda _: doubts) == 7 * size
         else:
-            while store.tidy(now, lambda _: doubts):
+            while store.collect_garbage(now, lambda _: doubts):
                 pass
         gone = 7 if full_disk else 3
         assert pictures_in(tmp_path) == {part.event_id for part in [*week[gone:], *new]}
@@ -371,7 +371,7 @@ def test_pictures_of_a_wrong_clock_go_in_their_turn(tmp_path: Path) -> None:
     doubts = [Doubt("top", 1, 500, now - timedelta(days=300))]
     store.retention = replace(store.retention, image_bytes=2500)
     try:
-        while store.tidy(now, lambda _: doubts):
+        while store.collect_garbage(now, lambda _: doubts):
             pass
         assert not pictures_in(tmp_path) & {part.event_id for part in odd}
         assert len(pictures_in(tmp_path)) == 250

@@ -43,9 +43,9 @@ class Site:
         self.obeyed: list[Command] = []
         self.audit: list[tuple[Any, ...]] = []
         self.again: list[tuple[str, str]] = []
-        self.board = RetainedTopics(lambda station: f"{OWN}/{station}/state")
+        self.retained = RetainedTopics(lambda station: f"{OWN}/{station}/state")
         self.answer: Any = Answer("done")
-        handlers = {verb: self._obey for verb in BODIES if verb != "reload"}
+        handlers = {verb: self._execute for verb in BODIES if verb != "reload"}
         self.dispatcher = Dispatcher(
             MqttSettings(
                 topic_prefix="plant",
@@ -53,12 +53,12 @@ class Site:
             ),
             "agent",
             handlers,
-            self.board,
+            self.retained,
             lambda station, name: self.again.append((station, name)),
             lambda *row: self.audit.append(row),
         )
 
-    def _obey(self, command: Command) -> Any:
+    def _execute(self, command: Command) -> Any:
         self.obeyed.append(command)
         return self.answer
 
@@ -67,7 +67,7 @@ class Site:
         for inbound in inbounds:
             self.dispatcher.receive(inbound)
         self.dispatcher.serve()
-        return self.board.take()
+        return self.retained.take()
 
 
 def answers(messages: list[Message], verb: str = "") -> list[dict[str, Any]]:

@@ -89,8 +89,11 @@ def test_it_is_set_answered_and_shown(tmp_path: Path) -> None:
             "stations": {"top": station, "side": station},
         }
     )
-    book, board = ProductionBook(config, Trail(tmp_path)), RetainedTopics(lambda name: f"{OWN}/{name}/state")
-    handlers = ProductionHandlers(book, board)
+    book, retained = (
+        ProductionBook(config, Trail(tmp_path)),
+        RetainedTopics(lambda name: f"{OWN}/{name}/state"),
+    )
+    handlers = ProductionHandlers(book, retained)
     book.on_change = lambda: handlers.show(config)
 
     def told(payload: dict[str, Any]) -> Any:
@@ -106,10 +109,10 @@ def test_it_is_set_answered_and_shown(tmp_path: Path) -> None:
         "there is no station 'nowhere': name one of top, side"
     )
     assert (book.of("top"), book.of("side")) == (Production(None, "L1"), Production(None, "L"))
-    shown = {message.topic: json.loads(message.payload) for message in board.take()}
+    shown = {message.topic: json.loads(message.payload) for message in retained.take()}
     for payload in shown.values():
         SCHEMAS[payload["schema"]].validate(payload)
     assert shown[f"{OWN}/top/production"]["lot"] == "L1"
     handlers.show(config.model_copy(update={"stations": {"top": config.stations["top"]}}))
-    gone = [message for message in board.take() if not message.payload]
+    gone = [message for message in retained.take() if not message.payload]
     assert [(message.topic, message.retain) for message in gone] == [(f"{OWN}/side/production", True)]

@@ -180,7 +180,7 @@ def use(config: Config, folder: Path) -> None:
         store.retention = replace(store.retention, min_free_bytes=0)
         store.commit([a_verdict(), a_verdict()])
         store.retention = retention
-        store.tidy(datetime.now(UTC))
+        store.collect_garbage(datetime.now(UTC))
     finally:
         store.close()
     mqtt, station = config.mqtt, next(iter(config.stations.values()))

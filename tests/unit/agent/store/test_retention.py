@@ -138,7 +138,7 @@ def test_bytes_take_pictures_first_and_then_the_oldest_results(tmp_path: Path) -
     with_pictures(store, [judged("fail") for _ in range(20)], 10_000)
     rows = store.commit([judged(station=name) for _ in range(900) for name in ("top", "side")])
     store.commit([], [row.id for row in rows[:-40]])
-    store.tidy(NOON)
+    store.collect_garbage(NOON)
     size = store.kept.database_bytes
 
     store.retention = replace(store.retention, max_bytes=size + 100_000)
@@ -160,7 +160,7 @@ def test_bytes_take_pictures_first_and_then_the_oldest_results(tmp_path: Path) -
 
 def tidy_up_at_most(store: object, steps: int) -> None:
     for _ in range(steps):
-        store.tidy(NOON)  # type: ignore[attr-defined]
+        store.collect_garbage(NOON)  # type: ignore[attr-defined]
 
 
 def test_a_lower_limit_is_reached_in_small_steps_and_the_file_shrinks(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_lower_limit_is_reached_in_small_steps_and_the_file_shrinks(tmp_path: 
 
     store.retention = replace(store.retention, keep_results=100)
     purged, most, purging = 0, 0, []
-    while store.tidy(NOON):
+    while store.collect_garbage(NOON):
         most, purged = max(most, store.kept.purged - purged), store.kept.purged
         purging.append(store.kept.purging)
     beside(store, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -321,7 +321,7 @@ def test_a_lock_met_while_tidying_is_over_once_tidying_works(tmp_path: Path) -> 
     store.retention = replace(store.retention, keep_results=1)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        upkeep(publisher).tidy(1e9)
+        upkeep(publisher).collect_garbage(1e9)
         assert "locked" in str(publisher.stats().store_problem)
-    upkeep(publisher).tidy(2e9)
+    upkeep(publisher).collect_garbage(2e9)
     assert publisher.stats().store_problem is None

@@ -202,7 +202,7 @@ def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
     assert aside.name in str(store.damage)
     assert [row.seq for row in store.commit([a_verdict()])] == [1]
     aside.rename(tmp_path / "seen")
-    store.tidy(datetime.now(UTC))
+    store.collect_garbage(datetime.now(UTC))
     assert store.damage is None
 
 

@@ -38,35 +38,35 @@ class Plant:
     clock: float = 0.0
     lost: int = 0
     anew: bool = False
-    ledger: VersionManager = field(init=False)
+    manager: VersionManager = field(init=False)
 
     def __post_init__(self) -> None:
         site = Site(self.folder)
         site.store(reading=False).write(a_version(0.01))
         self.begin()
         back = Request(kind="rollback", actor="ada", at="now", number=1)
-        execute(self.ledger, back)
+        execute(self.manager, back)
 
     def begin(self) -> None:
-        self.ledger = Site(self.folder, run=f"run {self.run}").ledger()
-        self.ledger.begin()
+        self.manager = Site(self.folder, run=f"run {self.run}").manager()
+        self.manager.begin()
 
     def frames(self, count: int) -> None:
         """Some frames, of which the learner sees the last."""
         self.number, self.clock, self.truth = self.number + count, self.clock + count, self.truth + count
-        self.ledger.kept.count(self.number, self.clock)
-        self.ledger.kept.save_in_time()
+        self.manager.kept.count(self.number, self.clock)
+        self.manager.kept.save_in_time()
 
     def late_frame(self) -> None:
         """One that was on its way while newer ones were seen."""
         if self.number > 3:
-            self.ledger.kept.count(self.number - 3, self.clock - 3)
+            self.manager.kept.count(self.number - 3, self.clock - 3)
 
     def learner_killed(self) -> None:
         self.begin()
 
     def learner_ends(self) -> None:
-        self.ledger.kept.save()
+        self.manager.kept.save()
         self.begin()
 
     def agent_killed(self) -> None:
@@ -77,7 +77,7 @@ class Plant:
         assert 0 <= self.lost - lost < SAVE_FRAMES or self.anew
 
     def agent_ends(self) -> None:
-        self.ledger.kept.save()
+        self.manager.kept.save()
         self.agent_killed()
 
     def camera_numbers_anew(self) -> None:
@@ -85,8 +85,8 @@ class Plant:
 
     @property
     def age(self) -> int:
-        assert self.ledger.state.born is not None
-        return self.ledger.frame - self.ledger.state.born
+        assert self.manager.state.born is not None
+        return self.manager.frame - self.manager.state.born
 
 
 HAPPENS = st.one_of(
@@ -150,9 +150,9 @@ def numbered(numbers: list[int]) -> list[Observation]:
 def answers_from(site: Site, number: int) -> None:
     """Let a version answer from a camera's frame on."""
     site.store(reading=False).write(a_version(0.001))
-    ledger = site.ledger()
-    ledger.kept.count(number, float(number))
-    ledger.go_to(1, "ada", "test", state=State(Phase.HOLD, number, born=number))
+    manager = site.manager()
+    manager.kept.count(number, float(number))
+    manager.go_to(1, "ada", "test", state=State(Phase.HOLD, number, born=number))
 
 
 def test_a_version_stays_when_the_learner_restarts_late_in_a_long_run(tmp_path: Path) -> None:
@@ -184,16 +184,16 @@ def test_a_version_is_left_after_a_day_of_frames_also_where_the_agent_restarts_e
             wait_until(lambda one=one, night=night: newest_frame(one) >= 29_000 * (night + 1), PATIENCE_S)
         answered.append(site.store().active().number)
     assert answered == [1, 1, 0]
-    assert "back-stop period over" in [payload.get("why") for _, payload in site.told]
+    assert "periodic reset" in [payload.get("why") for _, payload in site.told]
 
 
 def test_a_cool_down_goes_on_over_a_restart(tmp_path: Path) -> None:
     """Who restarts an agent does not get learning back sooner."""
     site = Site(tmp_path)
-    ledger = site.ledger()
-    ledger.kept.remember(State(Phase.TRIPPED, 0, trips=2), None)
-    ledger.kept.save()
-    again = Site(tmp_path, run="another").ledger()
+    manager = site.manager()
+    manager.kept.remember(State(Phase.TRIPPED, 0, trips=2), None)
+    manager.kept.save()
+    again = Site(tmp_path, run="another").manager()
     assert again.state == State(Phase.TRIPPED, 0, trips=2)
     assert SmallEngine.source.digest == again.answering.adapter.digest
 

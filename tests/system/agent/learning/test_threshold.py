@@ -55,8 +55,8 @@ def learned(
         proposals.append(known)
         return adapter, {"loss": 0.1}
 
-    ledger = Site(folder, clean=baseline).ledger(events.append)
-    learner = StationLearner(baseline, scorer(), update, ledger, LearnerSettings(**settings))
+    manager = Site(folder, clean=baseline).manager(events.append)
+    learner = StationLearner(baseline, scorer(), update, manager, LearnerSettings(**settings))
     for one in parts:
         learner.observe(one)
         learner.work()
