@@ -100,7 +100,7 @@ def test_it_tells_a_process_engineer_in_words(
     text = capsys.readouterr().out
     for words in (
         "operating point",
-        "false rejects: at most 39.30% of the good parts, with 95% confidence: 0 of 6 golden good samples",
+        "false rejects: at most 39.31% of the good parts, with 95% confidence: 0 of 6 golden good samples",
         "so many can show no better than 39.3%, for 10.0% it takes 29",
         "of the parts that were watched, good or not, 5.",
         "samples confirmed by a person: 6 ok, ",
