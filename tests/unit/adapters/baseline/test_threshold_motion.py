@@ -63,7 +63,7 @@ def test_no_hour_holds_more_than_its_limit(wishes: list[tuple[float, float]], pe
         history = history.moved(at_s, step.offset - present)
         present = step.offset
     for at_s, _ in moved:
-        within = sum(size for then, size in moved if at_s - HOUR_S < then <= at_s)
+        within = sum(size for then, size in moved if then <= at_s and at_s - then < HOUR_S)
         assert within <= per_hour + 1e-6
 
 
