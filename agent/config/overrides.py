@@ -68,7 +68,8 @@ def read(data: Path) -> Overrides:
     """
     file = data / _FILE
     try:
-        return tuple(_override(one) for one in _stored(file)["overrides"] if _known(one, file))
+        stored = read_stored(file, _VERSION)["overrides"]
+        return tuple(_override(one) for one in stored if _known(one, file))
     except (FileNotFoundError, NotADirectoryError):  # whoever needs the folder says what lies there instead
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -86,7 +87,7 @@ def write(data: Path, overrides: Overrides) -> None:
     if not overrides and not file.exists():
         return
     try:
-        before = _stored(file)
+        before = read_stored(file, _VERSION)
         foreign = [one for one in before["overrides"] if one["name"] not in NAMES]
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # `read` has told
         before, foreign = {}, []
@@ -172,8 +173,12 @@ def _adaptation(settings: Adaptation, mode: Value) -> Adaptation:
     return Adaptation.model_validate({**dict(settings), "mode": mode})
 
 
-def _stored(file: Path) -> dict[str, Any]:
-    """Return what stands in the file.
+def read_stored(file: Path, known: int) -> dict[str, Any]:
+    """Return what stands in a file of values that were set over the config file.
+
+    Args:
+        file: to read.
+        known: the highest version of it that this release reads.
 
     Raises:
         OSError, ValueError, TypeError, KeyError: it cannot be read.
@@ -182,10 +187,10 @@ def _stored(file: Path) -> dict[str, Any]:
     content = loads(file.read_bytes())
     if not isinstance(content, dict):
         raise TypeError("no object of JSON")
-    version = content.get("version", _VERSION)
-    if isinstance(version, int) and version > _VERSION:
+    version = content.get("version", known)
+    if isinstance(version, int) and version > known:
         raise StoreError(
-            f"{file}: version {version}, written by a newer version of the agent; this one reads {_VERSION}:"
+            f"{file}: version {version}, written by a newer version of the agent; this one reads {known}:"
             " install that version again, or move the file away: then the config file alone counts"
         )
     return content

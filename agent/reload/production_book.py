@@ -12,10 +12,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.files.atomic_file import write_durably
-from adapters.files.strict_json import loads
 from agent.audit.agent_log import Trail
-from agent.base.errors import StoreError
 from agent.config.models import Config
+from agent.config.overrides import read_stored
 from agent.config.types import PRODUCTION_NAMES, ProductionName, ProductionText
 from agent.domain.production import UNSAID, Production
 from agent.reload import production_requests as requests
@@ -181,25 +180,13 @@ def read(data: Path) -> ProductionValues:
     """
     file = data / FILE
     try:
-        return tuple(_value(one) for one in _stored(file)["set"] if one["name"] in PRODUCTION_NAMES)
+        stored = read_stored(file, _VERSION)["set"]
+        return tuple(_value(one) for one in stored if one["name"] in PRODUCTION_NAMES)
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.error("%s: cannot be read, the config file alone counts: %s", file, error)
         return ()
-
-
-def _stored(file: Path) -> dict[str, Any]:
-    content = loads(file.read_bytes())
-    if not isinstance(content, dict):
-        raise TypeError("no object of JSON")
-    version = content.get("version", _VERSION)
-    if isinstance(version, int) and version > _VERSION:
-        raise StoreError(
-            f"{file}: version {version}, written by a newer version of the agent; this one reads {_VERSION}:"
-            " install that version again, or move the file away: then the config file alone counts"
-        )
-    return content
 
 
 def _value(fields: Mapping[str, Any]) -> ProductionValue:
@@ -217,7 +204,7 @@ def _write(data: Path, kept: ProductionValues) -> None:
     """Keep what is set, and what a newer release has kept there besides."""
     file = data / FILE
     try:
-        before = _stored(file)
+        before = read_stored(file, _VERSION)
         foreign = [one for one in before["set"] if one["name"] not in PRODUCTION_NAMES]
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # `read` has told
         before, foreign = {}, []
