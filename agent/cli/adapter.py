@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigError, StoreError, UsageError
 from agent.cli.adapter_target import target_of
-from agent.cli.arguments import number_from
+from agent.cli.arguments import add_verb, number_from
 from agent.cli.output import as_json, put, put_text, say
 
 
@@ -23,13 +23,9 @@ def add_parser(commands: Any, default_config: str) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
+        made = add_verb(verbs, name, command, text, default_config)
         made.add_argument("-s", "--station", metavar="NAME", help="needed where the config has several")
         made.add_argument("--recipe", metavar="NAME", help="the product; without it the recipe in force")
-        made.set_defaults(command=command)
         return made
 
     def asking(name: str, text: str) -> argparse.ArgumentParser:

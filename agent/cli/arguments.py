@@ -1,10 +1,10 @@
-"""Numbers on the command line: what is none is refused in words of ours."""
+"""What commands have in common: verbs that take a config, and numbers that are refused in words of ours."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Number = TypeVar("_Number", int, float)
 
@@ -30,3 +30,13 @@ def number_from(
     if not good(number):
         raise argparse.ArgumentTypeError(f"{text} {what}")
     return number
+
+
+def add_verb(
+    verbs: Any, name: str, command: Callable[[argparse.Namespace], int], text: str, default_config: str
+) -> argparse.ArgumentParser:
+    """Add a verb that takes a config to the subparsers of a command, and return its parser."""
+    made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    made.add_argument("-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s")
+    made.set_defaults(command=command)
+    return made

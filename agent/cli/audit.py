@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from adapters.files.strict_json import loads
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
+from agent.cli.arguments import add_verb
 from agent.cli.output import put, say
 
 TRAIL = "audit.jsonl"
@@ -31,10 +32,7 @@ def add_parser(commands: Any, default_config: str) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
+        made = add_verb(verbs, name, command, text, default_config)
         made.add_argument(
             "path",
             nargs="?",
@@ -42,7 +40,6 @@ def add_parser(commands: Any, default_config: str) -> None:
             metavar="PATH",
             help="a trail, or a folder with trails, such as a copy",
         )
-        made.set_defaults(command=command)
         return made
 
     verify = verb("verify", _verify, "find changed, missing, added and moved lines; exit code 1 where any is")

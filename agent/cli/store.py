@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
-from agent.cli.arguments import number_from
+from agent.cli.arguments import add_verb, number_from
 from agent.cli.output import put, say
 
 
@@ -19,12 +19,7 @@ def add_parser(commands: Any, default_config: str) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
-        made.set_defaults(command=command)
-        return made
+        return add_verb(verbs, name, command, text, default_config)
 
     verb("check", _check, "is all of it whole? exit code 1 where not; the agent may run")
 

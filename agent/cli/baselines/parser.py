@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from agent.cli.arguments import add_verb
+
 
 def add_parser(commands: Any, default_config: str) -> None:
     """Add `baseline` and its verbs to the subparsers of `mekiki`."""
@@ -15,12 +17,7 @@ def add_parser(commands: Any, default_config: str) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
-        made.set_defaults(command=command)
-        return made
+        return add_verb(verbs, name, command, text, default_config)
 
     show = verb("show", _show, "samples, claims and what is not watched; the agent may run")
     which = show.add_mutually_exclusive_group(required=True)

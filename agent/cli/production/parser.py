@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from agent.cli.arguments import add_verb
 from agent.cli.production.verbs import set_values, show
 
 _NAMES = ("order", "lot", "shift")
@@ -18,12 +19,8 @@ def add_parser(commands: Any, default_config: str) -> None:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = verbs.add_parser(name, help=text)
-        made.add_argument(
-            "-c", "--config", default=default_config, metavar="FILE", help="default: %(default)s"
-        )
+        made = add_verb(verbs, name, command, text, default_config)
         made.add_argument("-s", "--station", metavar="NAME", help="default: all stations")
-        made.set_defaults(command=command)
         return made
 
     verb("show", show, "what is in force at each station").add_argument(
