@@ -15,8 +15,8 @@ if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; the
 fi
 [ -z "$missing" ] || echo "not installed, and cannot be installed here: $missing: the tests that need it will be skipped" >&2
 
-# tests/test_sparkplug_payload.py says which version.
-peer=$(sed -n 's/^PEER = "\(.*\)"$/\1/p' "$(dirname "$0")/test_sparkplug_payload.py")
+# tests/system/agent/sparkplug/test_sparkplug_payload.py says which version.
+peer=$(sed -n 's/^PEER = "\(.*\)"$/\1/p' "$(dirname "$0")/system/agent/sparkplug/test_sparkplug_payload.py")
 cache=${MEKIKI_TEST_CACHE:-$HOME/.cache/mekiki-tests}/$peer
 if command -v npm >/dev/null && [ ! -d "$cache/node_modules/sparkplug-payload" ]; then
     mkdir -p "$cache"
