@@ -52,7 +52,9 @@ def in_timm(pixels: Floats) -> Floats:
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     # Another port's names: the same tensors in the same order, of which timm checks the shapes.
     whole.load_state_dict(dict(zip(whole.state_dict(), state.values(), strict=True)))
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3))
+    net = timm.create_model(
+        "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(1, 2, 3)
+    )
     assert net.load_state_dict(whole.state_dict(), strict=False).missing_keys == []
     net.eval()
 
@@ -60,13 +62,17 @@ def in_timm(pixels: Floats) -> Floats:
         return value / value.pow(2).mean((1, 2, 3), keepdim=True).sqrt()
 
     with torch.inference_mode():
-        fine, coarse = (avg_pool2d(value, 3, 1, 1) for value in net(torch.from_numpy(pixels)))
-        coarse = interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
-        features: Floats = torch.cat([scaled(fine), scaled(coarse)], 1).permute(0, 2, 3, 1).numpy()
+        layers = [
+            avg_pool2d(value, 3, 1, 1, count_include_pad=False) for value in net(torch.from_numpy(pixels))
+        ]
+        grid = layers[1].shape[-2:]
+        layers[0] = avg_pool2d(layers[0], 2, ceil_mode=True)
+        layers[2] = interpolate(layers[2], size=grid, mode="bilinear")
+        features: Floats = torch.cat([scaled(layer) for layer in layers], 1).permute(0, 2, 3, 1).numpy()
     return features
 
 
-@pytest.mark.parametrize("size", [64, 100, 288])
+@pytest.mark.parametrize("size", [64, 97, 100, 288])
 def test_features_are_those_of_the_same_network_in_timm(tmp_path: Path, size: int) -> None:
     """Within 1e-5 of the largest, where rounding leaves 1e-6; a size that halves unevenly, too."""
     pixels = pictures(2, size)
@@ -99,7 +105,8 @@ def test_what_it_is_says_the_size_and_what_makes_the_features(
 ) -> None:
     """The digest is the same everywhere: references are carried from one machine to another."""
     info = backbone.info
-    assert (info.name, info.grid, info.channels) == ("efficientnet-lite0", (12, 12), 152)
+    assert (info.name, info.grid, info.channels) == ("efficientnet-lite0", (12, 12), 176)
+    assert info.layers == (24, 40, 112)
     assert info.preprocess.size == SMALL_SIZE
     assert opened("backbone", tmp_path, size=SMALL_SIZE).info == info
     other = opened("backbone", tmp_path).info
@@ -136,7 +143,9 @@ def test_the_graph_is_what_the_format_says() -> None:
     """By the checker of the package `onnx`, shapes included; the same tensors give the same bytes."""
     tensors = packaged_weights.packaged_weights()
     content = efficientnet_lite0.graph_of(tensors, 64)
-    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    for precision in ("fp32", "int8"):
+        written = efficientnet_lite0.graph_of(tensors, 64, precision)  # type: ignore[arg-type]
+        onnx.checker.check_model(onnx.load_from_string(written), full_check=True)
     assert efficientnet_lite0.graph_of(tensors, 64) == content
 
 
