@@ -27,6 +27,9 @@ FORMAT: Final = "mekiki.product.v1"
 BELOW: Final = "recipes"
 """Folder of the other products of a station."""
 BASELINE: Final = "commissioning.safetensors"
+REFERENCE: Final = "reference.safetensors"
+GOLDEN: Final = "golden"
+"""Folder of the golden samples of a product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Product:
     def baseline(self) -> Path:
         """Where its baseline lies, or will."""
         return self.folder / BASELINE
+
+    @property
+    def reference(self) -> Path:
+        """Where its reference lies, or will: what good parts look like."""
+        return self.folder / REFERENCE
+
+    @property
+    def golden(self) -> Path:
+        """Where its golden samples lie, or will."""
+        return self.folder / GOLDEN
 
 
 def home(config: Config, station: str) -> Path:
