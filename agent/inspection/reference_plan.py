@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapters.core.patches import PatchExtractor
+from adapters.core.patches import PatchExtractor, PatchInfo
 from adapters.core.protocol import Floats
 from adapters.reference.reference import Reference
 from agent.config.recipes import CLIP
@@ -40,3 +40,8 @@ class ReferencePlan:
             return frame.view
         found = frame.references.get(self.features)
         return None if found is None else found.view
+
+
+def info_of(plan: ReferencePlan | None) -> PatchInfo | None:
+    """Return what makes the features that parts are compared by; None where they are not compared."""
+    return None if plan is None else plan.extractor.info
