@@ -15,11 +15,11 @@ from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
-from agent.config.recipes import CLIP, recipe_names
+from agent.config.recipes import CLIP, Recipe, recipe_names
 from agent.inspection.backbones import Backbones
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.products import commissioned_products, settle
-from agent.versions.station_plans import used_recipes
+from agent.versions.station_plans import station_recipes, used_recipes
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,20 @@ def open_inspection(config: Config, backbones: Backbones, *, owner: bool = False
     Raises:
         AdapterError: it cannot be used; the message names the file or the engine and the remedy.
     """
-    asked = used_recipes(config).values()
+    return _open(config, used_recipes(config).values(), backbones, owner=owner)
+
+
+def open_for_station(config: Config, station: str, backbones: Backbones) -> Engine:
+    """Open what one station inspects with, whether it is enabled or not.
+
+    Raises:
+        AdapterError: it cannot be used.
+    """
+    return _open(config, station_recipes(config, station).values(), backbones)
+
+
+def _open(config: Config, recipes: Iterable[Recipe], backbones: Backbones, *, owner: bool = False) -> Engine:
+    asked = list(recipes)
     features = [one.reference.features for one in asked if one.reference is not None]
     if features and not any(one.needs_model for one in asked):
         return WordlessEngine(backbones.of(features[0]))

@@ -63,7 +63,7 @@ def compare_parts(
         patches = patches_of(chosen[0][1].extractor, pixels, most)
         for (row, plan), features in zip(chosen, patches, strict=True):
             reference = cast(Reference, answering[id(plan)])
-            found[row] = compared(frames[row], plan.view(frames[row]) or "fit", features, reference)
+            found[row] = _of_frame(frames[row], plan, features, reference)
     return found
 
 
@@ -87,22 +87,30 @@ def patches_of(extractor: PatchExtractor, parts: Sequence[Floats], most: int = M
     return found
 
 
-def compared(frame: Frame, view: str, patches: Floats, reference: Reference) -> ComparedPart:
+def compared(
+    patches: Floats,
+    reference: Reference,
+    *,
+    size: tuple[int, int],
+    tiles: tuple[Box, ...],
+    crop: Box,
+    view: ViewName,
+) -> ComparedPart:
     """Return what a reference says of one part, its place in the camera's whole picture.
 
     Args:
-        frame: of the part.
-        view: how its tiles became what the backbone saw.
-        patches: ``(T, h, w, D)`` of them.
+        patches: ``(T, h, w, D)`` of its tiles.
         reference: of its product.
+        size: width and height of the region in pixels.
+        tiles: in shares of the region.
+        crop: of the region, in shares of the picture.
+        view: how the tiles became what the backbone saw.
     """
     anomaly = reference.judge(patches)
-    size = (1, 1) if frame.image is None else (frame.image.shape[1], frame.image.shape[0])
-    tiles, crop = _in_region(frame), frame.roi.crop
     comparison = Comparison(
         anomaly.score,
         reference.threshold,
-        place(anomaly, size, tiles, crop, cast(ViewName, view)),
+        place(anomaly, size, tiles, crop, view),
         reference.digest,
         reference.samples,
     )
@@ -127,6 +135,19 @@ def place(
     left, top, right, bottom = tile = tiles[anomaly.tile]
     width, height = round((right - left) * size[0]), round((bottom - top) * size[1])
     return in_picture(in_picture(in_tile(anomaly.box, width, height, view), tile), crop)
+
+
+def _of_frame(frame: Frame, plan: ReferencePlan, patches: Floats, reference: Reference) -> ComparedPart:
+    """Return what a reference says of a frame."""
+    height, width = (1, 1) if frame.image is None else frame.image.shape[:2]
+    return compared(
+        patches,
+        reference,
+        size=(width, height),
+        tiles=_in_region(frame),
+        crop=frame.roi.crop,
+        view=cast(ViewName, plan.view(frame)),
+    )
 
 
 def _in_region(frame: Frame) -> tuple[Box, ...]:
