@@ -19,6 +19,7 @@ class PatchInfo:
         preprocess: how a picture becomes its input.
         grid: rows and columns of the patches of one picture.
         channels: length of each vector.
+        layers: how the channels divide into the layers that they come from, in order; empty: they are one.
     """
 
     name: str
@@ -26,6 +27,7 @@ class PatchInfo:
     preprocess: Preprocess
     grid: tuple[int, int]
     channels: int
+    layers: tuple[int, ...] = ()
 
 
 class PatchExtractor(Protocol):
