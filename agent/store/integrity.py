@@ -125,7 +125,7 @@ def _pictures(db: sqlite3.Connection, files: ImageFiles) -> Iterator[str]:
                     yield f"{place}: is not there"
                 continue
             if found != size:
-                yield f"{place}: has {found} bytes with its map, not {size}"
+                yield f"{place}: has {found} bytes, not {size}"
         for event_id, path in there.items():
             if event_id not in rows and _doomed(db, event_id) is None and path.exists():
                 yield f"{path}: no result has this picture"
