@@ -10,7 +10,9 @@ from pathlib import Path
 
 from adapters.core.protocol import Engine
 from adapters.engines.factory import ModelSettings
-from agent.app.station_manager import Prepared, StationManager
+from agent.app.factories import extractor_of
+from agent.app.live_references import LiveReferences
+from agent.app.station_manager import StationManager, awaited
 from agent.audit.agent_log import Trail
 from agent.base import logs
 from agent.base.codec import JSON
@@ -19,14 +21,13 @@ from agent.base.wire import OFFLINE
 from agent.commands.gateway import CommandGateway
 from agent.config.diff import SettingChange
 from agent.config.loader import Loaded
-from agent.config.models import Config
 from agent.config.overrides import Overrides
 from agent.domain.conditions import Condition
 from agent.domain.exit_reason import LastExit
 from agent.domain.verdict import Verdict
+from agent.inspection.backbones import Backbones
 from agent.inspection.inspector import Inspector
-from agent.inspection.station_plan import uninspected
-from agent.inspection.triggers import Awaited, Triggers, trigger_deadlines_ms
+from agent.inspection.triggers import Triggers
 from agent.learning.supervisor import LearnerSupervisor
 from agent.mqtt.access import Access, tls_context
 from agent.mqtt.publisher import Publisher
@@ -63,6 +64,7 @@ class Components:
         frames: end after so many; None for ever.
         on_crash: told what ended a camera's thread.
         wake: called when the main thread has something to do.
+        backbones: that make what parts are compared by; None: opened as they are asked for.
 
     Attributes:
         prepared: the stations as they are at the start.
@@ -86,6 +88,7 @@ class Components:
         frames: int | None,
         on_crash: Callable[[BaseException], None],
         wake: Callable[[], None],
+        backbones: Backbones | None = None,
     ) -> None:
         config = now.config
         self._engine, self._last = engine, last
@@ -96,8 +99,16 @@ class Components:
         self.control = CommandGateway(config)
         self.triggers = Triggers(self._keep)
         self.production = ProductionBook(config, self.trail, self.control.show_production)
+        makes = partial(extractor_of, engine=engine, backbones=backbones or Backbones(config))
+        self.references = LiveReferences(makes, self.trail)
         self.stations = StationManager(
-            engine, self.mailbox, self.learners, on_crash, self.triggers.gate, self.production.of
+            engine,
+            self.mailbox,
+            self.learners,
+            on_crash,
+            self.triggers.gate,
+            self.production.of,
+            self.references,
         )
         self.status = StatusTopics(
             config,
@@ -156,7 +167,7 @@ class Components:
                 event, actor, why, before=before, after=after
             ),
         )
-        self.triggers.use(_awaited(config, self.prepared))
+        self.triggers.use(awaited(config, self.prepared))
         self.retained.set(self.status.birth())
         self.retained.set(self.status.info(self.reloader.shown(), last))
 
@@ -174,6 +185,7 @@ class Components:
         self.reloader.look_again(time.monotonic())
         self.production.serve()
         self.control.serve()
+        self.references.look(time.monotonic())
         self.trail.write()
         for station in self.stations.left():
             self.retained.clear(station, self.status.retained(station))
@@ -203,7 +215,7 @@ class Components:
                 self.retained.clear(name, [self.status.image_topic(name)])
         self.production.use(new.config)
         self.control.use(new.config)
-        self.triggers.use(_awaited(new.config, ready), anew)
+        self.triggers.use(awaited(new.config, ready), anew)
         if new.config.mqtt.enabled:
             self.publisher.use(new.config.mqtt, access[0])
         self.publisher.keep(Retention.of(new.config.storage), new.config.mqtt.result_version)
@@ -253,7 +265,7 @@ class Components:
 
     def _conditions(self) -> list[Condition]:
         """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""
-        found = self.reloader.conditions()
+        found = [*self.reloader.conditions(), *self.references.conditions()]
         for conditions in self.missing:
             found += conditions()
         if self.sparkplug is not None:
@@ -279,11 +291,3 @@ def _access(loaded: Loaded, *, excused: bool = False) -> Access:
     if absent is not None and absent.reference:
         return Access(mqtt, lacking=absent.what)
     return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))
-
-
-def _awaited(config: Config, prepared: Prepared) -> dict[str, Awaited]:
-    """Return the stations that wait for triggers, with all that their results need."""
-    return {
-        name: Awaited(deadline_ms, partial(uninspected, config.agent.id, name, prepared.plans[name]))
-        for name, deadline_ms in trigger_deadlines_ms(config).items()
-    }

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic_core import from_json
 
@@ -14,6 +15,10 @@ from camera.core.settings import RegionOfInterest
 _MARK = b"mekiki.region.v1 "
 _HEAD_BYTES = 1 << 16
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+MAP_SUFFIX: Final = ".map.png"
+"""Of a drawing beside a kept picture that shows where the part differs from good ones."""
 
 
 @dataclass(frozen=True, slots=True)
