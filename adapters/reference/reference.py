@@ -1,44 +1,37 @@
-"""The reference of a station: what its good parts look like, and from which distance on a part is an anomaly."""
+"""The reference of a station: what its good parts look like, and from which distance on a part is an anomaly.
+
+The plain form is PatchCore's (Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022,
+https://arxiv.org/abs/2106.08265) without its reweighting: the score is the mean of the farthest patches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adapters.baseline.claims import FalseRejectClaim
-from adapters.core.adapter import AdapterError
 from adapters.core.patches import PatchInfo
 from adapters.core.protocol import Floats
+from adapters.reference import reference_file
+from adapters.reference.anomaly import Anomaly as Anomaly
+from adapters.reference.anomaly import top_mean
+from adapters.reference.good_scores import LEAST_HELD_OUT as LEAST_HELD_OUT
+from adapters.reference.good_scores import Basis, held_out_threshold, leave_one_out_threshold, split
+from adapters.reference.memory import coreset, squared
+from adapters.reference.reference_file import AGAIN
+from adapters.reference.reference_file import UnusableReference as UnusableReference
+
+LEAST = 2
+"""Good samples: one in the memory, and one to say how far another good one is from it."""
 
 
-class UnusableReference(AdapterError):
-    """A reference cannot be made of these samples, or its file cannot be used; says what is missing."""
-
-
-LEAST_HELD_OUT = 29
-"""Good samples beside the memory from which on something can be claimed."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Anomaly:
-    """What a reference says of one part.
-
-    Attributes:
-        score: how far it is from the good parts, 0 or more; above the threshold it fails.
-        tile: which of the part's pictures decides, from 0.
-        box: left, top, right, bottom of the place, in shares of that picture, 0..1; None where none stands out.
-        maps: ``(T, h, w)`` float32, the score of each place.
-    """
-
-    score: float
-    tile: int
-    box: tuple[float, float, float, float] | None
-    maps: Floats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """What good parts look like.
 
@@ -49,8 +42,9 @@ class Reference:
         claim: of false rejects; None where nothing is known of them.
         scores: ``(H,)`` of the good parts that the threshold was taken from, sorted.
         basis: ``held_out``: those are not in the memory; ``leave_one_out``: each without itself.
-        facts: what is said of it besides, JSON by name: station, recipe, picture, who made it and when, digests
-            of the samples. For who builds and who opens it; part of its digest.
+        memory: ``(M, D)`` float32 features of the good parts in it.
+        facts: what is said of it besides, JSON by name: station, recipe, picture, who made it and when,
+            digests of the samples. For who builds and who opens it; part of its digest.
     """
 
     features: str
@@ -58,8 +52,21 @@ class Reference:
     threshold: float
     claim: FalseRejectClaim | None
     scores: Floats
-    basis: Literal["held_out", "leave_one_out"]
+    basis: Basis
+    memory: Floats
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        good = (
+            np.isfinite(self.threshold)
+            and self.basis in get_args(Basis)
+            and self.samples >= 1
+            and self.memory.ndim == 2
+            and self.memory.size > 0
+            and self.scores.ndim == 1
+        )
+        if not (good and np.isfinite(self.memory).all() and np.isfinite(self.scores).all()):
+            raise UnusableReference("a reference needs finite numbers, a memory and a known basis")
 
     @classmethod
     def build(
@@ -82,20 +89,50 @@ class Reference:
         Raises:
             UnusableReference: too few parts, or numbers that are none.
         """
-        raise NotImplementedError
+        _require(good, info)
+        inside, outside = split(len(good), seed)
+        patches = good[inside].reshape(-1, info.channels)
+        rows = coreset(patches, seed=seed)
+        memory = np.ascontiguousarray(patches[rows])
+        if len(outside):
+            scores = np.array([_score(part, memory) for part in good[outside]], np.float32)
+            threshold, claim = held_out_threshold(scores, false_rejects)
+        else:
+            owner = rows // (len(patches) // len(inside))
+            scores = np.array([_score(good[i], memory[owner != i]) for i in inside], np.float32)
+            threshold, claim = leave_one_out_threshold(scores), None
+        return cls(
+            features=info.digest,
+            samples=len(inside),
+            threshold=threshold,
+            claim=claim,
+            scores=np.sort(scores),
+            basis="held_out" if len(outside) else "leave_one_out",
+            memory=memory,
+            facts=facts or {},
+        )
 
     def judge(self, patches: Floats) -> Anomaly:
-        """Return what it says of one part's ``(T, h, w, D)`` features."""
-        raise NotImplementedError
+        """Return what it says of one part's ``(T, h, w, D)`` features.
 
-    @property
+        Raises:
+            ValueError: features of another length.
+        """
+        return Anomaly.of(_maps(patches, self.memory))
+
+    @cached_property
     def digest(self) -> str:
         """``sha256:...`` of everything in it."""
-        raise NotImplementedError
+        return reference_file.digest_of(self._facts(), self._arrays())
 
     def save(self, path: Path) -> None:
-        """Write it to one file, complete or not at all."""
-        raise NotImplementedError
+        """Write it to one file, complete or not at all.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written.
+        """
+        release = str(self.facts.get("release", ""))
+        reference_file.write(path, self._facts(), self._arrays(), release)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -104,4 +141,60 @@ class Reference:
         Raises:
             UnusableReference: the file is missing, damaged or of another version.
         """
-        raise NotImplementedError
+        facts, arrays = reference_file.read(path)
+        try:
+            claim = facts["claim"]
+            return cls(
+                features=facts["features"],
+                samples=facts["samples"],
+                threshold=facts["threshold"],
+                claim=None if claim is None else FalseRejectClaim.read(claim),
+                scores=arrays["scores"],
+                basis=facts["basis"],
+                memory=arrays["memory"],
+                facts=facts["facts"],
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, UnusableReference) as error:
+            raise UnusableReference(f"{path}: damaged ({error}); {AGAIN}") from error
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "features": self.features,
+            "samples": self.samples,
+            "threshold": self.threshold,
+            "claim": None if self.claim is None else self.claim.facts(),
+            "basis": self.basis,
+            "facts": dict(self.facts),
+        }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"memory": self.memory, "scores": self.scores}
+
+
+def _require(good: Floats, info: PatchInfo) -> None:
+    """Make sure that a reference can be built of these features."""
+    if good.ndim != 5 or good.shape[1] < 1 or good.shape[2:] != (*info.grid, info.channels):
+        wanted = f"(parts, tiles, {info.grid[0]}, {info.grid[1]}, {info.channels})"
+        raise UnusableReference(f"features of shape {good.shape}, {info.name} makes {wanted}")
+    if len(good) < LEAST:
+        raise UnusableReference(
+            f"{len(good)} good samples: a reference needs at least {LEAST}, better 10 or more;"
+            " add some with mekiki golden add"
+        )
+    bad = [i for i, part in enumerate(good) if not np.isfinite(part).all()]
+    if bad:
+        raise UnusableReference(f"good sample {bad[0] + 1} of {len(good)}: its features are not finite")
+
+
+def _score(part: Floats, memory: Floats) -> float:
+    """Return the score of one part's ``(T, h, w, D)`` features: of the picture that differs most."""
+    return float(top_mean(_maps(part, memory)).max())
+
+
+def _maps(part: Floats, memory: Floats) -> Floats:
+    """Return ``(T, h, w)`` distances of one part's ``(T, h, w, D)`` features."""
+    if part.ndim != 4 or part.shape[-1] != memory.shape[1]:
+        raise ValueError(f"features of shape {part.shape}, the reference has (T, h, w, {memory.shape[1]})")
+    flat = part.reshape(-1, part.shape[-1]).astype(np.float32, copy=False)
+    near: Floats = np.sqrt(squared(flat, memory).min(axis=1))
+    return near.reshape(part.shape[:3])

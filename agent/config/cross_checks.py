@@ -27,6 +27,7 @@ _PATHS: dict[tuple[str, ...], _Named] = {
     ("agent", "data_dir"): "new folder",
     ("model", "bundle"): "bundle",
     ("model", "checkpoint"): "file",
+    ("recipes", "*", "reference", "features"): "bundle",
     ("mqtt", "tls", "ca"): "file",
     ("mqtt", "tls", "cert"): "file",
     ("mqtt", "tls", "key"): "file",

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from adapters.core.prompts import Prompts
 from agent.base.errors import UsageError
@@ -22,6 +22,12 @@ from camera.core.settings import Settings, Unit
 _FOLDER = resources.files("agent.config") / "shipped"
 
 _Key = TypeVar("_Key")
+
+BACKBONE: Final = "backbone"
+CLIP: Final = "clip"
+"""Of `ReferenceSettings.features`: of the network of the package, or of the model that judges by words."""
+UNKNOWN: Final = "unknown"
+"""What a part is called that differs from the good ones, and of which the words know no defect."""
 
 
 class PartClass(Settings):
@@ -61,10 +67,38 @@ class Votes(Settings):
         return n
 
 
-class Recipe(Settings):
-    """What is looked for, in words, and how sure the agent must be."""
+class ReferenceSettings(Settings):
+    """Parts are compared with golden samples, good parts that a person vouches for."""
 
-    templates: tuple[Template, ...] = Field(min_length=1, description="each with {} where the phrase goes")
+    features: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
+        default=BACKBONE,
+        description="what makes the patch features: backbone, the small ImageNet network; clip, the"
+        " model that judges by words; or the folder of an ONNX file with its manifest",
+    )
+    severity: Literal["minor", "major", "critical"] = Field(
+        default="major", description="of a part that differs from the good ones"
+    )
+    false_rejects: float = Field(
+        default=0.01,
+        ge=0.0001,
+        le=0.5,
+        description="share of good parts that may be rejected; where the next reference puts its threshold",
+    )
+
+    @field_validator("features", mode="after")
+    @classmethod
+    def _known(cls, features: str) -> str:
+        if features not in (BACKBONE, CLIP) and "/" not in features:
+            raise ValueError(f"should be {BACKBONE}, {CLIP}, or a folder, with a / in it, such as ./dinov2")
+        return features
+
+
+class Recipe(Settings):
+    """What is looked for, in words, beside good parts, or both; and how sure the agent must be."""
+
+    templates: tuple[Template, ...] = Field(
+        default=(), min_length=1, description="each with {} where the phrase goes; only with classes"
+    )
     threshold: Unit = Field(default=0.5, description="a part fails when its fail classes add up to this")
     abstain_margin: float = Field(
         default=0.0, ge=0, le=0.5, description="closer to the threshold than this: unsure"
@@ -77,7 +111,14 @@ class Recipe(Settings):
         description="size of the smallest defect that must be found, in pixels of the camera's picture;"
         " a warning says where the model would not see it",
     )
-    classes: dict[Label, PartClass] = Field(min_length=2, description="label: class; results name the label")
+    classes: dict[Label, PartClass] = Field(
+        default_factory=dict,
+        min_length=2,
+        description="label: class; results name the label; left out: reference alone decides",
+    )
+    reference: ReferenceSettings | None = Field(
+        default=None, description="compare parts with golden samples; left out: the words alone decide"
+    )
 
     @field_validator("classes", mode="after")
     @classmethod
@@ -87,14 +128,43 @@ class Recipe(Settings):
             raise ValueError(problem)
         return classes
 
+    @model_validator(mode="after")
+    def _judges(self) -> Self:
+        if not self.templates and not self.classes and self.reference is None:
+            raise ValueError(
+                "has neither words nor a reference: add templates and classes, or reference: {} to compare"
+                " parts with golden samples"
+            )
+        if bool(self.templates) != bool(self.classes):
+            there, missing = ("templates", "classes") if self.templates else ("classes", "templates")
+            raise ValueError(f"has {there} and no {missing}: add {missing}, or remove {there}")
+        if self.reference is not None and UNKNOWN in self.classes:
+            raise ValueError(
+                f"a class is called {UNKNOWN}, as is what differs from the reference and is none of the"
+                " classes: give the class another name"
+            )
+        return self
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the model judges parts by classes in words."""
+        return bool(self.classes)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model that judges by words is needed, be it for its features alone."""
+        return self.has_words or (self.reference is not None and self.reference.features == CLIP)
+
     @property
     def digest(self) -> str:
         """``sha256:...`` of everything in it that judges; equal digests judge alike.
 
         The order of the classes counts: sums of floats depend on it in the last bit. `smallest_defect_px`
-        changes no verdict: to state it must void no pin.
+        changes no verdict: to state it must void no pin. Of a recipe without a reference it is what it was
+        before there were any.
         """
-        return _digest(self.model_dump(mode="json", exclude={"smallest_defect_px"}))
+        beside = {"smallest_defect_px"} | ({"reference"} if self.reference is None else set())
+        return _digest(self.model_dump(mode="json", exclude=beside))
 
     @property
     def words(self) -> str:

@@ -80,11 +80,13 @@ def product(config: Config, station: str, recipe: str | None = None) -> Product:
     found, root = _found(config, station), home(config, station)
     if wanted in found:
         return Product(wanted, found[wanted])
-    names, words = set(recipe_names(config.recipes)), find_recipe(wanted, config.recipes).words
+    names, its = set(recipe_names(config.recipes)), find_recipe(wanted, config.recipes)
     for name, folder in found.items():
-        if name not in names and _words(folder) == words:
+        if its.has_words and name not in names and _words(folder) == its.words:
             return Product(wanted, folder)
-    return Product(wanted, root / BELOW / wanted if root in found.values() else root)
+    # A baseline says whose the station's own folder is; samples and a reference may come before it, or alone.
+    own = its.reference is None and root not in found.values()
+    return Product(wanted, root if own else root / BELOW / wanted)
 
 
 def products(config: Config, station: str) -> list[Product]:

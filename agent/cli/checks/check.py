@@ -9,12 +9,12 @@ from pathlib import Path
 from agent.base.errors import EXIT_OK
 from agent.base.text import on_one_line
 from agent.cli import output
+from agent.cli.checks.station_sight import lines
 from agent.config.absent import nothing, whatever_it_is
 from agent.config.diff import changes
 from agent.config.loader import load, print_config, schema
 from agent.reload.last_known_good import last_of
 from agent.versions.baseline_changes import baseline_changes
-from agent.versions.station_sight import lines
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from agent.base.errors import AgentError, ConfigError, StoreError
 from agent.baseline import report
 from agent.cli.checks.finding import Finding
 from agent.cli.checks.services import broker, disk, embedded, metrics
+from agent.cli.checks.station_sight import ModelFile, seen
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.config.models import Config, Station
@@ -26,7 +27,6 @@ from agent.versions.commissioned import Uncommissioned, open_station
 from agent.versions.product_plans import OtherProduct, open_others
 from agent.versions.station_picture import unsaid_by
 from agent.versions.station_plans import check_prompts, predictors, used_recipes
-from agent.versions.station_sight import ModelFile, seen
 from camera.core.frame import CameraError
 from camera.core.settings import FolderCamera, Watch
 from camera.pictures.quality import assess, too_small

@@ -17,13 +17,13 @@ from adapters.bundle.manifest import read_manifest
 from adapters.bundle.reader import bundle_path
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.measured_with import MeasuredWith
+from agent.cli.checks.station_sight import lines
 from agent.cli.main import main
 from agent.config.loader import Loaded, load
 from agent.config.recipes import Recipe, shipped
 from agent.versions.commissioned import open_station
 from agent.versions.measured_view import measured_view, stored_view
 from agent.versions.station_picture import picture_of
-from agent.versions.station_sight import lines
 from tests.support.learning_site import clean, engine, site
 from tests.support.places import ROOT
 

@@ -1,0 +1,101 @@
+"""The reference of a station's product: which pictures it was made of, and whether it may be used."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from adapters.core.measured_picture import MeasuredPicture
+from adapters.core.patches import PatchInfo
+from adapters.reference.reference import Reference, UnusableReference
+from agent.config.models import Config, Station
+from agent.versions.products import product
+from agent.versions.station_picture import picture_of
+
+STATION: Final = "station"
+RECIPE: Final = "recipe"
+PICTURE: Final = "picture"
+"""Names of what `facts_of` says among `Reference.facts`."""
+
+
+def facts_of(config: Config, station: str, recipe: str, info: PatchInfo) -> dict[str, Any]:
+    """Return what a reference is to know of the pictures that its samples are taken from, as JSON.
+
+    Args:
+        config: that names the station.
+        station: its name.
+        recipe: name of the recipe that the reference is for.
+        info: of what makes its features.
+    """
+    picture = reference_picture(config.stations[station], info)
+    return {STATION: station, RECIPE: recipe, PICTURE: picture.facts()}
+
+
+def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -> Reference:
+    """Return the reference that a station compares parts of a recipe with; it fits features and pictures.
+
+    Args:
+        config: that names the station.
+        station: its name.
+        recipe: name of the recipe.
+        info: of what makes the features now.
+
+    Raises:
+        UnusableReference: there is none, it is damaged, or it was made of other features or pictures; says
+            what to do.
+    """
+    file = product(config, station, recipe).reference
+    remedy = made_by(station, recipe)
+    if not file.is_file():
+        raise UnusableReference(f"recipe {recipe} has no reference here yet: {remedy}")
+    found = Reference.load(file)
+    if found.features != info.digest:
+        raise UnusableReference(
+            f"{file}: was made of the features {found.features[:19]}..., and {info.name} makes"
+            f" {info.digest[:19]}...: {remedy}, or set recipes.{recipe}.reference.features back"
+        )
+    require_same_picture(found, reference_picture(config.stations[station], info), str(file), station, remedy)
+    return found
+
+
+def require_same_picture(
+    reference: Reference, now: MeasuredPicture, where: str, station: str, remedy: str
+) -> None:
+    """Make sure that pictures are made as those of the samples were.
+
+    Args:
+        reference: that knows how its samples were made.
+        now: how pictures are made.
+        where: names the reference in a message.
+        station: that has it.
+        remedy: what makes a new one.
+
+    Raises:
+        UnusableReference: they are not, with everything that differs.
+    """
+    try:
+        known = MeasuredPicture.read(reference.facts.get(PICTURE, {}))
+    except (ValueError, TypeError) as error:
+        raise UnusableReference(
+            f"{where}: what it says of its pictures cannot be read ({error}): {remedy}"
+        ) from error
+    if differing := known.differs_from(now):
+        settings = ", ".join(f"stations.{station}.{setting}" for setting, _ in differing)
+        raise UnusableReference(
+            f"{where}: was made of other pictures: {'; '.join(what for _, what in differing)}: {remedy},"
+            f" or set {settings} back"
+        )
+
+
+def reference_picture(station: Station, info: PatchInfo) -> MeasuredPicture:
+    """Return what the backbone sees of a station's pictures.
+
+    Args:
+        station: its config.
+        info: of the backbone.
+    """
+    return picture_of(station, info.preprocess.resize_mode)
+
+
+def made_by(station: str, recipe: str) -> str:
+    """Return what to do for a reference, as a clause."""
+    return f"run mekiki golden add --station {station} --recipe {recipe} with pictures of good parts"
