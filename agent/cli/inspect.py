@@ -20,7 +20,8 @@ from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from agent.base.text import on_one_line
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
-from agent.domain.verdict import Box, Decision, Outcome, decide
+from agent.domain.comparison import Box
+from agent.domain.verdict import Decision, Outcome, decide
 from agent.inspection.judging import decided_by, encode
 from agent.versions.file_plan import FilePlan
 from camera.core.frame import CameraError, Capture, Fault, Image, Quality

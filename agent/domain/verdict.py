@@ -10,14 +10,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from agent.config.recipes import Recipe, Votes
+from agent.config.recipes import UNKNOWN, Recipe, Votes
 from agent.domain.claim import Claim
+from agent.domain.comparison import Box, Comparison, DifferenceMap
 from agent.domain.production import UNSAID, Production
 from camera.core.frame import Quality, Receipt
 
 Severity = Literal["minor", "major", "critical"]
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, as shares of the camera's picture, 0..1."""
 
 
 class Outcome(StrEnum):
@@ -33,6 +32,9 @@ CLASS = "class"
 LOW_MARGIN = "low_margin"
 VOTES = "votes"
 NOT_FINITE = "not_finite"
+ANOMALY = "anomaly"
+NORMAL = "normal"
+NO_REFERENCE = "no_reference"
 """Reasons besides the faults of a picture (`camera.core.frame.Fault`); together they are a closed set."""
 
 _ONE = 1 + 1e-6
@@ -44,10 +46,11 @@ class Decision:
     """What one picture says about a part.
 
     Attributes:
-        reason: ``class``, ``low_margin``, ``votes``, ``not_finite`` or a `camera.core.frame.Fault`.
-        label: the class that stands for the verdict; None when not inspected.
-        severity: of a failing class, else None.
-        score: probability of `label`, 0..1.
+        reason: one of those above, or a `camera.core.frame.Fault`.
+        label: the class that stands for the verdict, or ``unknown``; None when not inspected, and of a part
+            that passes by a reference alone.
+        severity: of a failing class or of what differs from the reference, else None.
+        score: probability of `label`, 0..1; None where the label is none of the classes.
         margin: distance of the summed probability of all failing classes from the threshold, 0..1.
         scores: probability per class, in the recipe's order, summing to 1.
     """
@@ -94,6 +97,8 @@ class Verdict:
             station's learner knows it; 0 without one, and of another product.
         view: how its region became the model's square: fit, fill or crop; None without a picture.
         tile: the box that decided; None where the whole view was judged at once.
+        compared: what the station's reference says of the part; None where none was asked.
+        difference: of each place of the picture, for whoever draws it; no part of what the verdict says.
         production: what was being made when it was decided.
         receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
@@ -115,12 +120,55 @@ class Verdict:
     frame: int = 0
     view: str | None = None
     tile: Box | None = None
+    compared: Comparison | None = None
     production: Production = UNSAID
+    difference: DifferenceMap | None = field(default=None, compare=False, repr=False)
     receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 
-def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> Decision:
-    """Judge one picture.
+def decide(
+    scores: Sequence[float] | None, quality: Quality, recipe: Recipe, compared: Comparison | None = None
+) -> Decision:
+    """Judge one picture, by words, by a reference, or by both: either may fail a part.
+
+    ========== ==================== ============================
+    words say  the reference: alike the reference: it differs
+    ========== ==================== ============================
+    pass       pass, ``class``      fail, ``anomaly``, `UNKNOWN`
+    fail       fail, ``class``      fail, ``class``
+    unsure     unsure, `LOW_MARGIN` fail, ``anomaly``, `UNKNOWN`
+    (none)     pass, ``normal``     fail, ``anomaly``, `UNKNOWN`
+    ========== ==================== ============================
+
+    So where both know, the class's name comes from the words; a new kind of defect is forced into none.
+    Where either says what is no number, the part is not inspected. Words judge alone where the recipe's
+    reference could not be asked; where there are no words either, the part is not inspected.
+
+    Args:
+        scores: probability per class in the recipe's order; None where `quality.fault` is set, or the recipe
+            has no words.
+        quality: a picture with a fault is not inspected, whatever its scores.
+        recipe: classes, threshold, margin, and how severe it is to differ from the reference.
+        compared: what the reference says; None where it could not be asked, or the recipe has none.
+    """
+    if quality.fault is not None:
+        return Decision(Outcome.NOT_INSPECTED, str(quality.fault))
+    words = by_words(scores, recipe) if recipe.has_words else None
+    if recipe.reference is None or compared is None:
+        return words or Decision(Outcome.NOT_INSPECTED, NO_REFERENCE)
+    if not compared.finite:
+        return Decision(Outcome.NOT_INSPECTED, NOT_FINITE)
+    if not compared.differs:
+        return words or Decision(Outcome.PASS, NORMAL)
+    if words is not None and words.verdict in (Outcome.FAIL, Outcome.NOT_INSPECTED):
+        return words
+    said = words or Decision(Outcome.FAIL, ANOMALY)
+    severity = recipe.reference.severity
+    return replace(said, verdict=Outcome.FAIL, reason=ANOMALY, label=UNKNOWN, severity=severity, score=None)
+
+
+def by_words(scores: Sequence[float] | None, recipe: Recipe) -> Decision:
+    """Judge one picture by what the model makes of the recipe's words.
 
     A part fails when the summed probability of the recipe's failing classes reaches `threshold`, and is
     unsure when that sum is within `abstain_margin` of it. The sum is the operating point of ok against
@@ -130,12 +178,11 @@ def decide(scores: Sequence[float] | None, quality: Quality, recipe: Recipe) -> 
     is not inspected.
 
     Args:
-        scores: probability per class in the recipe's order, or None where `quality.fault` is set.
-        quality: a picture with a fault is not inspected, whatever its scores.
+        scores: probability per class in the recipe's order; None: nothing was said.
         recipe: classes, threshold and margin.
     """
-    if quality.fault is not None or scores is None:
-        return Decision(Outcome.NOT_INSPECTED, str(quality.fault or NOT_FINITE))
+    if scores is None:
+        return Decision(Outcome.NOT_INSPECTED, NOT_FINITE)
     by_label = dict(zip(recipe.classes, (float(score) for score in scores), strict=True))
     limits = recipe.threshold, recipe.abstain_margin
     if not all(0 <= score <= _ONE for score in by_label.values()) or not all(map(math.isfinite, limits)):
@@ -183,5 +230,5 @@ def vote(history: Sequence[Decision], votes: Votes) -> Decision:
     if voice is None:
         return replace(newest, verdict=carried, reason=VOTES, severity=None)
     label = voice.label
-    score = newest.scores[label] if newest.scores and label else voice.score
+    score = newest.scores.get(label) if newest.scores and label else voice.score
     return replace(newest, verdict=carried, reason=VOTES, label=label, severity=voice.severity, score=score)

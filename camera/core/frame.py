@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -93,6 +94,19 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReferenceInput:
+    """One region as a backbone gets it whose features are compared with those of good parts.
+
+    Attributes:
+        pixels: ``(T, 3, R, R)`` float32, read-only: the tiles row by row; one where there are no tiles.
+        view: how each became a square: fit, fill or crop.
+    """
+
+    pixels: NDArray[np.float32]
+    view: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture of one station, ready to be judged, complete at birth.
 
@@ -101,12 +115,13 @@ class Frame:
         number: 1, 2, ... per station since the start; gaps are dropped frames.
         image: the region of interest with its masks burnt in, uint8 RGB; None without a picture.
         pixels: ``(T, 3, S, S)`` float32, the model's input: the T tiles of the region row by row, 1 without
-            tiles; None where `quality.fault` is set.
+            tiles; None where `quality.fault` is set, and where nobody asks the model.
         trigger: id of the trigger that this picture was taken for, or None.
         roi: what of the camera's picture `image` shows.
         receipt: of its capture.
-        view: how the region, or each tile, became a square: fit, fill or crop; None without `pixels`.
-        tiles: of `pixels`, in shares of the camera's whole picture; empty where there are no tiles.
+        view: how the region, or each tile, became a square: fit, fill or crop; None without an input.
+        tiles: of each input, in shares of the camera's whole picture; empty where there are no tiles.
+        references: inputs of backbones by a name that the settings have; empty without a picture to judge.
     """
 
     station: str
@@ -122,3 +137,4 @@ class Frame:
     receipt: Receipt | None = None
     view: str | None = None
     tiles: tuple[Shares, ...] = ()
+    references: Mapping[str, ReferenceInput] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 from weakref import WeakSet
 
-from camera.core.frame import Capture, Fault, Frame, Image, Quality
+from camera.core.frame import Capture, Fault, Frame, Image, Quality, ReferenceInput
 from camera.core.source import Source
 from camera.feed.counters import FeedCounters
 from camera.feed.gate import Gate, claimed
@@ -203,13 +203,16 @@ class Feed:
         return self._view.due(capture.captured_ns) if gate is None else gate.wanted(capture.captured_ns)
 
     def _frame(self, capture: Capture) -> Frame:
-        image, quality, shown = None, Quality(fault=capture.fault), None
+        image, quality = None, Quality(fault=capture.fault)
+        shown: ModelInput | None = None
+        references: dict[str, ModelInput] = {}
         if capture.image is None:
             log.warning("camera %s: %s: %s", self.station, capture.fault, capture.detail)
         else:
             image, quality = self._looked_at(capture.image, capture)
             if image is not None and quality.fault is None:
-                shown = self._shown(capture.image, image)
+                shown, references = self._shown(capture.image, image)
+        seen = shown or next(iter(references.values()), None)
         crop = self._view.settings.roi.crop
         return Frame(
             station=self.station,
@@ -222,20 +225,21 @@ class Feed:
             part_id=capture.part_id,
             roi=self._view.settings.roi,
             receipt=capture.receipt,
-            view=None if shown is None else shown.view,
+            view=None if seen is None else seen.view,
             tiles=()
-            if shown is None or len(shown.boxes) == 1
-            else tuple(in_picture(box, crop) for box in shown.boxes),
+            if seen is None or len(seen.boxes) == 1
+            else tuple(in_picture(box, crop) for box in seen.boxes),
+            references={name: ReferenceInput(one.pixels, one.view) for name, one in references.items()},
         )
 
-    def _shown(self, whole: Image, image: Image) -> ModelInput:
-        """Return what the model gets of a region; what it sees of the picture is told where that is news."""
+    def _shown(self, whole: Image, image: Image) -> tuple[ModelInput | None, dict[str, ModelInput]]:
+        """Return what is judged of a region; what is seen of the picture is told where that is news."""
         told = self._view.sees(whole, image)
         if told is not None:
             log.info("station %s: %s", self.station, told[0])
             if told[1] is not None:
                 log.warning("station %s: %s", self.station, told[1])
-        return self._view.framing.inputs(image)
+        return self._view.inputs(image)
 
     def _looked_at(self, whole: Image, capture: Capture) -> tuple[Image | None, Quality]:
         view = self._view

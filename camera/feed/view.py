@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from camera.core.frame import Image
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.feed.gate import Gate
-from camera.pictures.framing import Framing
+from camera.pictures.framing import Framing, ModelInput
 from camera.pictures.preprocess import InputSpec
 from camera.pictures.quality import FreezeWatch
 from camera.pictures.region import Region
@@ -30,6 +31,9 @@ class FeedSettings:
         tiles: columns and rows.
         measured: what the station's baseline was measured with; see `camera.pictures.view.resolve`.
         smallest_defect_px: of the recipe, in pixels of the camera's picture; None where it does not say.
+        model: somebody asks the model; without, its input is not made.
+        references: what backbones want of the pictures, by names of the caller's; at least one where nobody
+            asks the model.
     """
 
     roi: RegionOfInterest = field(default_factory=RegionOfInterest)
@@ -40,10 +44,16 @@ class FeedSettings:
     tiles: tuple[int, int] = (1, 1)
     measured: ViewSetting | None = None
     smallest_defect_px: float | None = None
+    model: bool = True
+    references: Mapping[str, InputSpec] = field(default_factory=dict)
 
     def framing(self, spec: InputSpec) -> Framing:
         """Return how the regions are shown to a model."""
         return Framing(spec, self.view, self.tiles, self.measured)
+
+    def reference_framings(self) -> dict[str, Framing]:
+        """Return how the regions are shown to each backbone: by the station's view, whatever a baseline had."""
+        return {name: Framing(spec, self.view, self.tiles) for name, spec in self.references.items()}
 
 
 class View:
@@ -62,7 +72,9 @@ class View:
         limits = settings.limits
         self.settings = settings
         self.region = Region(settings.roi)
-        self.framing = settings.framing(spec)
+        self.references = settings.reference_framings()
+        # What is said of what is seen, is said of the model, or of the backbone that judges alone.
+        self.framing = settings.framing(spec) if settings.model else next(iter(self.references.values()))
         self.cropped: float | None = None if before is None else before.cropped
         told = before is not None and _seen(before.settings) == _seen(settings)
         self._told: list[PictureSight] = before._told if before is not None and told else []
@@ -80,6 +92,11 @@ class View:
         late_ns = captured_ns - self._due_ns
         self._due_ns = captured_ns + self._every_ns - (late_ns if late_ns < self._every_ns else 0)
         return True
+
+    def inputs(self, image: Image) -> tuple[ModelInput | None, dict[str, ModelInput]]:
+        """Return what the model gets of a region, None where nobody asks it; and each backbone by its name."""
+        shown = self.framing.inputs(image) if self.settings.model else None
+        return shown, {name: framing.inputs(image) for name, framing in self.references.items()}
 
     def sees(self, whole: Image, region: Image) -> tuple[str, str | None] | None:
         """Take note of what the model sees of a picture, and say it where that is news.
@@ -103,4 +120,11 @@ class View:
 
 def _seen(settings: FeedSettings) -> tuple[object, ...]:
     """Return what is news of what the model sees where it is changed."""
-    return settings.view, settings.tiles, settings.measured, settings.smallest_defect_px
+    return (
+        settings.view,
+        settings.tiles,
+        settings.measured,
+        settings.smallest_defect_px,
+        settings.model,
+        *settings.references.items(),
+    )

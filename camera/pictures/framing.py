@@ -108,3 +108,23 @@ def in_picture(box: Shares, crop: Shares) -> Shares:
     left, top, right, bottom = crop
     wide, high = right - left, bottom - top
     return left + box[0] * wide, top + box[1] * high, left + box[2] * wide, top + box[3] * high
+
+
+def in_tile(box: Shares, width: int, height: int, view: ViewName) -> Shares:
+    """Return a box in shares of a tile, given in shares of the square that it became; clipped to the tile.
+
+    Args:
+        box: in shares of the square.
+        width: of the tile in pixels.
+        height: of the tile in pixels.
+        view: how it became the square.
+    """
+    if view == "fill":
+        return box
+    side = max(width, height) if view == "fit" else min(width, height)
+    edges = []
+    for edge, length in zip(box, (width, height, width, height), strict=True):
+        # The square lies around the middle of the tile, or the tile around that of the square.
+        edges.append(min(1.0, max(0.0, 0.5 + (edge - 0.5) * side / length)))
+    left, top, right, bottom = edges
+    return left, top, right, bottom
