@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final, Literal
 
-from adapters.core.patches import PatchExtractor
+from adapters.backbone.efficientnet_lite0 import DEVIATION, MEAN, graph_of, layout
+from adapters.backbone.folder_backbone import folder_backbone
+from adapters.backbone.graph_cache import kept_graph
+from adapters.backbone.onnx_backbone import OnnxBackbone, OutputForm
+from adapters.backbone.packaged_weights import SHA256, packaged_weights
+from adapters.core.patches import PatchExtractor, PatchInfo
+from adapters.core.protocol import ModelError, Preprocess
+from adapters.encoders.onnx_session import open_session
+
+PACKAGED: Final = "backbone"
+SIZE: Final = 288
+"""Side of the pictures in pixels, where nothing else is asked for."""
+LEAST_SIZE, MOST_SIZE = 64, 1024
+
+_NAME: Final = "efficientnet-lite0"
 
 
 def open_backbone(
-    name: str, cache: Path, *, device: str = "auto", threads: int | None = None
+    name: str,
+    cache: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    size: int | None = None,
+    precision: Literal["fp32"] = "fp32",
 ) -> PatchExtractor:
     """Open a backbone.
 
@@ -18,8 +42,33 @@ def open_backbone(
         cache: folder where graphs that are made once are kept; made if it is not there.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads; None leaves it to the runtime.
+        size: side of the pictures in pixels; None: `SIZE`, or what the folder's manifest says.
+        precision: of the one of the profile.
 
     Raises:
         ModelError: a file is missing, has another hash, is damaged, or cannot be run here.
     """
-    raise NotImplementedError
+    if name == PACKAGED:
+        return _packaged(cache, device, threads, SIZE if size is None else size)
+    backbone = folder_backbone(Path(name), device, threads)
+    made_for = backbone.info.preprocess.size
+    if size not in (None, made_for):
+        raise ModelError(f"{name}: takes pictures of {made_for} pixels, not of {size}")
+    return backbone
+
+
+def _packaged(cache: Path, device: str, threads: int | None, size: int) -> OnnxBackbone:
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        raise ModelError(f"backbone: size {size}: must be from {LEAST_SIZE} to {MOST_SIZE} pixels")
+    graph, shape = graph_of(packaged_weights(), size), layout(size)
+    preprocess = Preprocess(size, MEAN, DEVIATION, "bilinear", "squash")
+    made_of = {
+        "weights": SHA256,
+        "graph": hashlib.sha256(graph).hexdigest(),
+        "precision": "fp32",
+        "preprocess": asdict(preprocess),
+    }
+    digest = "sha256:" + hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    info = PatchInfo(_NAME, digest, preprocess, shape.grid, shape.channels)
+    file = kept_graph(cache, f"{_NAME}-{size}", graph)
+    return OnnxBackbone(open_session(file, device, threads), OutputForm("images", "patches", "places"), info)

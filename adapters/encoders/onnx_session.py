@@ -96,6 +96,13 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(place, arena)
 
 
+def run_errors() -> tuple[type[Exception], ...]:
+    """Return what a session raises where it cannot run with what it is given."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (*_session_errors(), state.InvalidArgument, state.EPFail)
+
+
 def _session_errors() -> tuple[type[Exception], ...]:
     """Return what a session raises for a file that it cannot run; the only common base is Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
