@@ -184,7 +184,7 @@ def claim_sentence(reference: Reference, good: int) -> str:
     known = 1.0 if claim is None else claim.false_rejects_at_most
     better = [(share, samples_for(share) - good) for share in SHARES if share < known]
     wanted = [f"{more} more for at most {share:.1%}" for share, more in better if more > 0]
-    return f"{said}; good samples needed: {', '.join(wanted)}" if wanted else said
+    return f"{said}; good samples needed: {', '.join(wanted[:2])}" if wanted else said
 
 
 def facts_sentence(facts: Mapping[str, object], index: GoldenIndex) -> str | None:
