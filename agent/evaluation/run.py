@@ -95,8 +95,8 @@ def evaluate(
             good = pictures.files[options.good]
             if options.samples >= len(good):
                 raise UsageError(
-                    f"--samples {options.samples}: class {options.good} has {len(good)} pictures, and at least"
-                    f" one must be left to judge: give at most {len(good) - 1}"
+                    f"--samples {options.samples}: class {options.good} has {len(good)} pictures, and at"
+                    " least one must be left to judge: give fewer, or add pictures"
                 )
             most = min(len(good), options.samples * options.draws)
             drawn = stack.enter_context(DrawnSamples(judge, judge.extractor, most, unreadable.add))
@@ -111,6 +111,11 @@ def evaluate(
         if not any(one[0] == label for one in rows):
             raise UsageError(f"class {label}: no picture of it can be judged: look at the files named above")
     distinct = [(label, found) for label, found in rows if found is not None]
+    for draw in range(len(draws)):
+        if not any(label == options.good and one.decisions[draw] is not None for label, one in distinct):
+            raise UsageError(
+                f"class {options.good}: all its pictures were drawn as golden samples: give fewer --samples"
+            )
     return JudgedSet(
         options,
         tuple(label for label, _ in distinct),
@@ -186,7 +191,7 @@ def scores_of(found: JudgedSet, draw: int) -> tuple[np.ndarray, np.ndarray]:
     rows = [
         (one.scores[draw], label == found.options.good)
         for label, one in zip(found.classes, found.pictures, strict=True)
-        if one.decisions[draw] is not None
+        if one.decisions[draw] is not None and np.isfinite(one.scores[draw])
     ]
     scores, good = zip(*rows, strict=True)
     return np.array(scores, np.float64), np.array(good, np.bool_)

@@ -1,4 +1,4 @@
-"""What an evaluation came to: figures with intervals, and the confusion, for people and for programs. Pure."""
+"""What an evaluation came to: figures with intervals, the confusion, for people and for programs. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class EvaluationSummary:
     Attributes:
         auroc: mean of the draws.
         auroc_draws: of each draw.
-        false_rejects: share of good parts that do not pass; None where there is no threshold.
-        missed: share of defects that do not fail; None where there is no threshold.
+        false_rejects: share of good parts that fail; None where there is no threshold.
+        missed: share of defects that pass; None where there is no threshold.
         good, defects: parts that one draw judges.
         confusion: class -> what was said -> how many, mean of the draws.
         ms: median time for a picture, without reading its file.
@@ -57,8 +57,7 @@ def summary(found: JudgedSet) -> EvaluationSummary:
                 continue
             confusion[label][line_of(decision)] += 1
             is_good_one = label == found.options.good
-            right = decision.verdict == (Outcome.PASS if is_good_one else Outcome.FAIL)
-            wrong[is_good_one] += not right
+            wrong[is_good_one] += decision.verdict == (Outcome.FAIL if is_good_one else Outcome.PASS)
         rejected.append(wrong[True])
         missed.append(wrong[False])
     known = found.has_threshold
@@ -72,6 +71,7 @@ def summary(found: JudgedSet) -> EvaluationSummary:
         confusion={
             label: {said: number / count for said, number in counts.items()}
             for label, counts in confusion.items()
+            if known
         },
         ms=float(np.median([one.ms for one in found.pictures])),
         unlit=sum(one.unlit for one in found.pictures),

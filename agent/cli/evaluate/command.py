@@ -22,7 +22,6 @@ from agent.base.errors import EXIT_OK, UsageError
 from agent.cli.golden.features import open_features
 from agent.cli.output import as_json, put, say
 from agent.config.absent import whatever_it_is
-from agent.config.diagnostics import did_you_mean
 from agent.config.loader import load
 from agent.config.recipes import Recipe, ReferenceSettings, find_recipe
 from agent.evaluation.judging import Degradation, PictureJudge, Words
@@ -98,10 +97,7 @@ def _cache() -> Path:
 def _degradation(text: str, seed: int) -> Degradation:
     kind, colon, number = text.partition(":")
     if kind not in KINDS:
-        known = did_you_mean(kind, list(KINDS))
-        raise UsageError(
-            f"--degrade {text}: no kind is called {kind!r}: {known}; the kinds: {', '.join(KINDS)}"
-        )
+        raise UsageError(f"--degrade {text}: no kind is called {kind!r}: there is {', '.join(KINDS)}")
     try:
         severity = float(number)
     except ValueError:
