@@ -10,7 +10,9 @@ from pathlib import Path
 
 from adapters.core.protocol import Engine
 from adapters.engines.factory import ModelSettings
-from agent.app.station_manager import Prepared, StationManager
+from agent.app.factories import extractor_of
+from agent.app.live_references import LiveReferences
+from agent.app.station_manager import StationManager, awaited
 from agent.audit.agent_log import Trail
 from agent.base import logs
 from agent.base.codec import JSON
@@ -19,14 +21,13 @@ from agent.base.wire import OFFLINE
 from agent.commands.gateway import CommandGateway
 from agent.config.diff import SettingChange
 from agent.config.loader import Loaded
-from agent.config.models import Config
 from agent.config.overrides import Overrides
 from agent.domain.conditions import Condition
 from agent.domain.exit_reason import LastExit
 from agent.domain.verdict import Verdict
+from agent.inspection.backbones import Backbones
 from agent.inspection.inspector import Inspector
-from agent.inspection.station_plan import uninspected
-from agent.inspection.triggers import Awaited, Triggers, trigger_deadlines_ms
+from agent.inspection.triggers import Triggers
 from agent.learning.supervisor import LearnerSupervisor
 from agent.mqtt.access import Access, tls_context
 from agent.mqtt.publisher import Publisher
@@ -55,6 +56,7 @@ class Components:
         now: what is in force at the start.
         kept: what of it was set over the file.
         engine: that inspects.
+        backbones: that make what parts are compared by.
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
         unusable: see `Reloader`.
@@ -77,6 +79,7 @@ class Components:
         now: Loaded,
         kept: Overrides,
         engine: Engine,
+        backbones: Backbones,
         store: Store,
         *,
         refused: Sequence[str],
@@ -96,8 +99,17 @@ class Components:
         self.control = CommandGateway(config)
         self.triggers = Triggers(self._keep)
         self.production = ProductionBook(config, self.trail, self.control.show_production)
+        self.references = LiveReferences(
+            partial(extractor_of, engine=engine, backbones=backbones), self.trail
+        )
         self.stations = StationManager(
-            engine, self.mailbox, self.learners, on_crash, self.triggers.gate, self.production.of
+            engine,
+            self.mailbox,
+            self.learners,
+            on_crash,
+            self.triggers.gate,
+            self.production.of,
+            self.references,
         )
         self.status = StatusTopics(
             config,
@@ -156,7 +168,7 @@ class Components:
                 event, actor, why, before=before, after=after
             ),
         )
-        self.triggers.use(_awaited(config, self.prepared))
+        self.triggers.use(awaited(config, self.prepared))
         self.retained.set(self.status.birth())
         self.retained.set(self.status.info(self.reloader.shown(), last))
 
@@ -174,6 +186,7 @@ class Components:
         self.reloader.look_again(time.monotonic())
         self.production.serve()
         self.control.serve()
+        self.references.look(time.monotonic())
         self.trail.write()
         for station in self.stations.left():
             self.retained.clear(station, self.status.retained(station))
@@ -203,7 +216,7 @@ class Components:
                 self.retained.clear(name, [self.status.image_topic(name)])
         self.production.use(new.config)
         self.control.use(new.config)
-        self.triggers.use(_awaited(new.config, ready), anew)
+        self.triggers.use(awaited(new.config, ready), anew)
         if new.config.mqtt.enabled:
             self.publisher.use(new.config.mqtt, access[0])
         self.publisher.keep(Retention.of(new.config.storage), new.config.mqtt.result_version)
@@ -253,7 +266,7 @@ class Components:
 
     def _conditions(self) -> list[Condition]:
         """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""
-        found = self.reloader.conditions()
+        found = [*self.reloader.conditions(), *self.references.conditions()]
         for conditions in self.missing:
             found += conditions()
         if self.sparkplug is not None:
@@ -279,11 +292,3 @@ def _access(loaded: Loaded, *, excused: bool = False) -> Access:
     if absent is not None and absent.reference:
         return Access(mqtt, lacking=absent.what)
     return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))
-
-
-def _awaited(config: Config, prepared: Prepared) -> dict[str, Awaited]:
-    """Return the stations that wait for triggers, with all that their results need."""
-    return {
-        name: Awaited(deadline_ms, partial(uninspected, config.agent.id, name, prepared.plans[name]))
-        for name, deadline_ms in trigger_deadlines_ms(config).items()
-    }

@@ -14,7 +14,7 @@ from adapters.core.protocol import Engine
 from adapters.encoders.installed_runtimes import runtime_problem
 from adapters.engines.factory import ModelSettings
 from agent.app.composition import Components
-from agent.app.factories import open_model
+from agent.app.factories import open_inspection
 from agent.app.optional_services import OptionalService
 from agent.app.run_record import RunRecord
 from agent.app.run_summary import Summary
@@ -29,6 +29,7 @@ from agent.base.thread_priority import SERVING
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.domain.exit_reason import LastExit
+from agent.inspection.backbones import Backbones
 from agent.mqtt.embedded_broker import embedded_broker
 from agent.reload.reloader import Reloader
 from agent.store.retention import Retention
@@ -53,7 +54,8 @@ class Daemon:
     Args:
         loaded: the config to start with.
         frames: end after so many frames.
-        engine: for a caller who has one already; otherwise the config's model is opened.
+        engine: for a caller who has one already; otherwise what the config inspects with is opened.
+        backbones: for a caller who has some already.
         refused: what is wrong with the config file, where `loaded` is the one that was good last.
         proven: this very config was in force before.
         unusable: the model that it names, where that is what is wrong.
@@ -65,13 +67,14 @@ class Daemon:
         *,
         frames: int | None = None,
         engine: Engine | None = None,
+        backbones: Backbones | None = None,
         refused: Sequence[str] = (),
         proven: bool = False,
         unusable: ModelSettings | None = None,
     ) -> None:
         self._loaded = loaded
         self._frames = frames
-        self._engine = engine
+        self._engine, self._backbones = engine, backbones
         self._refused, self._proven, self._unusable = refused, proven, unusable
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -117,7 +120,8 @@ class Daemon:
         config = now.config
         if config.model.engine != "torch" and (problem := runtime_problem()):
             log.error("%s", problem)
-        engine = self._engine or open_model(config, owner=True)
+        backbones = self._backbones or Backbones(config)
+        engine = self._engine or open_inspection(config, backbones, owner=True)
         with ExitStack() as stack:
             served = []
             if config.mqtt.embedded_broker:
@@ -132,7 +136,7 @@ class Daemon:
             record = RunRecord(data)
             last = record.begin()
             try:
-                summary = self._run(now, kept, engine, store, last, stack, served)
+                summary = self._run(now, kept, (engine, backbones), store, last, stack, served)
             except BaseException as error:
                 if self._threads:
                     record.end("; ".join([_in_words(error), *self._unsaved]), orderly=False)
@@ -150,18 +154,19 @@ class Daemon:
         self,
         now: Loaded,
         kept: overrides.Overrides,
-        engine: Engine,
+        models: tuple[Engine, Backbones],
         store: Store,
         last: LastExit | None,
         stack: ExitStack,
         served: list[OptionalService],
     ) -> Summary:
-        config = now.config
+        config, (engine, backbones) = now.config, models
         parts = Components(
             self._loaded,
             now,
             kept,
             engine,
+            backbones,
             store,
             refused=self._refused,
             unusable=self._unusable,

@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+from adapters.backbone.wordless_engine import WordlessEngine
 from adapters.baseline.head import read_head
-from adapters.core.protocol import Engine, Precision
+from adapters.core.patches import PatchExtractor
+from adapters.core.protocol import Engine, ModelError, Precision
 from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
-from agent.config.recipes import recipe_names
+from agent.config.recipes import CLIP, recipe_names
+from agent.inspection.backbones import Backbones
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.products import commissioned_products, settle
 from agent.versions.station_plans import used_recipes
@@ -21,8 +24,42 @@ from agent.versions.station_plans import used_recipes
 log = logging.getLogger(__name__)
 
 
+def open_inspection(config: Config, backbones: Backbones, *, owner: bool = False) -> Engine:
+    """Open what the enabled stations inspect with: the model, unless none of them asks it anything.
+
+    Args:
+        config: of the stations.
+        backbones: where those that compare parts are opened.
+        owner: see `open_model`.
+
+    Raises:
+        AdapterError: it cannot be used; the message names the file or the engine and the remedy.
+    """
+    asked = used_recipes(config).values()
+    features = [one.reference.features for one in asked if one.reference is not None]
+    if features and not any(one.needs_model for one in asked):
+        return WordlessEngine(backbones.of(features[0]))
+    return open_model(config, owner=owner)
+
+
+def extractor_of(features: str, engine: Engine, backbones: Backbones) -> PatchExtractor:
+    """Return what makes the features of a recipe's reference.
+
+    Args:
+        features: the recipe's word for them.
+        engine: the model that judges by words.
+        backbones: the others.
+
+    Raises:
+        ModelError: it cannot be opened, or the model makes none.
+    """
+    if features == CLIP:
+        raise ModelError(f"features: {CLIP}: {engine.info.name} gives no patch features")
+    return backbones.of(features)
+
+
 def open_model(config: Config, *, owner: bool = False, anew: str | None = None) -> Engine:
-    """Open the model to inspect with.
+    """Open the model that judges by words.
 
     What ``engine: auto`` finds out is kept in the data folder. It stays with the precision that the stations
     were commissioned in: scores, operating points and what was learned are of that one.

@@ -12,6 +12,7 @@ from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.domain.production import Production
 from agent.inspection.predictor import Predictor
+from agent.inspection.reference_plan import ReferencePlan, info_of
 from agent.inspection.station_plan import StationPlan
 from agent.learning.supervisor import LearnerHandle
 from agent.versions.commissioned import Commissioned, Uncommissioned
@@ -82,6 +83,7 @@ def plan_of(
     handle: LearnerHandle | None,
     others: Mapping[str, OtherProduct],
     production: Callable[[], Production],
+    references: Mapping[str, ReferencePlan],
 ) -> StationPlan:
     """Return what a station is judged with, each part by its own product.
 
@@ -96,12 +98,14 @@ def plan_of(
         handle: where it learns; None where it does not.
         others: the products beside the one in force.
         production: what is being made now.
+        references: recipe's name -> what parts of it are compared with.
     """
+    reference = references.get(loaded.config.stations[name].recipe)
     station = loaded.config.stations[name]
     plan = StationPlan(
         recipe_name=station.recipe,
         recipe=recipe,
-        provenance=provenance(loaded, engine, recipe, found),
+        provenance=provenance(loaded, engine, recipe, found, info_of(reference)),
         limits=limits_of(station.quality, source),
         frozen=frozen,
         answering=partial(_always, frozen) if handle is None else handle.answering,
@@ -110,8 +114,9 @@ def plan_of(
         tiles=prod(parse_tiles(station.tiles)),
         production=production,
         since=None if handle is None else handle.since,
+        reference=reference,
     )
-    return with_others(plan, loaded, name, engine, others)
+    return with_others(plan, loaded, name, engine, others, references)
 
 
 def _always(predictor: Predictor) -> Predictor:

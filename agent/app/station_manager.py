@@ -10,14 +10,17 @@ from functools import partial
 
 from adapters.core.protocol import Engine
 from agent.app.factories import open_stations
+from agent.app.live_references import LiveReference, LiveReferences, no_backbone
 from agent.app.plan_factory import alike_others, following, learns_alike, plan_of
 from agent.base.event_id import ulid
 from agent.config.loader import Loaded
+from agent.config.models import Config
 from agent.domain.learner_stats import LearnerStats
 from agent.domain.production import UNSAID, Production
-from agent.inspection.feed_factory import feed_settings, open_feed, open_sources
+from agent.inspection.feed_factory import feed_settings, open_feed, open_sources, with_inputs
 from agent.inspection.frame_count import InForce
-from agent.inspection.station_plan import StationPlan
+from agent.inspection.station_plan import StationPlan, uninspected
+from agent.inspection.triggers import Awaited, trigger_deadlines_ms
 from agent.learning.supervisor import LearnerHandle, LearnerSupervisor
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from agent.versions.measured_view import measured_view
@@ -43,6 +46,7 @@ class Prepared:
         pupils: the commissioned ones.
         plans: what each is judged with.
         others: of each, by recipe, the products that are judged by their part ids and not in force.
+        references: station and recipe -> what its parts are compared with.
     """
 
     loaded: Loaded
@@ -51,6 +55,7 @@ class Prepared:
     handles: Mapping[str, LearnerHandle]
     plans: Mapping[str, StationPlan]
     others: Mapping[str, Mapping[str, OtherProduct]]
+    references: Mapping[tuple[str, str], LiveReference]
 
 
 class StationManager:
@@ -63,6 +68,7 @@ class StationManager:
         on_crash: told what ended a camera's thread.
         gate: station -> what its camera asks which pictures to inspect; None: all of them.
         production: station -> what is being made there now; the inspector's thread asks.
+        references: of the stations.
     """
 
     def __init__(
@@ -73,9 +79,11 @@ class StationManager:
         on_crash: Callable[[BaseException], None],
         gate: Callable[[str], Gate | None] = lambda station: None,
         production: Callable[[str], Production] = lambda station: UNSAID,
+        references: LiveReferences | None = None,
     ) -> None:
         self._engine, self._mailbox, self._learners, self._on_crash = engine, mailbox, learners, on_crash
         self._gate, self._production = gate, production
+        self._references = references or LiveReferences(no_backbone)
         self._feeds: dict[str, Feed] = {}
         self._leaving: list[Feed] = []
         self._past: dict[str, Past] = {}  # of stations that are gone, should they come back
@@ -126,6 +134,7 @@ class StationManager:
         found |= open_stations(loaded, self._engine, others, reading=before is not None)
         handles, plans = {}, {}
         beside: dict[str, Mapping[str, OtherProduct]] = {}
+        live, references = self._references.prepare(loaded, names)
         for name in names:
             recipe, one = recipes[loaded.config.stations[name].recipe], found[name]
             if before is not None and name in same:
@@ -149,14 +158,15 @@ class StationManager:
                 beside[name] = following(beside[name], before.found[name], left)
             plans[name] = plan_of(
                 loaded, name, recipe, self._engine, one, frozen, sources[name], handle, beside[name],
-                partial(self._production, name),
+                partial(self._production, name), references[name],
             )  # fmt: skip
-        return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans, beside)
+        return Prepared(loaded, opened, {name: found[name] for name in names}, handles, plans, beside, live)
 
     def use(self, prepared: Prepared) -> None:
         """Let what was prepared run; who judges is to have its plans already."""
         self._now = prepared
         self._learners.use(prepared.loaded, prepared.handles)
+        self._references.use(prepared.references)
         feeds = {}
         for name in prepared.plans:
             old, settings = self._feeds.get(name), self._settings(prepared, name)
@@ -200,7 +210,8 @@ class StationManager:
     def _settings(self, prepared: Prepared, name: str) -> FeedSettings:
         measured = measured_view(prepared.found[name], self._engine.info.preprocess)
         station, recipe = prepared.loaded.config.stations[name], prepared.plans[name].recipe
-        return feed_settings(station, recipe, measured, self._gate(name))
+        settings = feed_settings(station, recipe, measured, self._gate(name))
+        return with_inputs(settings, prepared.plans[name])
 
     def _before(self, name: str) -> Feed | Past:
         """Return the feed that had a station last, also where it is still leaving; or what it was."""
@@ -223,3 +234,11 @@ class StationManager:
     def found(self) -> Mapping[str, Commissioned | Uncommissioned]:
         """What is there of each running station's learning."""
         return {} if self._now is None else self._now.found
+
+
+def awaited(config: Config, prepared: Prepared) -> dict[str, Awaited]:
+    """Return the stations that wait for triggers, with all that their results need."""
+    return {
+        name: Awaited(deadline_ms, partial(uninspected, config.agent.id, name, prepared.plans[name]))
+        for name, deadline_ms in trigger_deadlines_ms(config).items()
+    }

@@ -11,6 +11,7 @@ Code = Literal[
     "results_lost", "same_id", "commissioning_unusable", "operating_point_at_bound", "learning_tripped",
     "too_many_rejects", "learning_disk", "learning_away", "learning_failed", "config_refused",
     "config_unwatched", "audit", "sparkplug", "metrics", "embedded_broker", "local_status",
+    "reference_unusable",
 ]  # fmt: skip
 """What can be wrong, for machines."""
 
@@ -23,11 +24,13 @@ class Condition:
         code: what is wrong, for machines.
         subject: the station, or the part of the agent.
         message: one sentence for people.
+        blind: the station inspects nothing because of it, which its code alone does not say.
     """
 
     code: Code
     subject: str
     message: str
+    blind: bool = False
 
 
 def picture_cropped(station: str, share: float) -> Condition:

@@ -35,6 +35,7 @@ NOT_FINITE = "not_finite"
 ANOMALY = "anomaly"
 NORMAL = "normal"
 NO_REFERENCE = "no_reference"
+RELOAD = "reload"
 """Reasons besides the faults of a picture (`camera.core.frame.Fault`); together they are a closed set."""
 
 _ONE = 1 + 1e-6

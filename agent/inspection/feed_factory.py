@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from agent.base.errors import ConfigError
 from agent.base.thread_priority import SERVING, lower_priority
 from agent.config.loader import Loaded
 from agent.config.models import Station
-from agent.config.recipes import Recipe
+from agent.config.recipes import CLIP, Recipe
+from agent.inspection.station_plan import StationPlan
 from camera.core.frame import CameraError
 from camera.core.source import Source
 from camera.feed.gate import Gate
@@ -110,6 +111,22 @@ def feed_settings(
         measured=measured,
         smallest_defect_px=recipe.smallest_defect_px,
     )
+
+
+def with_inputs(settings: FeedSettings, plan: StationPlan) -> FeedSettings:
+    """Return how a station's pictures are looked at, made into all inputs that its products are judged by.
+
+    A picture is made before anybody knows whose it is.
+
+    Args:
+        settings: without them.
+        plan: of the product in force, with the others.
+    """
+    plans = (plan, *plan.others.values())
+    compared = [one.reference for one in plans if one.reference is not None]
+    specs = {one.features: input_spec(one.extractor.info.preprocess) for one in compared}
+    specs.pop(CLIP, None)  # these are made of the model's input
+    return replace(settings, model=any(one.recipe.needs_model for one in plans), references=specs)
 
 
 def open_feed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,11 +13,13 @@ import numpy as np
 from adapters.core.observation import as_bytes
 from adapters.core.protocol import Engine, Floats, directions
 from agent.base.event_id import ulid
-from agent.domain.verdict import Decision, Verdict, decide
+from agent.domain.verdict import Verdict
 from agent.inspection.ballot import Ballot
+from agent.inspection.comparing import compare_parts
 from agent.inspection.frame_count import OthersCount
 from agent.inspection.judging import MOST_PICTURES, JudgedPart, judge_parts
 from agent.inspection.sample_queue import InspectedSample, as_inspected
+from agent.inspection.seen_part import Part, SeenPart
 from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
 from camera.core.frame import Fault, Frame
@@ -25,19 +27,6 @@ from camera.feed.mailbox import Mailbox
 from camera.pictures.quality import is_stale
 
 _TAKE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A frame with the plan of its product.
-
-    Attributes:
-        number: among the frames of the product in force; 0 of another product.
-    """
-
-    frame: Frame
-    plan: StationPlan
-    number: int
 
 
 class Inspector:
@@ -99,7 +88,12 @@ class Inspector:
         """Judge one grey part per station and product, so that the first one waits for nothing."""
         size = self._engine.info.preprocess.size
         for plan in (each for one in self._plans.values() for each in _products(one)):
-            self._look([np.zeros((plan.tiles, 3, size, size), np.float32)], [plan], [True])
+            if plan.recipe.has_words:
+                self._look([np.zeros((plan.tiles, 3, size, size), np.float32)], [plan], [True])
+            if plan.reference is not None:
+                extractor = plan.reference.extractor
+                side = extractor.info.preprocess.size
+                extractor.patches(np.zeros((plan.tiles, 3, side, side), np.float32))
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop`, the limit, or the end of every station."""
@@ -148,39 +142,46 @@ class Inspector:
         taken_ns = time.monotonic_ns()
         frames = [self._fresh(frame, taken_ns) for frame in frames]
         parts = [self._part(frame) for frame in frames]
-        usable = [part for part in parts if part.frame.pixels is not None]
-        judged: list[JudgedPart] = []
-        if usable:
-            pixels = [part.frame.pixels for part in usable if part.frame.pixels is not None]
-            shadowed = [
-                is_shadowed(part.frame.station, part.number or part.frame.number, part.plan.shadow)
-                for part in usable
-            ]
-            judged = self._look(pixels, [part.plan for part in usable], shadowed)
-        decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
-        infer_ms = (decided_ns - taken_ns) / 1e6
-        rows = iter(judged)
-        verdicts = [
-            self._verdict(
-                part, None if part.frame.pixels is None else next(rows), taken_ns, decided_at, infer_ms
-            )
+        usable = [part for part in parts if part.usable]
+        judged = self._judged([part for part in parts if part.asks_words])
+        references = [part.plan.reference for part in usable]
+        compared = compare_parts([part.frame for part in usable], references)
+        words, beside = iter(judged), iter(compared)
+        seen = [
+            SeenPart(part, next(words) if part.asks_words else None, next(beside) if part.usable else None)
             for part in parts
         ]
-        for part, one in zip(usable, judged, strict=True):
-            self._tell(part, one)
+        decided_ns, decided_at = time.monotonic_ns(), datetime.now(UTC)
+        infer_ms = (decided_ns - taken_ns) / 1e6
+        verdicts = [self._verdict(one, taken_ns, decided_at, infer_ms) for one in seen]
+        for one in seen:
+            if one.judged is not None:
+                self._tell(one.part, one.judged)
         return verdicts
 
-    def _part(self, frame: Frame) -> _Part:
+    def _judged(self, parts: Sequence[Part]) -> list[JudgedPart]:
+        """Return what the model says of parts by words."""
+        if not parts:
+            return []
+        shadowed = [
+            is_shadowed(part.frame.station, part.number or part.frame.number, part.plan.shadow)
+            for part in parts
+        ]
+        pixels = [part.frame.pixels for part in parts if part.frame.pixels is not None]
+        return self._look(pixels, [part.plan for part in parts], shadowed)
+
+    def _part(self, frame: Frame) -> Part:
         """Return a frame with what it is judged with."""
         in_force = self._plans[frame.station]
         plan = in_force.of(frame.part_id)
         number = self._counts[frame.station].own(frame.number, other=plan is not in_force)
-        return _Part(frame, plan, number)
+        return Part(frame, plan, number)
 
     def _fresh(self, frame: Frame, now_ns: int) -> Frame:
-        if frame.pixels is None or not is_stale(frame.captured_ns, now_ns, self._plans[frame.station].limits):
+        limits = self._plans[frame.station].limits
+        if frame.quality.fault is not None or not is_stale(frame.captured_ns, now_ns, limits):
             return frame
-        return replace(frame, pixels=None, quality=replace(frame.quality, fault=Fault.STALE))
+        return replace(frame, quality=replace(frame.quality, fault=Fault.STALE))
 
     def _look(
         self, parts: Sequence[Floats], plans: Sequence[StationPlan], shadowed: Sequence[bool]
@@ -188,7 +189,7 @@ class Inspector:
         # No more pictures at once than the batch would have without tiles, the source model's included.
         return judge_parts(self._engine, parts, plans, shadowed, max(MOST_PICTURES, 2 * self._batch))
 
-    def _tell(self, part: _Part, judged: JudgedPart) -> None:
+    def _tell(self, part: Part, judged: JudgedPart) -> None:
         """Show the station's learner what decides by the frozen model, and what was said of the part."""
         frame, plan = part.frame, part.plan
         if plan.on_sample is None or frame.pixels is None or judged.source is None or judged.feature is None:
@@ -208,17 +209,9 @@ class Inspector:
         rejected, before = (bool(scores[fails].sum() >= limit) for scores in (judged.scores, judged.source))
         plan.on_sample(InspectedSample(seen, rejected, before, judged.predictor.adapter.digest))
 
-    def _verdict(
-        self, part: _Part, judged: JudgedPart | None, taken_ns: int, decided_at: datetime, infer_ms: float
-    ) -> Verdict:
+    def _verdict(self, seen: SeenPart, taken_ns: int, decided_at: datetime, infer_ms: float) -> Verdict:
+        part, own = seen.part, seen.decision()
         frame, plan = part.frame, part.plan
-        own = decide(None if judged is None else judged.scores.tolist(), frame.quality, plan.recipe)
-        source: Decision | None = own
-        if judged is not None and judged.source is not judged.scores:
-            source = (
-                None if judged.source is None else decide(judged.source.tolist(), frame.quality, plan.recipe)
-            )
-        decision = self._ballots[frame.station][plan.recipe_name].cast(own, frame.trigger)
         return Verdict(
             event_id=ulid(),
             agent=self._agent_id,
@@ -227,17 +220,19 @@ class Inspector:
             decided_at=decided_at,
             part_id=frame.part_id,
             recipe=plan.recipe_name,
-            decision=decision,
-            source=source,
-            provenance=plan.made_by(None if judged is None else judged.predictor),
+            decision=self._ballots[frame.station][plan.recipe_name].cast(own, frame.trigger),
+            source=seen.source(),
+            provenance=seen.provenance(),
             quality=frame.quality,
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,
             infer_ms=infer_ms,
             trigger=frame.trigger,
             frame=part.number,
             production=plan.production(),
-            view=None if judged is None else frame.view,
-            tile=None if judged is None or not frame.tiles else frame.tiles[judged.tile],
+            view=seen.view(),
+            tile=seen.tile(own),
+            compared=seen.comparison,
+            difference=None if seen.compared is None else seen.compared.difference,
             receipt=frame.receipt,
         )
 

@@ -83,7 +83,7 @@ def not_finite(stations: Iterable[str]) -> list[Condition]:
 
 def level(found: Sequence[Condition], feeds: Sequence[FeedStats]) -> Level:
     """``down`` when no station can inspect, ``degraded`` while anything is wrong."""
-    blind = {c.subject for c in found if c.code in _BLIND}
+    blind = {c.subject for c in found if c.blind or c.code in _BLIND}
     watched = [feed.station for feed in feeds if not feed.ended]
     if watched and blind.issuperset(watched):
         return "down"

@@ -23,7 +23,7 @@ from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.models_adaptation import Adaptation
-from agent.config.recipes import Recipe, prompts
+from agent.config.recipes import Recipe, find_recipe, prompts
 from agent.domain.active_version import ActiveVersion
 from agent.versions.learner_settings import LearnerSettings, Level
 from agent.versions.products import Product, commissioned_products, product, settle
@@ -105,16 +105,15 @@ def commissioning_file(config: Config, station: str, recipe: str | None = None) 
 
 def not_commissioned(config: Config, station: str, recipe: str | None = None) -> str:
     """Say of a station that has no baseline for a recipe what to do; None: the one in force."""
+    recipe = recipe or config.stations[station].recipe
+    if not find_recipe(recipe, config.recipes).has_words:
+        return f"recipe {recipe} has no words: its reference judges, and nothing is learned"
     others = [one.recipe for one in commissioned_products(config, station)]
     if not others:
         return NOT_COMMISSIONED.format(station)
-    recipe, them = recipe or config.stations[station].recipe, _are(others)
+    them = f"{', '.join(others)} {'are' if others[1:] else 'is'}"
     remedy = f"run mekiki commission --station {station} --recipe {recipe}"
     return f"recipe {recipe} is not commissioned here ({them}): {remedy}"
-
-
-def _are(names: list[str]) -> str:
-    return f"{', '.join(names)} {'are' if names[1:] else 'is'}"
 
 
 def open_station(
@@ -182,7 +181,7 @@ def _found(
     level = level_of(settings)
     file, why = here.baseline, not_commissioned(loaded.config, station, here.recipe)
     found: Commissioned | Uncommissioned | None = None
-    there, offset = _is_there(file), 0.0
+    there, offset = recipe.has_words and _is_there(file), 0.0
     if there:
         try:
             clean = Commissioning.load(file)
@@ -205,7 +204,7 @@ def _found(
             log.error("station %s: %s; it inspects with the model as it was trained", station, why)
     if found is None:
         source = ActiveVersion(SOURCE, engine.source, offset)
-        unusable = there or bool(commissioned_products(loaded.config, station))
+        unusable = there or (recipe.has_words and bool(commissioned_products(loaded.config, station)))
         found = Uncommissioned(station, settings, level, source, why, unusable=unusable)
     return found
 

@@ -16,6 +16,7 @@ from agent.config.recipes import Recipe, find_recipe
 from agent.domain.active_version import ActiveVersion
 from agent.inspection.predictor import Predictor
 from agent.inspection.product_choice import ProductChoice
+from agent.inspection.reference_plan import ReferencePlan, info_of
 from agent.inspection.station_plan import StationPlan
 from agent.versions.commissioned import Commissioned, Uncommissioned, open_product
 from agent.versions.measured_view import measured_view
@@ -89,7 +90,12 @@ def open_others(
 
 
 def with_others(
-    plan: StationPlan, loaded: Loaded, station: str, engine: Engine, others: Mapping[str, OtherProduct]
+    plan: StationPlan,
+    loaded: Loaded,
+    station: str,
+    engine: Engine,
+    others: Mapping[str, OtherProduct],
+    references: Mapping[str, ReferencePlan] | None = None,
 ) -> StationPlan:
     """Return the plan of a station with the products that it knows by their part ids.
 
@@ -99,18 +105,21 @@ def with_others(
         station: its name.
         engine: that inspects.
         others: the products beside that.
+        references: recipe's name -> what parts of it are compared with.
     """
     plans = {}
     for name, one in others.items():
         recipe = find_recipe(name, loaded.config.recipes)
+        reference = (references or {}).get(name)
         plans[name] = replace(
             plan,
             recipe_name=name,
             recipe=recipe,
-            provenance=provenance(loaded, engine, recipe, one.found),
+            provenance=provenance(loaded, engine, recipe, one.found, info_of(reference)),
             frozen=one.frozen,
             answering=one.answering,
             on_sample=None,
+            reference=reference,
         )
     return replace(plan, choice=ProductChoice.of(loaded.config.stations[station].products), others=plans)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.backbone.wordless_engine import NO_MODEL, WordlessEngine
 from adapters.baseline.baseline import Commissioning
-from adapters.core.adapter import NotFinite
+from adapters.core.adapter import Adapter, NotFinite
+from adapters.core.patches import PatchInfo
 from adapters.core.prompts import TextCache
 from adapters.core.protocol import Engine, PromptError
 from adapters.core.version import SOURCE
@@ -23,6 +25,7 @@ from agent.versions.commissioned import Commissioned, Uncommissioned
 from camera.core.settings import QualityLimits
 from camera.core.source import Source
 
+_NOBODY = Adapter({})
 _MEASURED_AT = 0.5
 """Of a recipe's threshold: a baseline's offset is the log-odds at which this is reached."""
 
@@ -31,10 +34,15 @@ def check_prompts(loaded: Loaded, engine: Engine) -> None:
     """Make sure that the model can read every recipe that is used.
 
     Raises:
-        ConfigError: a prompt is longer than the model's context, or two classes are the same words to it.
+        ConfigError: a prompt is longer than the model's context, two classes are the same words to it, or
+            no model is loaded.
     """
     problems: list[str] = []
     for name, recipe in used_recipes(loaded.config).items():
+        if recipe.needs_model and isinstance(engine, WordlessEngine):
+            problems.append(loaded.problem(("recipes", name), NO_MODEL))
+        if not recipe.has_words or isinstance(engine, WordlessEngine):
+            continue
         too_long = len(problems)
         for label, texts in zip(recipe.classes, prompts(recipe).texts, strict=True):
             try:
@@ -70,9 +78,14 @@ def predictors(
 ) -> tuple[Predictor, Predictor]:
     """Return the model as it was trained at the commissioned operating point, and what answers first.
 
+    Of a recipe without words both are nobody: no class, and an adapter without a tensor.
+
     Raises:
         ConfigError: the model makes nothing that is a finite number of the recipe's words.
     """
+    if not recipe.has_words:
+        silent = Predictor(SOURCE, _NOBODY, np.zeros((0, 0), np.float32), failing(recipe))
+        return silent, silent
     words, fails, texts = prompts(recipe), failing(recipe), TextCache(engine, capacity=2)
     offset = found.clean.offset if isinstance(found, Commissioned) else 0.0
     now = found.answering
@@ -88,19 +101,33 @@ def predictors(
 
 def failing(recipe: Recipe) -> NDArray[np.bool_]:
     """Return ``(C,)`` which classes of a recipe fail a part, in its order."""
-    return np.array([each.verdict == "fail" for each in recipe.classes.values()])
+    return np.array([each.verdict == "fail" for each in recipe.classes.values()], dtype=np.bool_)
 
 
 def provenance(
-    loaded: Loaded, engine: Engine, recipe: Recipe, found: Commissioned | Uncommissioned
+    loaded: Loaded,
+    engine: Engine,
+    recipe: Recipe,
+    found: Commissioned | Uncommissioned,
+    backbone: PatchInfo | None = None,
 ) -> Provenance:
-    """Return what verdicts of the model as it was trained were made with."""
+    """Return what verdicts of the model as it was trained were made with.
+
+    Args:
+        loaded: the config.
+        engine: of the model.
+        recipe: of the product.
+        found: what is there of its learning.
+        backbone: what makes the features that its parts are compared by; it stands for the model where the
+            recipe has no words.
+    """
     clean = found.clean if isinstance(found, Commissioned) else None
+    alone = None if recipe.has_words else backbone
     return Provenance(
-        model=engine.info.name,
-        weights=engine.info.weights,
+        model=engine.info.name if alone is None else alone.name,
+        weights=engine.info.weights if alone is None else alone.digest,
         adapter=SOURCE,
-        adapter_digest=engine.source.digest,
+        adapter_digest=engine.source.digest if alone is None else _NOBODY.digest,
         recipe=recipe.digest,
         config=loaded.digest,
         version=__version__,

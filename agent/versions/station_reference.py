@@ -14,6 +14,7 @@ from agent.versions.station_picture import picture_of
 STATION: Final = "station"
 RECIPE: Final = "recipe"
 PICTURE: Final = "picture"
+BACKBONE: Final = "backbone"
 """Names of what `facts_of` says among `Reference.facts`."""
 
 
@@ -27,7 +28,29 @@ def facts_of(config: Config, station: str, recipe: str, info: PatchInfo) -> dict
         info: of what makes its features.
     """
     picture = reference_picture(config.stations[station], info)
-    return {STATION: station, RECIPE: recipe, PICTURE: picture.facts()}
+    backbone = {"name": info.name, "size": info.preprocess.size}
+    return {STATION: station, RECIPE: recipe, PICTURE: picture.facts(), BACKBONE: backbone}
+
+
+def sentence(reference: Reference) -> str:
+    """Return in one line what a reference sees, and what is known of the good parts that it rejects."""
+    seen = reference.facts.get(BACKBONE)
+    name, size = (seen.get("name"), seen.get("size")) if isinstance(seen, dict) else (None, None)
+    by = f"{name} at {size}x{size}" if name and size else f"features {reference.features[:19]}..."
+    return (
+        f"reference {reference.digest[:19]}... of {reference.samples} good samples by {by}, fails above"
+        f" {reference.threshold:.3g}: false rejects {_claimed(reference)}"
+    )
+
+
+def _claimed(reference: Reference) -> str:
+    one = reference.claim
+    if one is None:
+        return "not known"
+    return (
+        f"at most {one.false_rejects_at_most:.1%} at {one.confidence:.0%} confidence, of {one.good_parts}"
+        " good samples that are not in it"
+    )
 
 
 def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -> Reference:

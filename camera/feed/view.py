@@ -52,7 +52,7 @@ class FeedSettings:
         return Framing(spec, self.view, self.tiles, self.measured)
 
     def reference_framings(self) -> dict[str, Framing]:
-        """Return how the regions are shown to each backbone: by the station's view, whatever a baseline had."""
+        """Return how regions are shown to each backbone: by the station's view alone."""
         return {name: Framing(spec, self.view, self.tiles) for name, spec in self.references.items()}
 
 
@@ -94,7 +94,7 @@ class View:
         return True
 
     def inputs(self, image: Image) -> tuple[ModelInput | None, dict[str, ModelInput]]:
-        """Return what the model gets of a region, None where nobody asks it; and each backbone by its name."""
+        """Return what the model gets of a region, if anybody asks it, and each backbone by its name."""
         shown = self.framing.inputs(image) if self.settings.model else None
         return shown, {name: framing.inputs(image) for name, framing in self.references.items()}
 

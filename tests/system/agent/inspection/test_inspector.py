@@ -146,7 +146,7 @@ def test_the_source_is_what_the_frozen_model_says_at_its_own_operating_point(eng
     assert both.decision.scores != pytest.approx(both.source.scores, abs=1e-3)
     assert (both.provenance.adapter, both.provenance.offset) == (3, -0.7)
     assert both.provenance.adapter_digest == other.adapter.digest
-    assert alone.source is alone.decision
+    assert alone.source == alone.decision
 
 
 def test_another_operating_point_alone_needs_no_second_look(engine: Counting) -> None:
