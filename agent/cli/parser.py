@@ -20,6 +20,7 @@ from agent.cli import audit as audit_cli
 from agent.cli import store as store_cli
 from agent.cli.arguments import number_from
 from agent.cli.baselines import parser as baseline_cli
+from agent.cli.challenge import parser as challenge_cli
 from agent.cli.evaluate import parser as evaluate_cli
 from agent.cli.golden import parser as golden_cli
 from agent.cli.production import parser as production_cli
@@ -188,6 +189,7 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
 
     golden_cli.add_parser(commands, DEFAULT_CONFIG)
     evaluate_cli.add_parser(commands, DEFAULT_CONFIG)
+    challenge_cli.add_parser(commands, DEFAULT_CONFIG)
     baseline_cli.add_parser(commands, DEFAULT_CONFIG)
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
     store_cli.add_parser(commands, DEFAULT_CONFIG)

@@ -36,7 +36,7 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Degradation:
+class DegradedView:
     """A worse lamp, lens or sensor, before which the judged pictures are put; golden ones are not.
 
     Attributes:
@@ -139,7 +139,7 @@ class PictureJudge:
     recipe: Recipe
     words: Words | None
     extractor: PatchExtractor | None
-    degradation: Degradation | None = None
+    degradation: DegradedView | None = None
     _limits: QualityLimits = field(default_factory=QualityLimits)
 
     def read(self, file: Path) -> tuple[str, Image]:

@@ -24,7 +24,7 @@ from agent.cli.output import as_json, put, say
 from agent.config.absent import whatever_it_is
 from agent.config.loader import load
 from agent.config.recipes import Recipe, ReferenceSettings, find_recipe
-from agent.evaluation.judging import Degradation, PictureJudge, Words
+from agent.evaluation.judging import DegradedView, PictureJudge, Words
 from agent.evaluation.picture_set import good_class, scan
 from agent.evaluation.run import EvaluationOptions, evaluate
 from agent.evaluation.summary import facts, sentences, summary
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _judge(
-    recipe: str | None, config: str | None, default: str, degradation: Degradation | None
+    recipe: str | None, config: str | None, default: str, degradation: DegradedView | None
 ) -> PictureJudge:
     if recipe is None:
         alone = Recipe(reference=ReferenceSettings())
@@ -94,7 +94,7 @@ def _cache() -> Path:
     return Path(base) / "mekiki" / "backbones"
 
 
-def _degradation(text: str, seed: int) -> Degradation:
+def _degradation(text: str, seed: int) -> DegradedView:
     kind, colon, number = text.partition(":")
     if kind not in KINDS:
         raise UsageError(f"--degrade {text}: no kind is called {kind!r}: there is {', '.join(KINDS)}")
@@ -104,7 +104,7 @@ def _degradation(text: str, seed: int) -> Degradation:
         severity = math.nan
     if not colon or not 0 <= severity <= _MOST_SEVERE:
         raise UsageError(f"--degrade {text}: give a severity from 0 to 5, such as {kind}:3")
-    return Degradation(kind, severity, seed)
+    return DegradedView(kind, severity, seed)
 
 
 @contextmanager

@@ -1,17 +1,13 @@
-"""The backbone that a recipe's reference compares parts by, opened for a command."""
+"""What makes the features that a recipe's reference compares parts by, opened for a command."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from adapters.backbone.factory import open_backbone
 from adapters.core.patches import PatchExtractor
+from agent.app.factories import extractor_of, open_model
 from agent.base.errors import UsageError
 from agent.config.models import Config
 from agent.config.recipes import CLIP, Recipe
-
-CACHE = "backbones"
-"""Folder in the data folder where graphs are kept that are made once."""
+from agent.inspection.backbones import Backbones
 
 
 def open_features(config: Config, recipe: Recipe) -> PatchExtractor:
@@ -24,6 +20,7 @@ def open_features(config: Config, recipe: Recipe) -> PatchExtractor:
     settings = recipe.reference
     if settings is None:
         raise UsageError("the recipe has no reference: add reference: {} to it")
-    if settings.features == CLIP:
-        raise UsageError("features: clip is not there yet")
-    return open_backbone(settings.features, Path(config.agent.data_dir) / CACHE)
+    backbones = Backbones(config)
+    if settings.features != CLIP:
+        return backbones.of(settings.features)
+    return extractor_of(settings.features, open_model(config), backbones)
