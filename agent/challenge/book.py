@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.files.atomic_file import write_durably
+from adapters.files.formats import is_newer, mismatch
 from adapters.files.strict_json import loads
 from agent.audit.agent_log import Trail
 from agent.base.codec import JSON, timestamp
@@ -59,6 +60,7 @@ class ChallengeBook:
         self._answers: dict[str, Future[Challenge]] = {}
         self.stations: tuple[str, ...] = ()
         self._told = set[str]()
+        self._newer = False
         self._read()
         self._drop_requests()
 
@@ -195,7 +197,10 @@ class ChallengeBook:
         try:
             stored = loads(file.read_bytes())
             if stored["format"] != FORMAT:
-                raise ValueError(f"format {str(stored['format'])[:80]!r}")
+                self._newer = is_newer(stored["format"], FORMAT)
+                remedy = "what was missed before is not known"
+                log.error("%s: %s", file, mismatch(stored["format"], FORMAT, stored.get("release"), remedy))
+                return
             alarms, last, running = (
                 [Challenge.read(one) for one in stored[name]] for name in ("missed", "last", "running")
             )
@@ -213,6 +218,8 @@ class ChallengeBook:
         with self._lock:
             self._kept = dict(self._running)
         running = [replace(one, state="running") for one in self._kept.values()]
+        if self._newer:  # the file is left as it is
+            return
         content: dict[str, Any] = {
             "format": FORMAT,
             "missed": [one.facts() for one in self._alarms.values()],

@@ -56,7 +56,7 @@ class DegradedView:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Words:
+class RecipeWords:
     """What judges by a recipe's words.
 
     Attributes:
@@ -137,7 +137,7 @@ class PictureJudge:
     """
 
     recipe: Recipe
-    words: Words | None
+    words: RecipeWords | None
     extractor: PatchExtractor | None
     degradation: DegradedView | None = None
     _limits: QualityLimits = field(default_factory=QualityLimits)

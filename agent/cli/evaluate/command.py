@@ -24,7 +24,7 @@ from agent.cli.output import as_json, put, say
 from agent.config.absent import whatever_it_is
 from agent.config.loader import load
 from agent.config.recipes import Recipe, ReferenceSettings, find_recipe
-from agent.evaluation.judging import DegradedView, PictureJudge, Words
+from agent.evaluation.judging import DegradedView, PictureJudge, RecipeWords
 from agent.evaluation.picture_set import good_class, scan
 from agent.evaluation.run import EvaluationOptions, evaluate
 from agent.evaluation.summary import facts, sentences, summary
@@ -80,7 +80,7 @@ def _judge(
     words = None
     if rules.has_words:
         engine = open_engine(ModelSettings()) if loaded is None else open_model(loaded.config)
-        words = Words(engine, of_recipe(rules, engine).predictor)
+        words = RecipeWords(engine, of_recipe(rules, engine).predictor)
     extractor = None
     if rules.reference is not None:
         assert loaded is not None  # no shipped recipe has one
