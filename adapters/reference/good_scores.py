@@ -19,6 +19,8 @@ LEAST_HELD_OUT = 29
 """Good samples beside the memory from which on something can be claimed."""
 LEAST_IN_MEMORY = 10
 """Of samples, where others are held out."""
+MOST_IN_MEMORY = 50
+"""Of samples: what good parts look like is known by then, and more in the claim say more."""
 
 Basis = Literal["held_out", "leave_one_out"]
 
@@ -26,7 +28,7 @@ Basis = Literal["held_out", "leave_one_out"]
 def split(samples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return which of so many samples the memory takes, and which are held out; none where there are few."""
     drawn = np.random.default_rng(seed).permutation(samples)
-    held = max(LEAST_HELD_OUT, samples // 2)
+    held = max(LEAST_HELD_OUT, samples // 2, samples - MOST_IN_MEMORY)
     if samples - held < LEAST_IN_MEMORY:
         held = 0
     return np.sort(drawn[held:]), np.sort(drawn[:held])
