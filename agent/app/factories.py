@@ -10,7 +10,8 @@ from typing import get_args
 from adapters.backbone.wordless_engine import WordlessEngine
 from adapters.baseline.head import read_head
 from adapters.core.patches import PatchExtractor
-from adapters.core.protocol import Engine, ModelError, Precision
+from adapters.core.protocol import Engine, Precision
+from adapters.engines.engine_patches import patches_of
 from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
@@ -67,9 +68,7 @@ def extractor_of(features: str, engine: Engine, backbones: Backbones) -> PatchEx
     Raises:
         ModelError: it cannot be opened, or the model makes none.
     """
-    if features == CLIP:
-        raise ModelError(f"features: {CLIP}: {engine.info.name} gives no patch features")
-    return backbones.of(features)
+    return patches_of(engine) if features == CLIP else backbones.of(features)
 
 
 def open_model(config: Config, *, owner: bool = False, anew: str | None = None) -> Engine:

@@ -171,4 +171,4 @@ class ImageWriter:
 def _drawn(image: Image, one: DifferenceMap, settings: EvidenceSettings) -> bytes:
     """Return the map of a picture as PNG, as wide as the picture is kept."""
     view, width = cast(ViewName, one.view), settings.max_width_px
-    return encode_png(draw_difference(image, one.maps, one.tiles, view, one.threshold, max_width_px=width))
+    return encode_png(draw_difference(image, one.maps, one.tiles, view, max_width_px=width))

@@ -13,10 +13,10 @@ from camera.core.frame import CameraError, Image, Shares
 from camera.pictures.images import scaled_down
 from camera.pictures.view import ViewName
 
-_FAINT: Final = 0.5
-"""Share of the threshold below which a place keeps its own colour."""
-_FULL: Final = 1.5
-"""Of the threshold: from here on a place is as red as it gets."""
+_FAINT: Final = 0.75
+"""Below it a place keeps its own colour; good parts have places up to 1."""
+_FULL: Final = 2.0
+"""From here on a place is as red as it gets."""
 _OPAQUE: Final = 0.6
 """Of the colour at `_FULL`: the part stays visible under it."""
 
@@ -28,7 +28,6 @@ def draw_difference(
     maps: Scores,
     tiles: Sequence[Shares],
     view: ViewName,
-    threshold: float,
     *,
     max_width_px: int,
 ) -> Image:
@@ -36,10 +35,10 @@ def draw_difference(
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the region of interest.
-        maps: ``(T, h, w)`` scores of the places of the squares that were looked at.
+        maps: ``(T, h, w)`` scores of the places of the squares that were looked at; 1 is as far from good
+            parts as the farthest place of one.
         tiles: of the squares, in shares of the region.
         view: how each tile became its square.
-        threshold: of the part's score, by which the colours are chosen.
         max_width_px: the picture is scaled down to this width where it is wider.
     """
     picture = scaled_down(image, max_width_px)
@@ -51,9 +50,8 @@ def draw_difference(
         high = max(1, min(round(bottom * height), height) - y)
         place = scores[y : y + high, x : x + wide]
         np.maximum(place, over_tile(one, wide, high, view), out=place)
-    # Of a reference whose samples are all alike the threshold may be 0.
-    shares = np.nan_to_num(scores / max(threshold, 1e-6), nan=_FULL, posinf=_FULL)
-    strength = np.clip((shares - _FAINT) / (_FULL - _FAINT), 0, 1)
+    far = np.nan_to_num(scores, nan=_FULL, posinf=_FULL)
+    strength = np.clip((far - _FAINT) / (_FULL - _FAINT), 0, 1)
     colours = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]
     opacity = (_OPAQUE * strength)[:, :, np.newaxis]
     return np.asarray(picture * (1 - opacity) + colours * opacity, dtype=np.uint8)

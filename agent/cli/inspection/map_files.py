@@ -71,9 +71,7 @@ class MapFiles:
         name = judged.path.replace("/", "_").lstrip("._")
         file = self.file or self.folder / f"{name}{MAP_SUFFIX}"
         view = cast(ViewName, one.view)
-        drawn = draw_difference(
-            judged.region, one.maps, one.tiles, view, one.threshold, max_width_px=WIDEST_PX
-        )
+        drawn = draw_difference(judged.region, one.maps, one.tiles, view, max_width_px=WIDEST_PX)
         try:
             file.write_bytes(encode_png(drawn))
         except OSError as error:

@@ -194,7 +194,7 @@ def test_a_picture_of_before_a_reload_is_not_passed_by_the_half_of_what_is_asked
     own = plan(recipe, backbone, lambda: reference)
     (said,) = judged({"top": own}, frame(1, compared=False))
     assert (said.decision.verdict, said.decision.reason) == (Outcome.NOT_INSPECTED, "reload")
-    assert (said.compared, said.source, said.view) == (None, None, None)
+    assert (said.compared, said.view) == (None, None)
 
 
 def test_what_is_no_number_is_not_inspected(backbone: SmallBackbone) -> None:

@@ -32,7 +32,7 @@ def differing(**options: float) -> Verdict:
     return replace(
         judged("fail", **options),  # type: ignore[arg-type]
         compared=Comparison(2.0, 1.0, (0.6, 0.2, 0.8, 0.4), SHA, 12),
-        difference=DifferenceMap(maps, ((0.0, 0.0, 1.0, 1.0),), "fill", 1.0),
+        difference=DifferenceMap(maps, ((0.0, 0.0, 1.0, 1.0),), "fill"),
     )
 
 

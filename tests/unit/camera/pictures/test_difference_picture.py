@@ -50,11 +50,11 @@ def test_scores_lie_where_the_square_was(view: ViewName) -> None:
 
 
 def test_only_what_differs_is_coloured() -> None:
-    """Far below the threshold a picture keeps its own pixels; far above it turns red."""
+    """What good parts have too keeps its own pixels; far beyond that it turns red."""
     image = np.full((64, 64, 3), 100, np.uint8)
     maps = np.full((1, 8, 8), 0.1, np.float32)
     maps[0, :2, :2] = 5.0
-    drawn = draw_difference(image, maps, WHOLE, "fill", 1.0, max_width_px=64)
+    drawn = draw_difference(image, maps, WHOLE, "fill", max_width_px=64)
     assert (drawn[32:, 32:] == 100).all()
     red, green, blue = drawn[2, 2].astype(int)
     assert red > green
@@ -66,14 +66,14 @@ def test_of_tiles_that_overlap_the_worse_counts() -> None:
     image = np.full((40, 80, 3), 100, np.uint8)
     maps = np.stack([np.full((4, 4), 5.0, np.float32), np.zeros((4, 4), np.float32)])
     tiles = ((0.0, 0.0, 0.6, 1.0), (0.4, 0.0, 1.0, 1.0))
-    drawn = draw_difference(image, maps, tiles, "fill", 1.0, max_width_px=80)
+    drawn = draw_difference(image, maps, tiles, "fill", max_width_px=80)
     assert (drawn[:, 50:] == 100).all()
     assert (drawn[:, :47] != 100).any(axis=2).all()
 
 
 def test_a_wide_picture_is_scaled_down_and_no_number_stops_it() -> None:
-    """A threshold of 0 and scores that are no numbers are drawn as what they are: far beyond."""
+    """Scores that are no numbers are drawn as what they are: far beyond."""
     image = np.full((50, 200, 3), 100, np.uint8)
     maps = np.array([[[np.nan, 0.0], [np.inf, 0.0]]], np.float32)
-    drawn = draw_difference(image, maps, WHOLE, "fill", 0.0, max_width_px=100)
+    drawn = draw_difference(image, maps, WHOLE, "fill", max_width_px=100)
     assert drawn.shape == (25, 100, 3)
