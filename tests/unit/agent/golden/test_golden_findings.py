@@ -16,7 +16,7 @@ from agent.golden.check import check
 from agent.golden.findings import of_classes, of_defect_scores, of_good_scores
 from agent.golden.pictures import named_files
 from agent.golden.store import GoldenChange, GoldenStore
-from tests.support.tiny_patches import MeanColours, part, write_parts
+from tests.support.tiny_patches import PixelPatches, part, write_parts
 
 ALONE = Recipe(reference=ReferenceSettings())
 STATION = Station.model_validate({"camera": {"kind": "simulated"}, "recipe": "line"})
@@ -24,7 +24,7 @@ STATION = Station.model_validate({"camera": {"kind": "simulated"}, "recipe": "li
 
 def checked(store: GoldenStore, tmp_path: Path) -> dict[str, list[str]]:
     changes.add(store, STATION, named_files([tmp_path / "in"], None), GoldenChange("a", "add"), by="a")
-    found = check(store, store.index(), ALONE, STATION, MeanColours())
+    found = check(store, store.index(), ALONE, STATION, PixelPatches())
     assert found.judged
     reasons: dict[str, list[str]] = {}
     for one in found.findings:
@@ -38,20 +38,20 @@ def store(tmp_path: Path) -> GoldenStore:
 
 
 def test_a_good_set_has_nothing_odd(store: GoldenStore, tmp_path: Path) -> None:
-    write_parts(tmp_path / "in" / "good", range(12))
+    write_parts(tmp_path / "in" / "good", range(100, 112))
     write_parts(tmp_path / "in" / "spot", range(20, 24), spot=True)
     assert checked(store, tmp_path) == {}
 
 
 def test_each_odd_picture_is_named_with_its_reason(store: GoldenStore, tmp_path: Path) -> None:
     """A part in the wrong folder either way, a blurred, a dark one, one twice, another camera's, too few."""
-    good = write_parts(tmp_path / "in" / "good", range(12))
+    good = write_parts(tmp_path / "in" / "good", range(100, 112))
     spots = write_parts(tmp_path / "in" / "spot", range(20, 22), spot=True)
     Image.fromarray(part(30, spot=True)).save(good / "swapped.png")
     Image.fromarray(part(31)).save(spots / "fine.png")
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(good / "flat.png")
     Image.fromarray(part(32) // 4).save(good / "dim.png")
-    Image.fromarray(np.maximum(part(3), 1) - 1).save(good / "again.png")
+    Image.fromarray(part(103)).save(good / "again.jpg", quality=95)
     Image.fromarray(np.tile(part(33), (1, 2, 1))).save(good / "wide.png")
     write_parts(tmp_path / "in" / "scratch", range(40, 41), spot=True)
     found = checked(store, tmp_path)
@@ -61,24 +61,24 @@ def test_each_odd_picture_is_named_with_its_reason(store: GoldenStore, tmp_path:
     assert any("spot/fine.png" in one and "takes it for good" in one for one in found["mislabel"])
     assert any(one.startswith("good/flat.png") for one in found["blurred"])
     assert any(one.startswith("good/dim.png") for one in found["dark"])
-    assert any("again.png" in one and "003.png" in one for one in found["near_duplicate"])
+    assert any("again.jpg" in one and "103.png" in one for one in found["near_duplicate"])
     assert ["good/wide.png" in one for one in found["size"]] == [True]
     assert found["few"] == ["class scratch: 1 samples: add at least 3"]
 
 
 def test_nearly_the_same_picture_in_two_classes_contradicts(store: GoldenStore, tmp_path: Path) -> None:
-    write_parts(tmp_path / "in" / "good", range(12))
+    write_parts(tmp_path / "in" / "good", range(100, 112))
     spots = write_parts(tmp_path / "in" / "spot", range(20, 23), spot=True)
-    Image.fromarray(np.clip(part(5).astype(int) + 1, 0, 255).astype(np.uint8)).save(spots / "five.png")
+    Image.fromarray(np.clip(part(105).astype(int) + 1, 0, 255).astype(np.uint8)).save(spots / "five.png")
     found = checked(store, tmp_path)
-    assert any("called" in one and "005.png" in one and "five.png" in one for one in found["contradiction"])
+    assert any("called" in one and "105.png" in one and "five.png" in one for one in found["contradiction"])
 
 
 def test_a_damaged_picture_is_found_and_the_others_are_looked_at(store: GoldenStore, tmp_path: Path) -> None:
-    write_parts(tmp_path / "in" / "good", range(12))
+    write_parts(tmp_path / "in" / "good", range(100, 112))
     done = changes.add(store, STATION, named_files([tmp_path / "in"], None), GoldenChange("a", "add"), by="a")
     store.place(done.new[0]).write_bytes(b"rubbish")
-    found = check(store, store.index(), ALONE, STATION, MeanColours())
+    found = check(store, store.index(), ALONE, STATION, PixelPatches())
     assert [one.kind for one in found.findings] == ["damaged"]
     assert found.findings[0].samples == (done.new[0],)
 

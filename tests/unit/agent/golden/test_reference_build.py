@@ -23,7 +23,7 @@ from agent.golden.reference_build import (
 from agent.golden.store import GoldenChange, GoldenStore
 from agent.versions.products import product
 from agent.versions.station_reference import open_reference
-from tests.support.tiny_patches import MeanColours, write_parts
+from tests.support.tiny_patches import PixelPatches, write_parts
 
 
 def config(tmp_path: Path, **station: object) -> Config:
@@ -51,9 +51,9 @@ def test_a_reference_is_built_of_good_parts_and_found_by_the_agent(tmp_path: Pat
     now = config(tmp_path)
     added(now, write_parts(tmp_path / "good", range(10)), "good")
     added(now, write_parts(tmp_path / "bad", range(20, 24), spot=True), "spot")
-    built = build_reference(now, "top", "nut", MeanColours(), actor="anna")
+    built = build_reference(now, "top", "nut", PixelPatches(), actor="anna")
     assert (built.good, built.used, built.reference.claim) == (10, 10, None)
-    found = open_reference(now, "top", "nut", MeanColours.info)
+    found = open_reference(now, "top", "nut", PixelPatches.info)
     assert found.digest == built.reference.digest
     assert found.facts["made_by"] == "anna"
     assert found.facts["golden"]["version"] == 2
@@ -67,7 +67,7 @@ def test_a_reference_is_built_of_good_parts_and_found_by_the_agent(tmp_path: Pat
 def test_enough_good_parts_claim_something(tmp_path: Path) -> None:
     now = config(tmp_path)
     added(now, write_parts(tmp_path / "good", range(39)), "good")
-    built = build_reference(now, "top", "nut", MeanColours(), actor="anna")
+    built = build_reference(now, "top", "nut", PixelPatches(), actor="anna")
     assert built.reference.claim is not None
     assert built.reference.claim.false_rejects_at_most <= 0.1
     assert "at most 9.8% of good parts, with 95% confidence" in built.sentences()[1]
@@ -85,10 +85,10 @@ def test_too_few_good_parts_build_nothing_and_lose_nothing(tmp_path: Path) -> No
     now = config(tmp_path)
     added(now, write_parts(tmp_path / "bad", range(20, 22), spot=True), "spot")
     with pytest.raises(UsageError, match=r"no golden sample is of a good part \(class good\)"):
-        build_reference(now, "top", "nut", MeanColours(), actor="anna")
+        build_reference(now, "top", "nut", PixelPatches(), actor="anna")
     added(now, write_parts(tmp_path / "good", range(1)), "good")
     with pytest.raises(UnusableReference, match="at least 2"):
-        build_reference(now, "top", "nut", MeanColours(), actor="anna")
+        build_reference(now, "top", "nut", PixelPatches(), actor="anna")
     assert len(store_of(now).index().classes()) == 3
 
 
@@ -97,7 +97,7 @@ def test_samples_of_another_region_build_nothing(tmp_path: Path) -> None:
     added(now, write_parts(tmp_path / "good", range(10)), "good")
     later = config(tmp_path, roi={"crop": (0, 0, 0.5, 1)})
     with pytest.raises(UsageError, match=r"10 of 10 golden samples.*stations\.top\.roi back"):
-        build_reference(later, "top", "nut", MeanColours(), actor="anna")
+        build_reference(later, "top", "nut", PixelPatches(), actor="anna")
 
 
 def test_a_set_that_changes_meanwhile_keeps_the_older_reference_out(tmp_path: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_set_that_changes_meanwhile_keeps_the_older_reference_out(tmp_path: Pa
             changes.remove(store_of(now), ["003.png"], GoldenChange("bert", "remove"))
 
     with pytest.raises(StoreError, match="another command has changed"):
-        build_reference(now, "top", "nut", MeanColours(), actor="anna", progress=meanwhile)
+        build_reference(now, "top", "nut", PixelPatches(), actor="anna", progress=meanwhile)
     with pytest.raises(UnusableReference):
         Reference.load(product(now, "top").reference)
 
 
 def test_a_reference_takes_as_many_samples_as_memory_is_meant_for() -> None:
-    info = MeanColours.info
-    assert most_samples(info, 1) == MOST_BYTES // (8 * 8 * 3 * 4)
-    assert most_samples(info, 4) == MOST_BYTES // (4 * 8 * 8 * 3 * 4)
+    info = PixelPatches.info
+    assert most_samples(info, 1) == MOST_BYTES // (8 * 8 * 48 * 4)
+    assert most_samples(info, 4) == MOST_BYTES // (4 * 8 * 8 * 48 * 4)
