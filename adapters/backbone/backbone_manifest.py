@@ -91,7 +91,8 @@ def _manifest(file: Path, content: bytes) -> BackboneManifest:
         return BackboneManifest.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "fields"
+        where = ".".join(str(part)[:60] for part in problem["loc"]) or "fields"
+        where = where if where.isprintable() else ascii(where)
         raise ModelError(f"{file}: {where}: {problem['msg']}; {_REMEDY}") from error
     except ValueError as error:
         raise ModelError(f"{file}: not JSON: {error}; {_REMEDY}") from error

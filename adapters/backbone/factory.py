@@ -22,6 +22,7 @@ SIZE: Final = 288
 """Side of the pictures in pixels, where nothing else is asked for."""
 LEAST_SIZE, MOST_SIZE = 64, 1024
 
+BackbonePrecision = Literal["fp32", "int8"]
 _NAME: Final = "efficientnet-lite0"
 
 
@@ -32,7 +33,7 @@ def open_backbone(
     device: str = "auto",
     threads: int | None = None,
     size: int | None = None,
-    precision: Literal["fp32"] = "fp32",
+    precision: BackbonePrecision = "fp32",
 ) -> PatchExtractor:
     """Open a backbone.
 
@@ -43,13 +44,15 @@ def open_backbone(
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads; None leaves it to the runtime.
         size: side of the pictures in pixels; None: `SIZE`, or what the folder's manifest says.
-        precision: of the one of the profile.
+        precision: of the one of the profile; int8 runs on the CPU. A folder's file is what it is.
 
     Raises:
         ModelError: a file is missing, has another hash, is damaged, or cannot be run here.
     """
     if name == PACKAGED:
-        return _packaged(cache, device, threads, SIZE if size is None else size)
+        return _packaged(cache, device, threads, SIZE if size is None else size, precision)
+    if precision != "fp32":
+        raise ModelError(f"{name}: precision {precision} is of {PACKAGED!r} alone: leave it out")
     backbone = folder_backbone(Path(name), device, threads)
     made_for = backbone.info.preprocess.size
     if size not in (None, made_for):
@@ -57,18 +60,23 @@ def open_backbone(
     return backbone
 
 
-def _packaged(cache: Path, device: str, threads: int | None, size: int) -> OnnxBackbone:
+def _packaged(
+    cache: Path, device: str, threads: int | None, size: int, precision: BackbonePrecision
+) -> OnnxBackbone:
     if not LEAST_SIZE <= size <= MOST_SIZE:
-        raise ModelError(f"backbone: size {size}: must be from {LEAST_SIZE} to {MOST_SIZE} pixels")
-    graph, shape = graph_of(packaged_weights(), size), layout(size)
+        raise ModelError(f"{PACKAGED}: size {size}: must be from {LEAST_SIZE} to {MOST_SIZE} pixels")
+    if precision == "int8" and device == "cuda":
+        raise ModelError(f"{PACKAGED}: precision int8 runs on the CPU: set device cpu or precision fp32")
+    graph, shape = graph_of(packaged_weights(), size, precision), layout(size)
     preprocess = Preprocess(size, MEAN, DEVIATION, "bilinear", "squash")
     made_of = {
         "weights": SHA256,
         "graph": hashlib.sha256(graph).hexdigest(),
-        "precision": "fp32",
+        "precision": precision,
         "preprocess": asdict(preprocess),
     }
     digest = "sha256:" + hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    info = PatchInfo(_NAME, digest, preprocess, shape.grid, shape.channels)
-    file = kept_graph(cache, f"{_NAME}-{size}", graph)
-    return OnnxBackbone(open_session(file, device, threads), OutputForm("images", "patches", "places"), info)
+    info = PatchInfo(_NAME, digest, preprocess, shape.grid, sum(shape.layers), shape.layers)
+    file = kept_graph(cache, f"{_NAME}-{size}-{precision}", graph)
+    session = open_session(file, "cpu" if precision == "int8" else device, threads)
+    return OnnxBackbone(session, OutputForm("images", "patches", "places"), info)

@@ -34,6 +34,7 @@ from adapters.core.protocol import Floats, ModelError
 from adapters.core.tokenizer import ClipTokenizer
 from adapters.encoders.torch_encoders import TorchEncoders
 from adapters.engines.known_answers import GRADIENT_TOLERANCE, TOLERANCE, gradient_error, vectors_error
+from adapters.engines.onnx_engine import OnnxEngine
 from adapters.engines.open_bundle import open_bundle, open_encoders
 from adapters.engines.self_check import check_bundle
 from adapters.engines.torch_engine import TorchEngine
@@ -84,6 +85,7 @@ def build(
     pretrained: str | None = None,
     sha256: str | None = None,
     int8: bool = False,
+    patches: bool = False,
 ) -> Built:
     """Load a model and make its bundle: ``mekiki model build NAME|FILE --out DIR``.
 
@@ -95,6 +97,7 @@ def build(
         pretrained: open_clip's tag of weights in the hub's cache.
         sha256: what the weights file must hash to.
         int8: add the image tower in int8.
+        patches: add the image tower with its patches, for references of ``features: clip``.
 
     Raises:
         ModelError: the model cannot be loaded or exported, takes more memory than there is, or the bundle
@@ -112,16 +115,17 @@ def build(
     open_tokenizer(name, trim=True)
     require_memory(name, sum(tensor.numel() for tensor in sketched.parameters()))
     clip = load_clip(name, checkpoint=checkpoint, pretrained=pretrained, sha256=sha256, device="cpu")
-    return build_bundle(clip, out, int8=int8)
+    return build_bundle(clip, out, int8=int8, patches=patches)
 
 
-def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
+def build_bundle(clip: Clip, out: Path, *, int8: bool = False, patches: bool = False) -> Built:
     """Export a model, check the result against torch and move it to `out` in one step.
 
     Args:
         clip: the model.
         out: folder to make.
         int8: add the image tower in int8.
+        patches: add the image tower with its patches.
 
     Raises:
         ModelError: `out` exists, the model cannot be exported, or the bundle differs from torch.
@@ -135,7 +139,7 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         with explained(name, "cannot be exported to ONNX"):
-            _write_graphs(clip, folder, int8=int8)
+            _write_graphs(clip, folder, int8=int8, patches=patches)
         # save_file makes it readable for its owner only; a bundle is built by one user and run by another.
         (folder / NORMS).write_bytes(safetensors.numpy.save(dict(clip.source.tensors)))
         (folder / TOKENIZER).write_text(clip.tokenizer.vocabulary, encoding="utf-8")
@@ -161,6 +165,8 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
                 f"{name}: its gradient differs from torch's by {astray:.1e}, allowed"
                 f" {GRADIENT_TOLERANCE:.0e}; take another model"
             )
+        if patches:
+            _require_patches(engine, TorchEngine(clip), name)
         if int8:
             with explained(name, "ONNX Runtime cannot run it in int8"):
                 check_bundle(open_bundle(folder, precision="int8"), folder, "onnx", "int8")
@@ -170,7 +176,26 @@ def build_bundle(clip: Clip, out: Path, *, int8: bool = False) -> Built:
     return Built(out, engine.info.bundle, size, error, astray)
 
 
-def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
+def _require_patches(engine: OnnxEngine, torch_engine: TorchEngine, name: str) -> None:
+    """Make sure that patches are torch's, with the source adapter and with another."""
+    images, source = _pictures(engine.info.preprocess.size), engine.source
+    for adapter in (source, other_adapter(source)):
+        adapters = [adapter] * len(images)
+        both = engine.encode_with_patches(images, adapters)
+        error = max(
+            float(np.abs(found - expected).max() / np.abs(expected).max())
+            for found, expected in zip(both, torch_engine.encode_with_patches(images, adapters), strict=True)
+        )
+        if not error <= TOLERANCE:
+            raise ModelError(
+                f"{name}: its patches differ from torch's by {error:.1e}, allowed {TOLERANCE:.0e}; build it"
+                " without --patches"
+            )
+    if engine.patch_info() != torch_engine.patch_info():
+        raise ModelError(f"{name}: its patches have another form than torch's; build it without --patches")
+
+
+def _write_graphs(clip: Clip, folder: Path, *, int8: bool, patches: bool) -> None:
     """Write what a tower infers and learns with; its graphs share their numbers."""
     images = torch.zeros(2, 3, clip.info.preprocess.size, clip.info.preprocess.size)
     encoders: tuple[tuple[str, nn.Module, Tensor, int], ...] = (
@@ -181,7 +206,8 @@ def _write_graphs(clip: Clip, folder: Path, *, int8: bool) -> None:
         with Weights(folder / weights(name)) as numbers:
             if name == IMAGE:
                 small = folder / graph(IMAGE, "int8") if int8 else None
-                export_image(clip, folder / graph(IMAGE), numbers, int8=small)
+                both = folder / graph(IMAGE, "patches") if patches else None
+                export_image(clip, folder / graph(IMAGE), numbers, int8=small, patches=both)
             else:
                 export_text(clip, folder / graph(TEXT), numbers)
             argument = IMAGES if name == IMAGE else TOKENS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from adapters.build.int8 import export_int8
 from adapters.build.weights import Weights
 from adapters.core.protocol import ModelError
 from adapters.encoders.onnx_encoders import FEATURES
+from adapters.engines.onnx_engine import LAYERS, PATCHES
 from adapters.torch_model.clip import Clip, ImageTower, TextTower, shortened_tables
+from adapters.torch_model.patch_tokens import PatchTower
 
 IMAGES, TOKENS = "images", "tokens"
 
 
-def export_image(clip: Clip, file: Path, weights: Weights, *, int8: Path | None = None) -> None:
+def export_image(
+    clip: Clip, file: Path, weights: Weights, *, int8: Path | None = None, patches: Path | None = None
+) -> None:
     """Write the image tower: ``images`` ``(B, 3, S, S)`` to ``features`` ``(B, D)``.
 
     Its LayerNorm tensors have one row for all pictures, or one for each: ``(1 or B, 1, ..., C)``.
@@ -31,18 +35,30 @@ def export_image(clip: Clip, file: Path, weights: Weights, *, int8: Path | None 
         file: to make.
         weights: where its numbers go.
         int8: where it is to stand once more, in int8.
+        patches: where it is to stand once more, with ``patches`` ``(B, h, w, P)`` as a second output.
 
     Raises:
-        ModelError: a LayerNorm did not arrive in the file.
+        ModelError: a LayerNorm did not arrive in the file, or where the tower has patches is not known.
     """
     side = clip.info.preprocess.size
     example = torch.zeros(2, 3, side, side, device=clip.device)
-    model = _exported(clip, ImageTower(clip.short), example, IMAGES, {0: torch.export.Dim.DYNAMIC})
-    _finish(model, {name: clip.source.tensors[name] for name in clip.norm_names("image")}, each=True)
+    free = {0: torch.export.Dim.DYNAMIC}
+    model = _exported(clip, ImageTower(clip.short), example, IMAGES, free)
+    norms = {name: clip.source.tensors[name] for name in clip.norm_names("image")}
+    _finish(model, norms, each=True)
     if int8 is not None:
         export_int8(model, int8, weights)
     weights.move_out(model.graph)
     ir.save(model, file)
+    if patches is not None:
+        tower = PatchTower(clip.short, clip.taps)
+        with torch.inference_mode():
+            layers = tower.layers(example)
+        both = _exported(clip, tower, example, IMAGES, free, (FEATURES, PATCHES))
+        _finish(both, norms, each=True)
+        both.metadata_props[LAYERS] = ",".join(str(layer.shape[1]) for layer in layers)
+        weights.move_out(both.graph)
+        ir.save(both, patches)
 
 
 def export_text(clip: Clip, file: Path, weights: Weights) -> None:
@@ -85,7 +101,12 @@ class ShortTextTower(nn.Module):
 
 
 def _exported(
-    clip: Clip, tower: nn.Module, example: Tensor, name: str, dynamic: Mapping[int, object]
+    clip: Clip,
+    tower: nn.Module,
+    example: Tensor,
+    name: str,
+    dynamic: Mapping[int, object],
+    outputs: Sequence[str] = (FEATURES,),
 ) -> ir.Model:
     # torch's progress report goes to stdout, where `--json` output belongs.
     with _distinct_norms(clip), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
@@ -94,7 +115,7 @@ def _exported(
             (example,),
             dynamo=True,
             input_names=[name],
-            output_names=[FEATURES],
+            output_names=list(outputs),
             dynamic_shapes=(dict(dynamic),),
             verbose=False,
         )

@@ -6,6 +6,7 @@
     *.forward.onnx          the towers once more, and what the way back needs: for the learner
     *.backward.onnx         from the gradient by the features to that by every LayerNorm
     image.int8.onnx         where it was asked for: the image tower with products of whole numbers
+    image.patches.onnx      where it was asked for: the image tower with its patches as a second output
     image.weights text.weights  the numbers of these graphs
     norms.safetensors       the LayerNorms as they were trained
     tokenizer.json          the vocabulary
@@ -29,8 +30,8 @@ IMAGE, TEXT = "image", "text"
 """Towers: each has three graphs or more and a file of weights."""
 
 
-def graph(tower: str, use: Literal["", "forward", "backward", "int8"] = "") -> str:
-    """Return the name of a tower's graph: to infer, one of the two to learn, or to infer in int8."""
+def graph(tower: str, use: Literal["", "forward", "backward", "int8", "patches"] = "") -> str:
+    """Return the name of a tower's graph: to infer, one of the two to learn, in int8, or with patches."""
     return f"{tower}.{use}.onnx" if use else f"{tower}.onnx"
 
 
@@ -75,6 +76,11 @@ class Bundle:
     def has_int8(self) -> bool:
         """Whether the image tower is there in int8 too."""
         return graph(IMAGE, "int8") in self.manifest.files
+
+    @property
+    def has_patches(self) -> bool:
+        """Whether the image tower is there with its patches too."""
+        return graph(IMAGE, "patches") in self.manifest.files
 
     def info(self, provider: str) -> ModelInfo:
         """Return what the model is where it runs on `provider`."""

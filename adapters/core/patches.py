@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, runtime_checkable
 
-from adapters.core.protocol import Floats, Preprocess
+from adapters.core.adapter import Adapter
+from adapters.core.protocol import Floats, ModelInfo, Preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class PatchInfo:
         preprocess: how a picture becomes its input.
         grid: rows and columns of the patches of one picture.
         channels: length of each vector.
+        layers: how the channels divide into the layers that they come from, in order; empty: they are one.
     """
 
     name: str
@@ -26,6 +31,7 @@ class PatchInfo:
     preprocess: Preprocess
     grid: tuple[int, int]
     channels: int
+    layers: tuple[int, ...] = ()
 
 
 class PatchExtractor(Protocol):
@@ -44,3 +50,49 @@ class PatchExtractor(Protocol):
         Raises:
             ValueError: pictures of another size.
         """
+
+
+@runtime_checkable
+class TokenEngine(Protocol):
+    """What an `Engine` can do besides, where its model has patches: words and patches in one pass."""
+
+    def patch_info(self) -> PatchInfo:
+        """Return what its patches are; opens what it needs for them at the first call.
+
+        Raises:
+            ModelError: it has none; the message says what to do.
+        """
+
+    def encode_with_patches(self, images: Floats, adapters: Sequence[Adapter]) -> tuple[Floats, Floats]:
+        """Return what `Engine.encode_image` does, and ``(B, h, w, P)`` patches, each seen with its adapter.
+
+        A reference compares patches that were seen with the source adapter.
+
+        Raises:
+            AdapterMismatch: an adapter belongs to another model.
+            ModelError: as for `patch_info`.
+        """
+
+
+_FORM = "mekiki.patches.v1"
+"""Which layers of a model are read and how they are joined: `adapters.torch_model.patch_tokens`."""
+
+
+def model_patches(info: ModelInfo, grid: tuple[int, int], layers: tuple[int, ...]) -> PatchInfo:
+    """Return what the patches of a model are: of the same weights they are alike on every engine.
+
+    Args:
+        info: of the model.
+        grid: rows and columns of the patches.
+        layers: channels of each layer.
+    """
+    made_of = {
+        "form": _FORM,
+        "weights": info.weights,
+        "precision": info.precision,
+        "preprocess": asdict(info.preprocess),
+        "grid": grid,
+        "layers": layers,
+    }
+    digest = "sha256:" + hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    return PatchInfo(info.name, digest, info.preprocess, grid, sum(layers), layers)

@@ -28,6 +28,7 @@ LEAST_LOGIT_SCALE, MOST_LOGIT_SCALE = 1.0, 1e4
 products overflow float32. Below 1, all classes are about as likely as each other."""
 
 NO_INT8 = "{}: has no {}: build it with --int8, or set another precision"
+NO_PATCHES = "{}: has no {}: build it again with --patches, or set features: backbone in recipe.reference"
 GET_AGAIN = "fetch the checkpoint, or fetch or build the bundle, again"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adapters.bundle.reader import IMAGE, TEXT, graph, read_bundle
-from adapters.core.protocol import NO_INT8, ModelError, place
+from adapters.core.protocol import NO_INT8, NO_PATCHES, ModelError, place
 from adapters.encoders.onnx_encoders import OnnxEncoder, OnnxEncoders
 from adapters.encoders.onnx_session import open_session
 from adapters.engines.onnx_engine import OnnxEngine
@@ -41,7 +41,15 @@ def open_bundle(
     text = open_session(folder / graph(TEXT), device, threads)
     info = bundle.info(place(f"onnx:{image.get_providers()[0]}", precision))
     # The numbers of a batch are scaled to int8 together: what a picture gets would depend on the others.
-    return OnnxEngine(image, text, info, bundle.source, bundle.tokenizer, alone=int8)
+
+    def patched() -> Any:
+        if int8:
+            raise ModelError(f"{folder}: precision int8 gives no patches: set precision: fp32")
+        if not bundle.has_patches:
+            raise ModelError(NO_PATCHES.format(folder, graph(IMAGE, "patches")))
+        return open_session(folder / graph(IMAGE, "patches"), device, threads)
+
+    return OnnxEngine(image, text, info, bundle.source, bundle.tokenizer, alone=int8, patched=patched)
 
 
 def open_encoders(

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from adapters.core.adapter import Adapter
+from adapters.core.patches import PatchInfo, model_patches
 from adapters.core.protocol import Floats, ModelInfo, Precision, Tokens, place, require_batch
 from adapters.torch_model.clip import Clip
 from adapters.torch_model.lowered_clip import lowered
+from adapters.torch_model.patch_tokens import PatchTower
 
 _DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """An `Engine` on torch. In fp32 the source adapter gives what open_clip gives, to the last bit.
+    """An `Engine` and `TokenEngine` on torch. In fp32 the source adapter gives open_clip's own features.
 
     Owns nothing that changes; calls that meet take turns, see `Clip.turn`.
 
@@ -57,6 +59,26 @@ class TorchEngine:
         with self.clip.turn, torch.inference_mode():
             moved = torch.tensor(images, device=self.clip.device, dtype=self._dtype)
             return _floats(self.clip.encode_image(moved, self._rows(adapters)))
+
+    def patch_info(self) -> PatchInfo:
+        """See `TokenEngine.patch_info`."""
+        side = self.info.preprocess.size
+        with self.clip.turn, torch.inference_mode():
+            example = torch.zeros(1, 3, side, side, device=self.clip.device, dtype=self._dtype)
+            layers = PatchTower(self.clip.model, self.clip.taps).layers(example)
+        height, width = layers[len(layers) // 2].shape[-2:]
+        return model_patches(self._info, (height, width), tuple(layer.shape[1] for layer in layers))
+
+    def encode_with_patches(self, images: Floats, adapters: Sequence[Adapter]) -> tuple[Floats, Floats]:
+        """See `TokenEngine.encode_with_patches`."""
+        require_batch(images, adapters, self.info)
+        if not len(images):
+            info = self.patch_info()
+            return self.encode_image(images, adapters), np.empty((0, *info.grid, info.channels), np.float32)
+        with self.clip.turn, torch.inference_mode():
+            moved = torch.tensor(images, device=self.clip.device, dtype=self._dtype)
+            features, patches = self.clip.encode_with_patches(moved, self._rows(adapters))
+            return _floats(features), _floats(patches)
 
     def encode_text(self, tokens: Tokens, adapter: Adapter) -> Floats:
         """See `Engine.encode_text`."""

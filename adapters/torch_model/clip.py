@@ -17,6 +17,7 @@ from adapters.core.protocol import ModelInfo
 from adapters.core.tokenizer import ClipTokenizer
 from adapters.torch_model.last_block import read_class_token
 from adapters.torch_model.mixed_precision import use_mixed_precision
+from adapters.torch_model.patch_tokens import PatchTap, PatchTower, taps_of
 
 Form = Literal["model", "short", "bf16", "fp16"]
 
@@ -58,6 +59,11 @@ class Clip:
         """`short` with products in fp16."""
         return use_mixed_precision(self.short, torch.float16)
 
+    @cached_property
+    def taps(self) -> tuple[PatchTap, ...]:
+        """Where the patches of the image tower are read; raises ModelError where that is not known."""
+        return taps_of(self.info.name, self.model)
+
     def encode_image(self, images: Tensor, norms: Mapping[str, Tensor], form: Form = "model") -> Tensor:
         """Return ``(B, D)`` features of ``(B, 3, S, S)``.
 
@@ -67,6 +73,17 @@ class Clip:
             form: which of the modules; `model` answers as open_clip does, to the last bit.
         """
         return _call(ImageTower(getattr(self, form)), norms, images)
+
+    def encode_with_patches(self, images: Tensor, norms: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return ``(B, D)`` features and ``(B, h, w, P)`` patches; arguments are those of `encode_image`.
+
+        Raises:
+            ModelError: where the tower has patches is not known.
+        """
+        tower = PatchTower(self.model, self.taps)
+        named = {f"clip.{name}": tensor for name, tensor in norms.items()}
+        features, patches = functional_call(tower, named, (images,))
+        return features, patches
 
     def encode_text(self, tokens: Tensor, norms: Mapping[str, Tensor], form: Form = "model") -> Tensor:
         """Return ``(N, D)`` features of ``(N, L)``; L is the context unless `causal`, then at most."""

@@ -61,6 +61,8 @@ class LineTower(nn.Module):
     """A picture to 192 numbers, ``(B, 3, 128, 128)`` to ``(B, 192)``; open_clip adds the projection."""
 
     num_features = WIDTHS[-1]
+    maps = ("stages.2", "stages.6", "stages.9")
+    """What ends each stage: maps of strides 4, 8 and 16."""
     default_cfg: dict[str, Any] = {}  # noqa: RUF012 - the name timm and open_clip look for
 
     def __init__(self) -> None:

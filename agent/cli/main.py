@@ -230,6 +230,7 @@ def _model_build(arguments: argparse.Namespace) -> int:
         pretrained=arguments.pretrained,
         sha256=arguments.sha256,
         int8=arguments.int8,
+        patches=arguments.patches,
     )
     output.say(
         f"{built.folder}: {built.size / 1e6:.1f} MB, {built.digest}, "

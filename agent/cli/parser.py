@@ -215,6 +215,9 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     build.add_argument("--pretrained", help="pretrained tag for NAME, from the local hub cache")
     build.add_argument("--sha256", help="what the weights file must have")
     build.add_argument("--int8", action="store_true", help="add the image tower in int8, for processors")
+    build.add_argument(
+        "--patches", action="store_true", help="add its patches, for recipe.reference with features: clip"
+    )
     build.set_defaults(command=commands_by_name["model build"])
 
     convert = commands.add_parser("convert", help="make published checkpoints safe to read")

@@ -30,7 +30,7 @@ from agent.sparkplug.bd_seq import BdSeq
 from agent.sparkplug.primary_host import PrimaryHost
 from agent.versions import operator_requests
 from camera.pictures.images import UnreadableImage, read_image
-from tests.fuzz import metadata
+from tests.fuzz import backbones, metadata
 from tests.support.places import ROOT
 
 Take = Callable[[bytes], bool]
@@ -279,6 +279,8 @@ _ALL = (
     Target("command", tuple(_commands()), _command),
     Target("picture", tuple(_pictures()), _picture),
     Target("manifest", ((bundle_path("mekiki-line") / "manifest.json").read_bytes(),), _manifest),
+    Target("backbone_manifest", backbones.MANIFESTS, backbones.read_manifests),
+    Target("legacy_torch", backbones.WEIGHTS, backbones.read_weights),
     Target("audit", (_trail(),), _audit),
     Target(
         "overrides",
