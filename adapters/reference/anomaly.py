@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from adapters.core.protocol import Floats
 
-TOP_SHARE = 0.01
-"""Of the patches of a picture, those whose mean distance is its score."""
-
 Box = tuple[float, float, float, float]
 
 
@@ -33,14 +30,13 @@ class Anomaly:
     maps: Floats
 
     @classmethod
-    def of(cls, maps: Floats, share: float = TOP_SHARE) -> Anomaly:
-        """Return what ``(T, h, w)`` distances say: the picture with the highest score decides."""
-        scores = top_mean(maps, share)
+    def of(cls, maps: Floats, scores: Floats) -> Anomaly:
+        """Return what ``(T, h, w)`` distances and ``(T,)`` scores say: the highest decides."""
         tile = int(scores.argmax())
         return cls(float(scores[tile]), tile, box_of(maps[tile]), maps)
 
 
-def top_mean(maps: Floats, share: float = TOP_SHARE) -> Floats:
+def top_mean(maps: Floats, share: float) -> Floats:
     """Return ``(N,)`` mean of the highest share, at least one, of each of ``(N, h, w)``."""
     flat = maps.reshape(len(maps), -1)
     most = max(1, int(flat.shape[1] * share))

@@ -7,11 +7,8 @@ from numpy.typing import NDArray
 
 from adapters.core.protocol import Floats
 
-MOST = 1500
-"""Patches in a memory at most."""
 
-
-def coreset(features: Floats, most: int = MOST, seed: int = 0) -> NDArray[np.int64]:
+def coreset(features: Floats, most: int, seed: int = 0) -> NDArray[np.int64]:
     """Return which of ``(P, D)`` features to keep, at most `most`: each the farthest from those before it.
 
     Greedy minimax selection as in PatchCore (Roth et al., Towards Total Recall in Industrial Anomaly

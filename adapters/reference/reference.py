@@ -1,7 +1,8 @@
 """The reference of a station: what its good parts look like, and from which distance on a part is an anomaly.
 
-The plain form is PatchCore's (Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022,
-https://arxiv.org/abs/2106.08265) without its reweighting: the score is the mean of the farthest patches.
+Some statistics of how a part differs (`appearance`) are each measured against what good parts, left out one
+at a time, show of them (`scale`), and make one score. `benchmarks/results/reference_sets.md` compares this
+with the plain nearest distance of PatchCore on the same features.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from adapters.core.patches import PatchInfo
 from adapters.core.protocol import Floats
 from adapters.reference import reference_file
 from adapters.reference.anomaly import Anomaly as Anomaly
-from adapters.reference.anomaly import top_mean
+from adapters.reference.appearance import AHEAD, Appearance
 from adapters.reference.good_scores import LEAST_HELD_OUT as LEAST_HELD_OUT
 from adapters.reference.good_scores import Basis, held_out_threshold, leave_one_out_threshold, split
-from adapters.reference.memory import coreset, squared
 from adapters.reference.reference_file import AGAIN
 from adapters.reference.reference_file import UnusableReference as UnusableReference
+from adapters.reference.scale import Scale
+from adapters.reference.whitening import widths
 
-LEAST = 2
-"""Good samples: one in the memory, and one to say how far another good one is from it."""
+MOST = 600
+"""Patches in a memory at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Reference:
         claim: of false rejects; None where nothing is known of them.
         scores: ``(H,)`` of the good parts that the threshold was taken from, sorted.
         basis: ``held_out``: those are not in the memory; ``leave_one_out``: each without itself.
-        memory: ``(M, D)`` float32 features of the good parts in it.
+        appearance: what these good parts look like.
+        scale: what they show of each statistic, left out one at a time.
         facts: what is said of it besides, JSON by name: station, recipe, picture, who made it and when,
             digests of the samples. For who builds and who opens it; part of its digest.
     """
@@ -53,7 +56,8 @@ class Reference:
     claim: FalseRejectClaim | None
     scores: Floats
     basis: Basis
-    memory: Floats
+    appearance: Appearance
+    scale: Scale
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,11 +65,10 @@ class Reference:
             np.isfinite(self.threshold)
             and self.basis in get_args(Basis)
             and self.samples >= 1
-            and self.memory.ndim == 2
-            and self.memory.size > 0
-            and self.scores.ndim == 1
+            and self.appearance.memory.size > 0
+            and all(np.isfinite(array).all() for name, array in self._arrays().items() if name != "deviation")
         )
-        if not (good and np.isfinite(self.memory).all() and np.isfinite(self.scores).all()):
+        if not good:
             raise UnusableReference("a reference needs finite numbers, a memory and a known basis")
 
     @classmethod
@@ -76,31 +79,37 @@ class Reference:
         *,
         false_rejects: float = 0.01,
         seed: int = 0,
+        most: int = MOST,
         facts: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return the reference of ``(K, T, h, w, D)`` features of K good parts, in the order of their ids.
 
         Args:
-            good: of at least 2 parts, T pictures (tiles) each.
+            good: of at least 1 part, better 10, T pictures (tiles) each.
             info: of what made them.
             false_rejects: share of good parts that may be rejected.
             seed: of what is drawn.
+            most: patches in the memory.
 
         Raises:
             UnusableReference: too few parts, or numbers that are none.
         """
         _require(good, info)
         inside, outside = split(len(good), seed)
-        patches = good[inside].reshape(-1, info.channels)
-        rows = coreset(patches, seed=seed)
-        memory = np.ascontiguousarray(patches[rows])
+        layers = widths(info)
+        groups = _groups(layers)
+        appearance = Appearance.of(good[inside], layers, most, seed)
+        without = [appearance.without(k, good[i]).statistics(good[i])[0] for k, i in enumerate(inside)]
+        known = np.stack(without)
+        scale = Scale.of(known)
+        claim: FalseRejectClaim | None = None
         if len(outside):
-            scores = np.array([_score(part, memory) for part in good[outside]], np.float32)
+            held = [scale.scores(appearance.statistics(good[i])[0], groups).max() for i in outside]
+            scores = np.array(held, np.float32)
             threshold, claim = held_out_threshold(scores, false_rejects)
         else:
-            owner = rows // (len(patches) // len(inside))
-            scores = np.array([_score(good[i], memory[owner != i]) for i in inside], np.float32)
-            threshold, claim = leave_one_out_threshold(scores), None
+            scores = Scale.leave_one_out(known, groups)
+            threshold = leave_one_out_threshold(scores)
         return cls(
             features=info.digest,
             samples=len(inside),
@@ -108,17 +117,28 @@ class Reference:
             claim=claim,
             scores=np.sort(scores),
             basis="held_out" if len(outside) else "leave_one_out",
-            memory=memory,
+            appearance=appearance,
+            scale=scale,
             facts=facts or {},
         )
 
     def judge(self, patches: Floats) -> Anomaly:
         """Return what it says of one part's ``(T, h, w, D)`` features.
 
+        In the maps 1 is as far as the farthest places of good parts.
+
         Raises:
-            ValueError: features of another length.
+            ValueError: features of another shape.
         """
-        return Anomaly.of(_maps(patches, self.memory))
+        statistics, distances = self.appearance.statistics(patches)
+        groups = _groups(tuple(len(one) for one in self.appearance.by))
+        farthest = self.scale.mean[:, [0, 1, 1 + (AHEAD - 1) // 2]]
+        shape = distances[0].shape
+        relative = [
+            _enlarged(of, shape) / np.maximum(farthest[:, i, None, None], 1e-6)
+            for i, of in enumerate(distances)
+        ]
+        return Anomaly.of(np.max(relative, axis=0), self.scale.scores(statistics, groups))
 
     @cached_property
     def digest(self) -> str:
@@ -151,7 +171,8 @@ class Reference:
                 claim=None if claim is None else FalseRejectClaim.read(claim),
                 scores=arrays["scores"],
                 basis=facts["basis"],
-                memory=arrays["memory"],
+                appearance=Appearance.from_arrays(arrays, facts["samples"]),
+                scale=Scale(arrays["mean"], arrays["deviation"]),
                 facts=facts["facts"],
             )
         except (KeyError, ValueError, TypeError, AttributeError, UnusableReference) as error:
@@ -168,7 +189,8 @@ class Reference:
         }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {"memory": self.memory, "scores": self.scores}
+        scale = {"mean": self.scale.mean, "deviation": self.scale.deviation}
+        return {**self.appearance.arrays(), **scale, "scores": self.scores}
 
 
 def _require(good: Floats, info: PatchInfo) -> None:
@@ -176,25 +198,20 @@ def _require(good: Floats, info: PatchInfo) -> None:
     if good.ndim != 5 or good.shape[1] < 1 or good.shape[2:] != (*info.grid, info.channels):
         wanted = f"(parts, tiles, {info.grid[0]}, {info.grid[1]}, {info.channels})"
         raise UnusableReference(f"features of shape {good.shape}, {info.name} makes {wanted}")
-    if len(good) < LEAST:
-        raise UnusableReference(
-            f"{len(good)} good samples: a reference needs at least {LEAST}, better 10 or more;"
-            " add some with mekiki golden add"
-        )
+    if not len(good):
+        raise UnusableReference("no good samples: add some with mekiki golden add, better 10 or more")
     bad = [i for i, part in enumerate(good) if not np.isfinite(part).all()]
     if bad:
         raise UnusableReference(f"good sample {bad[0] + 1} of {len(good)}: its features are not finite")
 
 
-def _score(part: Floats, memory: Floats) -> float:
-    """Return the score of one part's ``(T, h, w, D)`` features: of the picture that differs most."""
-    return float(top_mean(_maps(part, memory)).max())
+def _groups(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how many statistics see the same kind of defect: fine, deep, spread."""
+    return 1, AHEAD - 1, len(layers)
 
 
-def _maps(part: Floats, memory: Floats) -> Floats:
-    """Return ``(T, h, w)`` distances of one part's ``(T, h, w, D)`` features."""
-    if part.ndim != 4 or part.shape[-1] != memory.shape[1]:
-        raise ValueError(f"features of shape {part.shape}, the reference has (T, h, w, {memory.shape[1]})")
-    flat = part.reshape(-1, part.shape[-1]).astype(np.float32, copy=False)
-    near: Floats = np.sqrt(squared(flat, memory).min(axis=1))
-    return near.reshape(part.shape[:3])
+def _enlarged(distances: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return ``(T, h', w')`` distances on a grid of ``(T, h, w)``."""
+    rows = np.minimum(np.arange(shape[1]) * distances.shape[1] // shape[1], distances.shape[1] - 1)
+    columns = np.minimum(np.arange(shape[2]) * distances.shape[2] // shape[2], distances.shape[2] - 1)
+    return distances[:, rows][:, :, columns]

@@ -106,7 +106,7 @@ def test_facts_are_part_of_the_digest() -> None:
 @pytest.mark.parametrize(
     ("good", "said"),
     [
-        (parts(1), "1 good samples: a reference needs at least 2"),
+        (parts(0), "no good samples: add some with mekiki golden add"),
         (parts(3)[..., :7], "features of shape (3, 1, 6, 5, 7), small makes (parts, tiles, 6, 5, 8)"),
         (parts(3)[0], "features of shape (1, 6, 5, 8)"),
         (np.where(np.arange(3)[:, None, None, None, None] == 1, np.nan, parts(3)), "good sample 2 of 3"),
