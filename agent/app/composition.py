@@ -56,7 +56,6 @@ class Components:
         now: what is in force at the start.
         kept: what of it was set over the file.
         engine: that inspects.
-        backbones: that make what parts are compared by.
         store: owned by the publisher from now on.
         refused: what is wrong with the config file, where `file` is the one that was good last.
         unusable: see `Reloader`.
@@ -65,6 +64,7 @@ class Components:
         frames: end after so many; None for ever.
         on_crash: told what ended a camera's thread.
         wake: called when the main thread has something to do.
+        backbones: that make what parts are compared by; None: opened as they are asked for.
 
     Attributes:
         prepared: the stations as they are at the start.
@@ -79,7 +79,6 @@ class Components:
         now: Loaded,
         kept: Overrides,
         engine: Engine,
-        backbones: Backbones,
         store: Store,
         *,
         refused: Sequence[str],
@@ -89,6 +88,7 @@ class Components:
         frames: int | None,
         on_crash: Callable[[BaseException], None],
         wake: Callable[[], None],
+        backbones: Backbones | None = None,
     ) -> None:
         config = now.config
         self._engine, self._last = engine, last
@@ -101,9 +101,8 @@ class Components:
         self.challenges = ChallengeBook(Path(config.agent.data_dir), self.trail)
         self.challenges.use(config.stations)
         self.production = ProductionBook(config, self.trail, self.control.show_production)
-        self.references = LiveReferences(
-            partial(extractor_of, engine=engine, backbones=backbones), self.trail
-        )
+        makes = partial(extractor_of, engine=engine, backbones=backbones or Backbones(config))
+        self.references = LiveReferences(makes, self.trail)
         self.stations = StationManager(
             engine,
             self.mailbox,

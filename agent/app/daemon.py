@@ -166,7 +166,6 @@ class Daemon:
             now,
             kept,
             engine,
-            backbones,
             store,
             refused=self._refused,
             unusable=self._unusable,
@@ -175,6 +174,7 @@ class Daemon:
             frames=self._frames,
             on_crash=self._threads.crashed,
             wake=self._wake.set,
+            backbones=backbones,
         )
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
         if config.metrics.enabled:

@@ -10,17 +10,18 @@ from typing import get_args
 from adapters.backbone.wordless_engine import WordlessEngine
 from adapters.baseline.head import read_head
 from adapters.core.patches import PatchExtractor
-from adapters.core.protocol import Engine, ModelError, Precision
+from adapters.core.protocol import Engine, Precision
+from adapters.engines.engine_patches import patches_of
 from adapters.engines.factory import open_engine
 from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.models import Config
-from agent.config.recipes import CLIP, recipe_names
+from agent.config.recipes import CLIP, Recipe, recipe_names
 from agent.inspection.backbones import Backbones
 from agent.mqtt.access import Access, tls_context
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.products import commissioned_products, settle
-from agent.versions.station_plans import used_recipes
+from agent.versions.station_plans import station_recipes, used_recipes
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,20 @@ def open_inspection(config: Config, backbones: Backbones, *, owner: bool = False
     Raises:
         AdapterError: it cannot be used; the message names the file or the engine and the remedy.
     """
-    asked = used_recipes(config).values()
+    return _open(config, used_recipes(config).values(), backbones, owner=owner)
+
+
+def open_for_station(config: Config, station: str, backbones: Backbones) -> Engine:
+    """Open what one station inspects with, whether it is enabled or not.
+
+    Raises:
+        AdapterError: it cannot be used.
+    """
+    return _open(config, station_recipes(config, station).values(), backbones)
+
+
+def _open(config: Config, recipes: Iterable[Recipe], backbones: Backbones, *, owner: bool = False) -> Engine:
+    asked = list(recipes)
     features = [one.reference.features for one in asked if one.reference is not None]
     if features and not any(one.needs_model for one in asked):
         return WordlessEngine(backbones.of(features[0]))
@@ -54,9 +68,7 @@ def extractor_of(features: str, engine: Engine, backbones: Backbones) -> PatchEx
     Raises:
         ModelError: it cannot be opened, or the model makes none.
     """
-    if features == CLIP:
-        raise ModelError(f"features: {CLIP}: {engine.info.name} gives no patch features")
-    return backbones.of(features)
+    return patches_of(engine) if features == CLIP else backbones.of(features)
 
 
 def open_model(config: Config, *, owner: bool = False, anew: str | None = None) -> Engine:

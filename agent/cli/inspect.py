@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,21 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adapters.core.protocol import Engine
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from agent.base.text import on_one_line
+from agent.cli.inspection.file_judging import Judged, judge
+from agent.cli.inspection.map_files import MapFiles
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
 from agent.domain.comparison import Box
-from agent.domain.verdict import Decision, Outcome, decide
-from agent.inspection.judging import decided_by, encode
+from agent.domain.verdict import Decision, Outcome
 from agent.versions.file_plan import FilePlan
-from camera.core.frame import CameraError, Capture, Fault, Image, Quality
+from camera.core.frame import CameraError, Capture, Fault
 from camera.core.kept_region import kept_region
-from camera.core.settings import OpenCVCamera, RegionOfInterest
+from camera.core.settings import OpenCVCamera
 from camera.core.source import file_id, stamp
-from camera.pictures.framing import ModelInput, in_picture
 from camera.pictures.images import read_image
-from camera.pictures.quality import assess, too_small
-from camera.pictures.region import OtherRegion, Region
-from camera.pictures.sight import PictureSight
 from camera.sources.factory import open_source
 from camera.sources.folder import picture_files
 
@@ -44,32 +39,27 @@ CLIP_SUFFIXES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One picture and what was decided about it.
-
-    Attributes:
-        view: how it was shown to the model; None where it was not.
-        tile: the box that decided, in shares of the picture; None without tiles.
-    """
-
-    path: str
-    decision: Decision
-    view: str | None = None
-    tile: Box | None = None
-
-
-def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bool) -> int:
+def inspect(
+    paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bool, maps: Path | None = None
+) -> int:
     """Print one line per picture to stdout, reasons and totals to stderr; return the exit code.
 
     It is 1 where something could not be read, so that not every part has its verdict.
 
+    Args:
+        paths: of pictures, folders and clips.
+        plan: what they are judged with.
+        engine: of the model.
+        as_json: print for programs.
+        maps: where to draw in which places a picture differs from the reference; None: nowhere.
+
     Raises:
-        UsageError: a path does not exist; nothing was inspected.
+        UsageError: a path does not exist, or a map cannot be drawn there; nothing was inspected.
     """
     missing = [path for path in paths if not Path(path).exists()]
     if missing:
         raise UsageError(f"{missing[0]}: no such file or folder")
+    drawn = None if maps is None else MapFiles.of(maps, paths, plan)
     captures, total = _captures([Path(path) for path in paths], plan.bit_depth)
     if plan.said:
         _say(plan.said)
@@ -85,31 +75,13 @@ def inspect(paths: Sequence[str], plan: FilePlan, engine: Engine, *, as_json: bo
     ) as progress:
         task = progress.add_task("inspecting", total=total)
         # With --json standard error has nothing but one object, for programs.
-        for judged in judge(captures, plan, engine, seen.append if as_json else _say):
+        for judged in judge(captures, plan, engine, seen.append if as_json else _say, _say):
             totals.add(judged.decision)
-            put(_json(judged) if as_json else _text(judged))
+            file = None if drawn is None else drawn.draw(judged)
+            put(_json(judged, file) if as_json else _text(judged))
             progress.advance(task)
     say(to_json({**totals.facts(), "seen": seen}) if as_json else totals.sentence())
     return EXIT_CHECK_FAILED if totals.reasons[Fault.UNREADABLE] else EXIT_OK
-
-
-class ToldSights:
-    """Says what the model sees of pictures of a size, once each; files may have a size each. One thread."""
-
-    def __init__(self, plan: FilePlan, tell: Callable[[str], None]) -> None:
-        self._plan, self._tell = plan, tell
-        self._told: list[PictureSight] = []
-
-    def tell(self, whole: Image, region: Image) -> None:
-        """Say it of a picture and what is looked at of it, where that is news."""
-        (height, width), (whole_height, whole_width) = region.shape[:2], whole.shape[:2]
-        sight = PictureSight.of((whole_width, whole_height), (width, height), self._plan.framing)
-        if sight in self._told or len(self._told) == _SIZES:
-            return
-        self._told.append(sight)
-        self._tell(sight.sentence())
-        if lost := sight.lost(self._plan.recipe.smallest_defect_px):
-            self._tell(lost)
 
 
 class Totals:
@@ -138,38 +110,6 @@ class Totals:
         counts = ", ".join(f"{self.verdicts[each]} {each}" for each in Outcome)
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         return f"{self.verdicts.total()} results: {counts}{f' ({why})' if why else ''}"
-
-
-def judge(
-    captures: Iterable[tuple[str, Capture]], plan: FilePlan, engine: Engine, tell: Callable[[str], None]
-) -> Iterator[Judged]:
-    """Judge captures in batches; in the order in which they come.
-
-    Args:
-        captures: with the names to print.
-        plan: what they are judged with.
-        engine: of the model.
-        tell: is told what the model sees of pictures of a size, once.
-    """
-    region = Region(plan.roi or RegionOfInterest())
-    told = ToldSights(plan, tell)
-    captures = iter(captures)
-    while batch := list(islice(captures, _BATCH)):
-        seen = [_seen(path, capture, region, plan, told) for path, capture in batch]
-        plans = [plan.of(capture.part_id) for _, capture in batch]
-        parts = [(shown, own) for (shown, _), own in zip(seen, plans, strict=True) if shown is not None]
-        adapters = [own.predictor.adapter for _, own in parts]
-        features = iter(encode(engine, [shown.pixels for shown, _ in parts], adapters))
-        for (path, capture), own, (shown, quality) in zip(batch, plans, seen, strict=True):
-            if capture.detail:
-                _say(capture.detail)  # beside the line that says unreadable
-            if shown is None:
-                yield Judged(path, decide(None, quality, own.recipe))
-                continue
-            tile, scores = decided_by(own.predictor, next(features), engine.info.logit_scale)
-            crop = (plan.roi or RegionOfInterest()).crop
-            box = in_picture(shown.boxes[tile], crop) if len(shown.boxes) > 1 else None
-            yield Judged(path, decide(scores.tolist(), quality, own.recipe), shown.view, box)
 
 
 def _captures(
@@ -208,53 +148,50 @@ def _read(path: Path, folder: Path, bit_depth: int | None) -> Iterator[tuple[str
         yield name, stamp(fault=Fault.UNREADABLE, detail=str(error))
 
 
-def _seen(
-    path: str, capture: Capture, region: Region, plan: FilePlan, told: ToldSights
-) -> tuple[ModelInput | None, Quality]:
-    """Return what the model gets of a picture, None where it is not to be judged, and how good it is."""
-    if capture.image is None:
-        return None, Quality(fault=capture.fault)
-    try:
-        image, unmasked = region.cut(capture.image, None if plan.roi is None else capture.kept)
-    except OtherRegion as error:
-        _say(f"{path}: {error}")
-        return None, Quality(fault=Fault.UNREADABLE)
-    if small := too_small(image, plan.framing.tiles):
-        _say(f"{path}: {small}")
-        return None, Quality(fault=Fault.UNREADABLE)
-    quality = assess(image, plan.limits, unmasked)
-    if quality.fault is not None:
-        return None, quality
-    told.tell(capture.image, image)
-    return plan.framing.inputs(image), quality
-
-
 def _say(text: str) -> None:
     """Say one thing on one line, whatever a file's name holds."""
     say(on_one_line(text))
 
 
-def _json(judged: Judged) -> str:
-    d = judged.decision
+def _json(judged: Judged, drawn: Path | None) -> str:
+    d, one = judged.decision, judged.comparison
     scores = None if d.scores is None else {label: round(score, 6) for label, score in d.scores.items()}
-    return to_json(
-        {
-            "path": judged.path,
-            "verdict": d.verdict,
-            "reason": d.reason,
-            "label": d.label,
-            "score": None if d.score is None else round(d.score, 6),
-            "scores": scores,
-            "view": judged.view,
-            "tile": None if judged.tile is None else [round(share, 4) for share in judged.tile],
-        }
-    )
+    said = {
+        "path": judged.path,
+        "verdict": d.verdict,
+        "reason": d.reason,
+        "label": d.label,
+        "score": None if d.score is None else round(d.score, 6),
+        "scores": scores,
+        "view": judged.view,
+        "tile": _shares(judged.tile),
+        "reference": None
+        if one is None or not one.finite
+        else {"score": round(one.score, 6), "threshold": round(one.threshold, 6), "box": _shares(one.box)},
+    }
+    return to_json(said if drawn is None else {**said, "map": str(drawn)})
+
+
+def _shares(box: Box | None) -> list[float] | None:
+    return None if box is None else [round(share, 4) for share in box]
 
 
 def _text(judged: Judged) -> str:
-    d = judged.decision
+    d, one = judged.decision, judged.comparison
+    words = [judged.path, d.verdict]
     if d.scores is None or d.score is None:
-        return f"{judged.path}  {d.verdict}  {d.reason}"
-    scores = " ".join(f"{label}={score:.3f}" for label, score in d.scores.items())
-    box = "" if judged.tile is None else "  tile=" + ",".join(f"{share:.2f}" for share in judged.tile)
-    return f"{judged.path}  {d.verdict}  {d.label}  {d.score:.3f}  {scores}{box}"
+        words += [d.reason if d.label is None else f"{d.reason} {d.label}"]
+    else:
+        words += [str(d.label), f"{d.score:.3f}"]
+    if d.scores is not None:
+        words.append(" ".join(f"{label}={score:.3f}" for label, score in d.scores.items()))
+    if judged.tile is not None:
+        words.append(f"tile={_short(judged.tile)}")
+    if one is not None:
+        place = "" if one.box is None or not one.differs else f" at {_short(one.box)}"
+        words.append(f"reference={one.score:.3f} of {one.threshold:.3f}{place}")
+    return "  ".join(words)
+
+
+def _short(box: Box) -> str:
+    return ",".join(f"{share:.2f}" for share in box)

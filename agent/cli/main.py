@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from agent.base.errors import (
@@ -172,11 +173,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from adapters.engines.factory import ModelSettings, open_engine
-    from agent.app.factories import open_model
+    from agent.app.factories import extractor_of, open_for_station, open_model
     from agent.cli.inspect import inspect
     from agent.config.absent import whatever_it_is
     from agent.config.loader import load
     from agent.config.recipes import find_recipe
+    from agent.inspection.backbones import Backbones
     from agent.versions.file_plan import in_force, of_recipe, of_station, require_station
 
     path = Path(arguments.config or DEFAULT_CONFIG)
@@ -186,13 +188,15 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if loaded is not None and arguments.station is not None:
         require_station(loaded, arguments.station)
         loaded = in_force(loaded)
-        engine = open_model(loaded.config)
-        plan = of_station(loaded, arguments.station, engine)
+        backbones = Backbones(loaded.config)
+        engine = open_for_station(loaded.config, arguments.station, backbones)
+        extractor = partial(extractor_of, engine=engine, backbones=backbones)
+        plan = of_station(loaded, arguments.station, engine, extractor)
     else:
         recipe = find_recipe(arguments.recipe, {} if loaded is None else loaded.config.recipes)
         engine = open_engine(ModelSettings()) if loaded is None else open_model(loaded.config)
         plan = of_recipe(recipe, engine)
-    return inspect(arguments.paths, plan, engine, as_json=arguments.json)
+    return inspect(arguments.paths, plan, engine, as_json=arguments.json, maps=arguments.map)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -174,6 +174,12 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
         help=f"take recipes, stations and model from here; default: {DEFAULT_CONFIG} where there is one",
     )
     inspect.add_argument("--json", action="store_true", help="one JSON object a line")
+    inspect.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE|DIR",
+        help="draw where a picture differs from the reference: a .png for one picture, or a folder",
+    )
     inspect.set_defaults(command=commands_by_name["inspect"])
 
     status = commands.add_parser(

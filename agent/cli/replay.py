@@ -5,19 +5,24 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from agent.app.factories import open_model
+from adapters.core.protocol import Engine
+from agent.app.factories import extractor_of, open_for_station
+from agent.app.live_references import LiveReferences
 from agent.base.errors import EXIT_OK, ConfigError, UsageError
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, safe_json, say
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import Loaded, load
 from agent.config.recipes import find_recipe
-from agent.inspection.feed_factory import feed_settings
+from agent.inspection.backbones import Backbones
+from agent.inspection.feed_factory import feed_settings, with_inputs
+from agent.inspection.reference_plan import ReferencePlan
 from agent.replay.runner import Replay
 from agent.replay.source import replayed_frames, simulated_line
 from agent.replay.station import Start, open_replayed, replayed_product
@@ -25,7 +30,7 @@ from agent.replay.summary import Count, sentences
 from agent.versions.commissioned import Commissioned
 from agent.versions.measured_view import measured_view
 from agent.versions.product_plans import open_others, unusable
-from agent.versions.station_plans import check_prompts
+from agent.versions.station_plans import check_prompts, station_recipes
 from camera.core.frame import CameraError
 from camera.recording.reader import Recording
 
@@ -67,8 +72,10 @@ def replay(config: str, options: ReplayOptions, *, as_json: bool) -> int:
     name = _station(loaded, options, recording)
     station = loaded.config.stations[name]
     recipe = find_recipe(station.recipe, loaded.config.recipes)
-    engine = open_model(loaded.config)
-    check_prompts(loaded, engine)
+    backbones = Backbones(loaded.config)
+    engine = open_for_station(loaded.config, name, backbones)
+    check_prompts(loaded, engine, station_recipes(loaded.config, name))
+    compared = _references(loaded, name, engine, backbones)
     line = simulated_line(recording)
     count = Count(
         lambda part: None if line is None or part is None else line.label(line.number(part)),
@@ -84,14 +91,14 @@ def replay(config: str, options: ReplayOptions, *, as_json: bool) -> int:
             found,
             opened=lambda other, its: replayed_product(loaded, name, other, its, engine, options.start),
         )
-        run = Replay(loaded, found, recipe, engine, recording.sha256, others)
+        run = Replay(loaded, found, recipe, engine, recording.sha256, others, compared)
         if (wrong := unusable(others)) is not None:
             say(wrong)
         why_off = run.why_off if isinstance(found, Commissioned) else found.why
         if why_off is not None:
             say(f"nothing is learned: {why_off}")
         spec = engine.info.preprocess
-        settings = feed_settings(station, recipe, measured_view(found, spec))
+        settings = with_inputs(feed_settings(station, recipe, measured_view(found, spec)), run.plan)
         frames = replayed_frames(recording, name, settings, spec, options.limit)
         with closing(frames):
             for judged in run.run(frames, stop):
@@ -107,6 +114,18 @@ def replay(config: str, options: ReplayOptions, *, as_json: bool) -> int:
                 put(text)
     draw(f"{options.recording} at {name}", count, run)
     return EXIT_OK
+
+
+def _references(
+    loaded: Loaded, name: str, engine: Engine, backbones: Backbones
+) -> Mapping[str, ReferencePlan]:
+    """Return what parts of each recipe are compared with; what cannot be used is said."""
+    references = LiveReferences(partial(extractor_of, engine=engine, backbones=backbones))
+    live, plans = references.prepare(loaded, [name])
+    for one in live.values():
+        if (lacking := one.condition()) is not None:
+            say(lacking.message)
+    return plans[name]
 
 
 def _station(loaded: Loaded, options: ReplayOptions, recording: Recording) -> str:

@@ -14,7 +14,7 @@ from agent.commands.bodies import LabelBody, Range
 from agent.commands.dispatcher import Handler
 from agent.commands.schema import Command
 from agent.config.models import Config
-from agent.config.recipes import find_recipe, recipe_names
+from agent.config.recipes import UNKNOWN, find_recipe, recipe_names
 from agent.domain.command_answer import Answer, refused
 from agent.domain.verdict import Verdict
 from agent.learning.ipc import Label as Told
@@ -38,7 +38,8 @@ def is_defect(label: str, recipe: str | None, config: Config, station: str) -> b
     """Return whether a label means a defect.
 
     Args:
-        label: a class of the recipe that the part was judged by, or one of `WORDS`.
+        label: a class of the recipe that the part was judged by, or one of `WORDS`; `UNKNOWN` where that
+            compares parts with a reference: a defect that no class names.
         recipe: name of that recipe; None: not known.
         config: what is in force now.
         station: where the part was judged: its recipe counts where the part's own is gone.
@@ -48,12 +49,16 @@ def is_defect(label: str, recipe: str | None, config: Config, station: str) -> b
     """
     there = recipe is not None and recipe in recipe_names(config.recipes)
     name = recipe if recipe is not None and there else config.stations[station].recipe
-    classes = find_recipe(name, config.recipes).classes
+    its = find_recipe(name, config.recipes)
+    classes = its.classes
+    if its.reference is not None and label == UNKNOWN:
+        return True
     if label in classes:
         return classes[label].verdict == "fail"
     if label in WORDS:
         return WORDS[label]
-    raise NoLabel(f"the label is none of {', '.join([*WORDS, *classes])}")
+    known = [*WORDS, *classes, *([] if its.reference is None else [UNKNOWN])]
+    raise NoLabel(f"the label is none of {', '.join(known)}")
 
 
 class RecentParts:

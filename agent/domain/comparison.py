@@ -46,13 +46,12 @@ class DifferenceMap:
     """How far each place of a part's picture is from the good ones, to be drawn over it.
 
     Attributes:
-        maps: ``(T, h, w)`` float32 scores of the places of the T squares that the backbone saw.
+        maps: ``(T, h, w)`` float32 scores of the places of the T squares that the backbone saw; 1 is as far
+            as the farthest place of a good part.
         tiles: of the squares, in shares of the region of interest.
         view: how each tile became its square: fit, fill or crop.
-        threshold: of the part's score.
     """
 
     maps: NDArray[np.float32]
     tiles: tuple[Box, ...]
     view: str
-    threshold: float

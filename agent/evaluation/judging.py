@@ -12,8 +12,7 @@ import numpy as np
 
 from adapters.core.patches import PatchExtractor
 from adapters.core.protocol import Engine, Floats
-from adapters.reference.memory import coreset
-from adapters.reference.reference import LEAST, Reference
+from adapters.reference.reference import Reference
 from agent.config.recipes import Recipe
 from agent.domain.comparison import Comparison
 from agent.domain.verdict import Decision, decide
@@ -82,28 +81,18 @@ class DrawnReference:
     Attributes:
         reference: of its golden samples.
         ids: of them: they are not judged in this draw.
-        has_threshold: false where one sample alone is compared with, so that nothing says how far is far.
     """
 
     reference: Reference
     ids: frozenset[str]
-    has_threshold: bool = True
 
     @classmethod
     def of(
         cls, features: Floats, ids: Sequence[str], extractor: PatchExtractor, false_rejects: float, seed: int
     ) -> DrawnReference:
         """Return the reference of ``(K, T, h, w, D)`` features; raise UnusableReference as its `build`."""
-        if len(features) >= LEAST:
-            built = Reference.build(features, extractor.info, false_rejects=false_rejects, seed=seed)
-            return cls(built, frozenset(ids))
-        patches = features.reshape(-1, features.shape[-1])
-        memory = np.ascontiguousarray(patches[coreset(patches, seed=seed)])
-        alone = Reference(
-            features=extractor.info.digest, samples=1, threshold=float(np.finfo(np.float32).max), claim=None,
-            scores=np.zeros(0, np.float32), basis="leave_one_out", memory=memory,
-        )  # fmt: skip
-        return cls(alone, frozenset(ids), has_threshold=False)
+        built = Reference.build(features, extractor.info, false_rejects=false_rejects, seed=seed)
+        return cls(built, frozenset(ids))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,8 +179,7 @@ class PictureJudge:
             threshold = draw.reference.threshold
             compared = Comparison(found.score, threshold, found.box, "", draw.reference.samples)
             decisions.append(decide(_listed(words), _SOUND, self.recipe, compared))
-            ratio = found.score / threshold if draw.has_threshold else found.score
-            scores.append(max(ratio, self._of_words(words)))
+            scores.append(max(found.score / threshold, self._of_words(words)))
         if not draws:
             decisions.append(decide(_listed(words), _SOUND, self.recipe))
             scores.append(self._of_words(words))

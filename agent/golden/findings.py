@@ -25,11 +25,11 @@ _BLUR: Final = 0.25
 _DARK: Final = 0.5
 _BRIGHT: Final = 2.0
 """Shares of the set's median brightness."""
-_FAR: Final = 3.0
-_LEAST_FAR: Final = 1.4
+_FAR: Final = 6.0
+_LEAST_FAR: Final = 3.0
 """A good sample is unlike the others so many deviations, and so many times, above their median. Of 10 to 30
-hazelnuts the highest good one lay 2.5 deviations and 1.26 times above, a defect among them at least 3.3 and
-1.56 times (each judged by the others)."""
+hazelnuts the highest good one lay 4.0 deviations and 2.8 times above, a defect among them at least 25 and 11
+times (each judged by the others)."""
 _ROWS: Final = 500
 
 Kind = Literal[

@@ -40,13 +40,17 @@ class ComparedPart:
 
 
 def compare_parts(
-    frames: Sequence[Frame], plans: Sequence[ReferencePlan | None], most: int = MOST_AT_ONCE
+    frames: Sequence[Frame],
+    plans: Sequence[ReferencePlan | None],
+    seen: Sequence[Floats | None] | None = None,
+    most: int = MOST_AT_ONCE,
 ) -> list[ComparedPart | None]:
     """Compare parts, each with the reference of its own product; None where there is none in force.
 
     Args:
         frames: with a picture to judge.
         plans: of their products.
+        seen: ``(T, h, w, D)`` patches of the parts of which the model gave them already, None of the others.
         most: pictures that may go through a backbone in one call.
     """
     found: list[ComparedPart | None] = [None] * len(frames)
@@ -55,15 +59,20 @@ def compare_parts(
     }
     asked: dict[int, list[int]] = {}
     for row, plan in enumerate(plans):
-        if plan is not None and answering[id(plan)] is not None and plan.pixels(frames[row]) is not None:
+        reference = None if plan is None else answering[id(plan)]
+        patches = None if seen is None else seen[row]
+        if plan is None or reference is None:
+            continue
+        if patches is not None:
+            found[row] = _of_frame(frames[row], plan, patches, reference)
+        elif plan.pixels(frames[row]) is not None:
             asked.setdefault(id(plan.extractor), []).append(row)
     for rows in asked.values():
         chosen = [(row, cast(ReferencePlan, plans[row])) for row in rows]
         pixels = [cast(Floats, plan.pixels(frames[row])) for row, plan in chosen]
-        patches = patches_of(chosen[0][1].extractor, pixels, most)
-        for (row, plan), features in zip(chosen, patches, strict=True):
-            reference = cast(Reference, answering[id(plan)])
-            found[row] = compared(frames[row], plan.view(frames[row]) or "fit", features, reference)
+        made = patches_of(chosen[0][1].extractor, pixels, most)
+        for (row, one), features in zip(chosen, made, strict=True):
+            found[row] = _of_frame(frames[row], one, features, cast(Reference, answering[id(one)]))
     return found
 
 
@@ -87,26 +96,35 @@ def patches_of(extractor: PatchExtractor, parts: Sequence[Floats], most: int = M
     return found
 
 
-def compared(frame: Frame, view: str, patches: Floats, reference: Reference) -> ComparedPart:
+def compared(
+    patches: Floats,
+    reference: Reference,
+    *,
+    size: tuple[int, int],
+    tiles: tuple[Box, ...],
+    crop: Box,
+    view: ViewName,
+) -> ComparedPart:
     """Return what a reference says of one part, its place in the camera's whole picture.
 
     Args:
-        frame: of the part.
-        view: how its tiles became what the backbone saw.
-        patches: ``(T, h, w, D)`` of them.
+        patches: ``(T, h, w, D)`` of its tiles.
         reference: of its product.
+        size: width and height of the region in pixels.
+        tiles: in shares of the region.
+        crop: of the region, in shares of the picture.
+        view: how the tiles became what the backbone saw.
     """
-    anomaly = reference.judge(patches)
-    size = (1, 1) if frame.image is None else (frame.image.shape[1], frame.image.shape[0])
-    tiles, crop = _in_region(frame), frame.roi.crop
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is told by the score
+        anomaly = reference.judge(patches)
     comparison = Comparison(
         anomaly.score,
         reference.threshold,
-        place(anomaly, size, tiles, crop, cast(ViewName, view)),
+        place(anomaly, size, tiles, crop, view),
         reference.digest,
         reference.samples,
     )
-    difference = DifferenceMap(anomaly.maps, tiles, view, reference.threshold)
+    difference = DifferenceMap(anomaly.maps, tiles, view)
     return ComparedPart(reference, comparison, anomaly.tile, difference)
 
 
@@ -127,6 +145,19 @@ def place(
     left, top, right, bottom = tile = tiles[anomaly.tile]
     width, height = round((right - left) * size[0]), round((bottom - top) * size[1])
     return in_picture(in_picture(in_tile(anomaly.box, width, height, view), tile), crop)
+
+
+def _of_frame(frame: Frame, plan: ReferencePlan, patches: Floats, reference: Reference) -> ComparedPart:
+    """Return what a reference says of a frame."""
+    height, width = (1, 1) if frame.image is None else frame.image.shape[:2]
+    return compared(
+        patches,
+        reference,
+        size=(width, height),
+        tiles=_in_region(frame),
+        crop=frame.roi.crop,
+        view=cast(ViewName, plan.view(frame)),
+    )
 
 
 def _in_region(frame: Frame) -> tuple[Box, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from adapters.core.observation import as_bytes
 from adapters.core.protocol import Engine, Floats, directions
 from agent.base.event_id import ulid
+from agent.config.recipes import CLIP
 from agent.domain.verdict import Verdict
 from agent.inspection.ballot import Ballot
 from agent.inspection.comparing import compare_parts
@@ -90,7 +91,7 @@ class Inspector:
         for plan in (each for one in self._plans.values() for each in _products(one)):
             if plan.recipe.has_words:
                 self._look([np.zeros((plan.tiles, 3, size, size), np.float32)], [plan], [True])
-            if plan.reference is not None:
+            if plan.reference is not None and not (plan.recipe.has_words and plan.reference.features == CLIP):
                 extractor = plan.reference.extractor
                 side = extractor.info.preprocess.size
                 extractor.patches(np.zeros((plan.tiles, 3, side, side), np.float32))
@@ -144,8 +145,10 @@ class Inspector:
         parts = [self._part(frame) for frame in frames]
         usable = [part for part in parts if part.usable]
         judged = self._judged([part for part in parts if part.asks_words])
+        by_words = iter(judged)
+        patches = [next(by_words).patches if part.asks_words else None for part in usable]
         references = [part.plan.reference for part in usable]
-        compared = compare_parts([part.frame for part in usable], references)
+        compared = compare_parts([part.frame for part in usable], references, patches)
         words, beside = iter(judged), iter(compared)
         seen = [
             SeenPart(part, next(words) if part.asks_words else None, next(beside) if part.usable else None)

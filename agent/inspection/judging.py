@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.core.adapter import Adapter
+from adapters.core.patches import TokenEngine
 from adapters.core.protocol import Engine, Floats
+from agent.config.recipes import CLIP
 from agent.inspection.predictor import Predictor
 from agent.inspection.station_plan import StationPlan
 
@@ -30,6 +32,8 @@ class JudgedPart:
             decide by it; None where it did not see the part.
         source_tile: which one that is.
         feature: ``(D,)`` of that by the source model, or None.
+        patches: ``(T, h, w, P)`` of the part by the source model, to be compared with a reference; None where
+            nobody compares them.
     """
 
     predictor: Predictor
@@ -38,6 +42,7 @@ class JudgedPart:
     source: Floats | None
     source_tile: int
     feature: Floats | None
+    patches: Floats | None = None
 
 
 def judge_parts(
@@ -66,21 +71,70 @@ def judge_parts(
         predictor.adapter.digest == plan.frozen.adapter.digest
         for plan, predictor in zip(plans, predictors, strict=True)
     ]
-    other = [row for row, is_same in enumerate(same) if shadowed[row] and not is_same]
+    wanted = [_wants_patches(plan, engine) for plan in plans]
+    other = [row for row, is_same in enumerate(same) if not is_same and (shadowed[row] or wanted[row])]
     pixels = [*parts, *(parts[row] for row in other)]
     adapters = [predictor.adapter for predictor in predictors]
     adapters += [plans[row].frozen.adapter for row in other]
-    features = encode(engine, pixels, adapters, most)
-    frozen: list[Floats | None] = [
-        feature if is_same else None for feature, is_same in zip(features, same, strict=False)
+    # Of each part the patches come from the pass that the source model sees.
+    patched = [want and is_same for want, is_same in zip(wanted, same, strict=True)]
+    patched += [wanted[row] for row in other]
+    seen = encode_patched(engine, pixels, adapters, patched, most)
+    by_source: list[tuple[Floats, Floats | None] | None] = [
+        one if is_same else None for one, is_same in zip(seen, same, strict=False)
     ]
-    for row, feature in zip(other, features[len(plans) :], strict=True):
-        frozen[row] = feature
+    for row, one in zip(other, seen[len(plans) :], strict=True):
+        by_source[row] = one
     scale = engine.info.logit_scale
-    return [
-        _judged(plan, predictor, feature, before, scale)
-        for plan, predictor, feature, before in zip(plans, predictors, features, frozen, strict=False)
-    ]
+    judged = []
+    for row, (plan, predictor) in enumerate(zip(plans, predictors, strict=True)):
+        before, patches = by_source[row] or (None, None)
+        shown = before if same[row] or shadowed[row] else None
+        said = _judged(plan, predictor, seen[row][0], shown, scale)
+        judged.append(said if patches is None else replace(said, patches=patches))
+    return judged
+
+
+def _wants_patches(plan: StationPlan, engine: Engine) -> bool:
+    """Whether a part of this plan is compared by what the same pass of the model gives."""
+    reference = plan.reference
+    return (
+        reference is not None
+        and reference.features == CLIP
+        and isinstance(engine, TokenEngine)
+        and reference.answering() is not None
+    )
+
+
+def encode_patched(
+    engine: Engine,
+    parts: Sequence[Floats],
+    adapters: Sequence[Adapter],
+    patched: Sequence[bool],
+    most: int = MOST_PICTURES,
+) -> list[tuple[Floats, Floats | None]]:
+    """Return ``(T, D)`` features of each part, and ``(T, h, w, P)`` patches of those that are asked for them.
+
+    Args:
+        engine: encodes; a `TokenEngine` where patches are asked for.
+        parts: ``(T, 3, S, S)`` each.
+        adapters: of the parts.
+        patched: which of them.
+        most: pictures in one call; a part that has more goes alone.
+    """
+    found: list[tuple[Floats, Floats | None]] = [(np.empty(0, np.float32), None)] * len(parts)
+    for with_patches in (False, True):
+        rows = [row for row, one in enumerate(patched) if one is with_patches]
+        chosen, theirs = [parts[row] for row in rows], [adapters[row] for row in rows]
+        if rows and with_patches:
+            assert isinstance(engine, TokenEngine)
+            both = _chunked(engine.encode_with_patches, chosen, theirs, most)
+            for row, features, patches in zip(rows, *both, strict=True):
+                found[row] = features, patches
+        else:
+            for row, features in zip(rows, encode(engine, chosen, theirs, most), strict=True):
+                found[row] = features, None
+    return found
 
 
 def encode(
@@ -94,18 +148,37 @@ def encode(
         adapters: of the parts.
         most: pictures in one call; a part that has more goes alone.
     """
-    found: list[Floats] = []
-    while len(found) < len(parts):
-        first = last = len(found)
+
+    def one_pass(pixels: Floats, together: Sequence[Adapter]) -> tuple[Floats]:
+        return (engine.encode_image(pixels, together),)
+
+    return _chunked(one_pass, parts, adapters, most)[0] if parts else []
+
+
+_Pass = Callable[[Floats, Sequence[Adapter]], tuple[Floats, ...]]
+"""Pictures, an adapter each -> what one call gives, one row for each picture."""
+
+
+def _chunked(
+    one_pass: _Pass, parts: Sequence[Floats], adapters: Sequence[Adapter], most: int
+) -> list[list[Floats]]:
+    """Return for each output of a pass its rows of each part."""
+    found: list[list[Floats]] = []
+    done = 0
+    while done < len(parts):
+        first = last = done
         count = 0
         while last < len(parts) and (last == first or count + len(parts[last]) <= most):
             count += len(parts[last])
             last += 1
         chosen = zip(parts[first:last], adapters[first:last], strict=True)
         together = [adapter for part, adapter in chosen for _ in part]
-        features = engine.encode_image(np.concatenate(parts[first:last]), together)  # (count, D)
+        outputs = one_pass(np.concatenate(parts[first:last]), together)  # (count, ...) each
         ends = np.cumsum([len(part) for part in parts[first:last]])[:-1]
-        found += np.split(features, ends)
+        found = found or [[] for _ in outputs]
+        for rows, output in zip(found, outputs, strict=True):
+            rows += np.split(output, ends)
+        done = last
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from adapters.files.strict_json import loads
 from agent.base.codec import JSON, dumps, rounded, timestamp
 from agent.base.wire import RESULT_SCHEMAS, STATE_SCHEMA
+from agent.domain.comparison import Comparison
 from agent.domain.verdict import Outcome, Verdict
 
 NEWEST = max(RESULT_SCHEMAS)
@@ -127,10 +128,11 @@ def state(newest: Verdict, seq: int, since: datetime, counts: Mapping[str, int])
 
 def _added(verdict: Verdict) -> JSON:
     """What only version 2 says; what no part of the agent finds out yet is left to `_as_second`."""
-    claim, made = verdict.provenance.claim, verdict.production
+    claim, made, compared = verdict.provenance.claim, verdict.production, verdict.compared
     return {
         "view": verdict.view,
         "tile": None if verdict.tile is None else [rounded(edge) for edge in verdict.tile],
+        "reference": None if compared is None or not compared.finite else _compared(compared),
         "order": made.order,
         "lot": made.lot,
         "shift": made.shift,
@@ -141,6 +143,16 @@ def _added(verdict: Verdict) -> JSON:
             "confidence": rounded(claim.confidence),
             "good_parts": claim.good_parts,
         },
+    }
+
+
+def _compared(one: Comparison) -> JSON:
+    return {
+        "score": rounded(one.score),
+        "threshold": rounded(one.threshold),
+        "box": None if one.box is None else [rounded(edge) for edge in one.box],
+        "digest": one.digest,
+        "samples": one.samples,
     }
 
 

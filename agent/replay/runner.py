@@ -28,6 +28,7 @@ from agent.config.recipes import Recipe
 from agent.domain.verdict import Verdict
 from agent.inspection.inspector import Inspector
 from agent.inspection.predictor import Predictor
+from agent.inspection.reference_plan import ReferencePlan, info_of
 from agent.inspection.sample_queue import InspectedSample
 from agent.inspection.shadow import is_shadowed
 from agent.inspection.station_plan import StationPlan
@@ -92,6 +93,10 @@ class Replay:
         engine: that inspects.
         recording: digest of what is replayed; the ids of the verdicts come from it.
         others: products of the station that are judged by their part ids.
+        references: recipe's name -> what parts of it are compared with.
+
+    Attributes:
+        plan: what the station's parts are judged with.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class Replay:
         engine: Engine,
         recording: str,
         others: Mapping[str, OtherProduct] | None = None,
+        references: Mapping[str, ReferencePlan] | None = None,
     ) -> None:
         self.course = Course()
         self._recording, self._station = recording, found.station
@@ -115,21 +121,23 @@ class Replay:
         if isinstance(found, Commissioned):
             self._learner = self._open(found, loaded.config.model)
         name = loaded.config.stations[found.station]
+        reference = (references or {}).get(name.recipe)
         plan = StationPlan(
             recipe_name=name.recipe,
             recipe=recipe,
-            provenance=provenance(loaded, engine, recipe, found),
+            provenance=provenance(loaded, engine, recipe, found, info_of(reference)),
             # Nothing is too old: each frame is judged at the time at which it was captured.
             limits=name.quality.model_copy(update={"stale_s": None}),
             frozen=self._frozen,
             answering=lambda: self._predictor,
             on_sample=self._on_sample,
+            reference=reference,
         )
-        plan = with_others(plan, loaded, found.station, engine, others or {})
+        self.plan = with_others(plan, loaded, found.station, engine, others or {}, references)
         self._inspector = Inspector(
             loaded.config.agent.id,
             engine,
-            {found.station: plan},
+            {found.station: self.plan},
             Mailbox(),
             lambda verdicts: verdicts,
             batch=BATCH,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agent.domain.comparison import Box
 from agent.domain.verdict import Outcome, Verdict
 from agent.sparkplug.payload import DataType, Value
 from camera.feed.stats import FeedStats
@@ -38,6 +39,9 @@ DEVICE: Mapping[str, DataType] = {
     "Result/Order": DataType.STRING,
     "Result/Lot": DataType.STRING,
     "Result/Shift": DataType.STRING,
+    "Result/Reference score": DataType.DOUBLE,
+    "Result/Reference threshold": DataType.DOUBLE,
+    "Result/Reference box": DataType.STRING,
     "Claim/False rejects at most": DataType.DOUBLE,
     "Claim/Confidence": DataType.DOUBLE,
     "Claim/Good parts": DataType.UINT64,
@@ -125,7 +129,7 @@ def of_result(verdict: Verdict, seq: int, counts: Mapping[Outcome, int]) -> Read
         counts: verdicts of the station since the start, this one included.
     """
     decision, made, claim = verdict.decision, verdict.production, verdict.provenance.claim
-    tile = None if verdict.tile is None else " ".join(f"{edge:.6g}" for edge in verdict.tile)
+    compared = verdict.compared if verdict.compared is not None and verdict.compared.finite else None
     values: dict[str, Value] = {
         "Result/Verdict": decision.verdict.value,
         "Result/Reason": str(decision.reason),
@@ -139,10 +143,13 @@ def of_result(verdict: Verdict, seq: int, counts: Mapping[Outcome, int]) -> Read
         "Result/Recipe": verdict.recipe,
         "Result/Adapter": verdict.provenance.adapter,
         "Result/View": verdict.view,
-        "Result/Tile": tile,
+        "Result/Tile": _box(verdict.tile),
         "Result/Order": made.order,
         "Result/Lot": made.lot,
         "Result/Shift": made.shift,
+        "Result/Reference score": None if compared is None else compared.score,
+        "Result/Reference threshold": None if compared is None else compared.threshold,
+        "Result/Reference box": None if compared is None else _box(compared.box),
         "Claim/False rejects at most": None if claim is None else claim.false_rejects_at_most,
         "Claim/Confidence": None if claim is None else claim.confidence,
         "Claim/Good parts": None if claim is None else claim.good_parts,
@@ -153,6 +160,10 @@ def of_result(verdict: Verdict, seq: int, counts: Mapping[Outcome, int]) -> Read
     }
     at_ms = milliseconds(verdict.captured_at)
     return {name: Reading(value, at_ms) for name, value in values.items()}
+
+
+def _box(edges: Box | None) -> str | None:
+    return None if edges is None else " ".join(f"{edge:.6g}" for edge in edges)
 
 
 def of_camera(feed: FeedStats, at_ms: int) -> Readings:

@@ -19,6 +19,7 @@ from adapters.files.strict_json import loads
 from agent.base.codec import timestamp
 from agent.base.errors import ConfigError, UsageError
 from agent.store.database import NAME, open_to_read, ours
+from agent.store.image_files import ImageFiles
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,12 @@ COLUMNS = {
     "offset": float, "commissioning": str, "luma": float, "sharpness": float, "wait_ms": float,
     "infer_ms": float, "total_ms": float, "labels": str, "image": str, "view": str, "tile": str, "order": str,
     "lot": str, "shift": str, "claim_false_rejects_at_most": float, "claim_confidence": float,
-    "claim_good_parts": int,
+    "claim_good_parts": int, "reference_score": float, "reference_threshold": float, "reference_box": str,
+    "reference_digest": str, "reference_samples": int, "map": str,
 }  # fmt: skip
-"""Of a row. `scores` and `labels` are JSON, class: probability and user: label; `tile` is JSON, left, top,
-right, bottom; `image` is a path in the data folder. From `view` on only results of version 2 have them."""
+"""Of a row. `scores` and `labels` are JSON, class: probability and user: label; `tile` and `reference_box`
+are JSON, left, top, right, bottom; `image` and `map` are paths in the data folder. Only results of version 2
+have what stands from `view` on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def export(data: Path, out: Path, form: str, options: ExportOptions) -> int:
     path = data / NAME
     try:
         with closing(open_to_read(path)) as db, ours(path):
-            rows = _rows(db, options)
+            rows = _rows(db, options, ImageFiles(data))
             count = _csv(half, rows) if form == "csv" else _parquet(half, rows)
         half.replace(out)
     except OSError as error:
@@ -76,7 +79,7 @@ def export(data: Path, out: Path, form: str, options: ExportOptions) -> int:
     return count
 
 
-def _rows(db: sqlite3.Connection, options: ExportOptions) -> Iterator[dict[str, Any]]:
+def _rows(db: sqlite3.Connection, options: ExportOptions, files: ImageFiles) -> Iterator[dict[str, Any]]:
     """Return flat rows by station and number. Each piece is read by itself: who writes is not held up."""
     first, last = (None if moment is None else timestamp(moment) for moment in (options.first, options.last))
     after: tuple[str, int] = ("", 0)
@@ -106,9 +109,9 @@ def _rows(db: sqlite3.Connection, options: ExportOptions) -> Iterator[dict[str, 
             labels = dict(
                 db.execute("SELECT user, label FROM label WHERE event_id = ? ORDER BY user", (event_id,))
             )
-            image = None if day is None else f"evidence/{station}/{day}/{event_id}.jpg"
+            places = (None, None) if day is None else _places(files, station, day, event_id)
             try:
-                row = _flat(loads(payload), labels, image)
+                row = _flat(loads(payload), labels, *places)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 log.warning("%s %s: cannot be read, it is left out: %s", station, seq, error)
                 continue
@@ -116,8 +119,19 @@ def _rows(db: sqlite3.Connection, options: ExportOptions) -> Iterator[dict[str, 
         after = (found[-1][0], found[-1][1])
 
 
-def _flat(said: dict[str, Any], labels: dict[str, str], image: str | None) -> dict[str, Any]:
+def _places(files: ImageFiles, station: str, day: str, event_id: str) -> tuple[str, str | None]:
+    """Return where a picture lies, and the map beside it, in the data folder; None where it has no map."""
+    image, drawn = files.place(station, day, event_id), files.map_place(station, day, event_id)
+    data = files.root.parent
+    return str(image.relative_to(data)), str(drawn.relative_to(data)) if drawn.exists() else None
+
+
+def _flat(
+    said: dict[str, Any], labels: dict[str, str], image: str | None, drawn: str | None
+) -> dict[str, Any]:
     source, provenance, claim = said["source"] or {}, said["provenance"], said.get("claim") or {}
+    reference = said.get("reference") or {}
+    box = reference.get("box")
     row = {name: said.get(name) for name in COLUMNS}
     row |= {name: provenance.get(name) for name in (
         "model", "weights", "adapter", "adapter_digest", "config", "version", "offset", "commissioning",
@@ -133,6 +147,9 @@ def _flat(said: dict[str, Any], labels: dict[str, str], image: str | None) -> di
         **{f"{stage}_ms": took for stage, took in said["latency_ms"].items()},
         "labels": _json(labels) if labels else None,
         "image": image,
+        "map": drawn,
+        "reference_box": None if box is None else _json(box),
+        **{f"reference_{name}": reference.get(name) for name in ("score", "threshold", "digest", "samples")},
         "tile": None if said.get("tile") is None else _json(said["tile"]),
         **{
             f"claim_{name}": claim.get(name) for name in ("false_rejects_at_most", "confidence", "good_parts")

@@ -1,4 +1,4 @@
-"""Thread `evidence`: pictures of inspected parts, as JPEG, on the disk."""
+"""Thread `evidence`: pictures of inspected parts on the disk, and maps of what differs in them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from agent.config.models import EvidenceSettings
+from agent.domain.comparison import DifferenceMap
 from agent.domain.verdict import Verdict
 from agent.store.image_files import ImageFiles, Written
 from agent.store.retention import Rank, wanted
 from camera.core.frame import Frame, Image
 from camera.core.kept_region import KeptRegion
+from camera.pictures.difference_picture import draw_difference, encode_png
 from camera.pictures.images import encode_jpeg
+from camera.pictures.view import ViewName
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class _Offer:
     event_id: str
     image: Image
     kept: KeptRegion
+    difference: DifferenceMap | None
 
 
 class ImageWriter:
@@ -80,7 +85,8 @@ class ImageWriter:
             return
         kept = KeptRegion.of(frame.station, frame.roi)
         with self._changed:
-            self._offers.append(_Offer(rank, verdict.event_id, frame.image, kept))
+            offer = _Offer(rank, verdict.event_id, frame.image, kept, verdict.difference)
+            self._offers.append(offer)
             if len(self._offers) > MAX_PICTURES:
                 self._offers.remove(min(self._offers, key=lambda offer: (offer.rank, offer.event_id)))
                 self._dropped += 1
@@ -140,17 +146,19 @@ class ImageWriter:
             quality=settings.jpeg_quality,
             comment=offer.kept.comment(),
         )
+        drawn = None if offer.difference is None else _drawn(offer.image, offer.difference, settings)
+        size = len(jpeg) + (0 if drawn is None else len(drawn))
         free = shutil.disk_usage(self._files.root.parent).free
-        if free - len(jpeg) < self._floor():
+        if free - size < self._floor():
             free_mb = free // 1_000_000
             self._discard_all(f"{free_mb} MB free on the disk: no pictures are kept (storage.min_free_mb)")
             return
-        self._files.stage(offer.event_id, jpeg)
+        self._files.stage(offer.event_id, jpeg, drawn)
         if self.problem is not None:
             log.info("evidence: pictures are kept again, %d were not", self._dropped)
             self.problem = None
         with self._changed:
-            self._written.append(Written(offer.event_id, len(jpeg)))
+            self._written.append(Written(offer.event_id, size))
 
     def _discard_all(self, problem: str) -> None:
         with self._changed:
@@ -158,3 +166,9 @@ class ImageWriter:
         if self.problem is None:
             log.warning("evidence: %s", problem)
         self.problem = problem
+
+
+def _drawn(image: Image, one: DifferenceMap, settings: EvidenceSettings) -> bytes:
+    """Return the map of a picture as PNG, as wide as the picture is kept."""
+    view, width = cast(ViewName, one.view), settings.max_width_px
+    return encode_png(draw_difference(image, one.maps, one.tiles, view, max_width_px=width))

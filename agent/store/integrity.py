@@ -119,7 +119,7 @@ def _pictures(db: sqlite3.Connection, files: ImageFiles) -> Iterator[str]:
         for event_id, (station, day, size) in rows.items():
             place = files.place(station, day, event_id)
             try:
-                found = place.stat().st_size
+                found = files.size(place)
             except FileNotFoundError:
                 if event_id not in staged and _doomed(db, event_id) is False:
                     yield f"{place}: is not there"
@@ -129,6 +129,9 @@ def _pictures(db: sqlite3.Connection, files: ImageFiles) -> Iterator[str]:
         for event_id, path in there.items():
             if event_id not in rows and _doomed(db, event_id) is None and path.exists():
                 yield f"{path}: no result has this picture"
+        for path in files.lonely_maps():
+            if path in set(files.lonely_maps()):  # an agent may have been settling it
+                yield f"{path}: its picture is not there"
 
     yield from _few(wrong())
 

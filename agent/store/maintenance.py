@@ -160,6 +160,7 @@ class Maintenance:
         """Bring pictures and database together after a crash: at most what was being written then."""
         try:
             with on_disk(self._files.root):
+                self._files.drop_half_staged()
                 staged = self._files.staged()
             if staged:
                 self.file(staged)

@@ -216,7 +216,7 @@ def _adopt_pictures(files: ImageFiles, haul: _Haul) -> list[Path]:
     for event_id in there.keys() & by_event.keys() - haul.images.keys():
         station, seq, _, decided_at, verdict, _ = by_event[event_id]
         rank = rank_of(verdict, labelled=event_id in labelled)
-        size = there[event_id].stat().st_size
+        size = files.size(there[event_id])
         haul.images[event_id] = (event_id, station, seq, decided_at[:10], rank, size, 0)
     return [path for event_id, path in there.items() if event_id not in by_event]
 

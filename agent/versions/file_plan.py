@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adapters.core.patches import PatchExtractor
 from adapters.core.prompts import TextCache
 from adapters.core.protocol import Engine
 from adapters.core.version import SOURCE
+from adapters.reference.reference import Reference, UnusableReference
 from agent.base.errors import UsageError
 from agent.config import overrides
 from agent.config.diagnostics import did_you_mean
 from agent.config.loader import Loaded
-from agent.config.recipes import Recipe, find_recipe
+from agent.config.recipes import CLIP, Recipe, find_recipe
 from agent.inspection.feed_factory import framing_of, input_spec
 from agent.inspection.predictor import Predictor
 from agent.inspection.product_choice import ProductChoice
@@ -21,6 +23,7 @@ from agent.versions.commissioned import Commissioned, Uncommissioned, open_stati
 from agent.versions.measured_view import measured_view
 from agent.versions.product_plans import open_others
 from agent.versions.station_plans import failing, predictors, prompts
+from agent.versions.station_reference import open_reference, sentence
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest
 from camera.pictures.framing import Framing
 
@@ -28,12 +31,28 @@ _NEITHER = {"frozen_s": None, "stale_s": None}
 """Files are neither frozen nor stale."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FileReference:
+    """What picture files are compared with.
+
+    Attributes:
+        extractor: makes the features.
+        framing: how the region is shown to it; None: as the model sees it.
+        reference: of a station's product; None where there is none that can be used.
+    """
+
+    extractor: PatchExtractor
+    framing: Framing | None
+    reference: Reference | None
+
+
 @dataclass(frozen=True, slots=True)
 class FilePlan:
     """Everything that judging a picture file needs.
 
     Attributes:
-        framing: how the region is shown to the model.
+        framing: how the region is shown to the model, or to the backbone where that judges alone.
+        compared: what files are compared with; None where the words alone judge.
         roi: of a station; None: the whole of each picture, kept ones too.
         limits: black, saturated and blurred pictures are not judged, as on the line.
         bit_depth: of 16-bit grey pictures; None: what the file says.
@@ -51,6 +70,7 @@ class FilePlan:
     said: str = ""
     choice: ProductChoice = field(default_factory=ProductChoice)
     others: Mapping[str, FilePlan] = field(default_factory=dict)
+    compared: FileReference | None = None
 
     def of(self, part_id: str | None) -> FilePlan:
         """Return what a file of this part id is judged with."""
@@ -58,7 +78,15 @@ class FilePlan:
 
 
 def of_recipe(recipe: Recipe, engine: Engine) -> FilePlan:
-    """Return the plan of a recipe: whole pictures, as a new station would show them to the source model."""
+    """Return the plan of a recipe: whole pictures, as a new station would show them to the source model.
+
+    A reference belongs to a station's product: without a station the words alone judge.
+
+    Raises:
+        UsageError: the recipe has none.
+    """
+    if not recipe.has_words:
+        raise UsageError("this recipe has no words, and a reference belongs to a station: name it, --station")
     features = TextCache(engine).features(prompts(recipe), engine.source)
     predictor = Predictor(SOURCE, engine.source, features, failing(recipe))
     return FilePlan(recipe, predictor, Framing(input_spec(engine.info.preprocess)))
@@ -87,7 +115,9 @@ def with_recipe(loaded: Loaded, station: str, recipe: str | None) -> Loaded:
         raise UsageError(str(error)) from error
 
 
-def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
+def of_station(
+    loaded: Loaded, name: str, engine: Engine, extractor: Callable[[str], PatchExtractor] | None = None
+) -> FilePlan:
     """Return the plan of a station: its region, limits, recipe, operating point and the version that answers.
 
     The data folder is only read, an agent may be at work there. Votes are left out: files are not the
@@ -97,8 +127,10 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
         loaded: the config that is in force.
         name: of the station.
         engine: of the config's model.
+        extractor: a recipe's word for features -> what makes them; None: no part is compared with anything.
 
     Raises:
+        ModelError: what makes the features cannot be opened.
         ConfigError: something else is in force than the station's pins say.
     """
     station = loaded.config.stations[name]
@@ -111,18 +143,55 @@ def of_station(loaded: Loaded, name: str, engine: Engine) -> FilePlan:
     spec = engine.info.preprocess
     framing = framing_of(station, spec, measured_view(found, spec))
     beside = open_others(loaded, name, engine, found)
+    compared, told = _compared(loaded, name, station.recipe, extractor)
+    said += told
     for product in station.products:
         if (one := beside.get(product.recipe)) is not None:
             said += f"; parts {product.part_id}: {_said(product.recipe, one.found, one.answering())}"
-    plan = FilePlan(recipe, answering, framing, station.roi, limits, depth, said)
-    others = {
-        other: replace(plan, recipe=find_recipe(other, loaded.config.recipes), predictor=one.answering())
-        for other, one in beside.items()
-    }
-    return replace(plan, choice=ProductChoice.of(station.products), others=others)
+    shown = _shown(framing, recipe, compared)
+    plan = FilePlan(recipe, answering, shown, station.roi, limits, depth, said, compared=compared)
+    others = {}
+    for other, one in beside.items():
+        its = find_recipe(other, loaded.config.recipes)
+        compared, told = _compared(loaded, name, other, extractor)
+        said += told
+        others[other] = replace(
+            plan,
+            recipe=its,
+            predictor=one.answering(),
+            framing=_shown(framing, its, compared),
+            compared=compared,
+        )
+    return replace(plan, said=said, choice=ProductChoice.of(station.products), others=others)
+
+
+def _shown(framing: Framing, recipe: Recipe, compared: FileReference | None) -> Framing:
+    """Return how a region is shown to what judges it first."""
+    own = None if compared is None or recipe.needs_model else compared.framing
+    return framing if own is None else own
+
+
+def _compared(
+    loaded: Loaded, station: str, name: str, extractor: Callable[[str], PatchExtractor] | None
+) -> tuple[FileReference | None, str]:
+    """Return what files of a product are compared with, and what is to be said of it."""
+    recipe = find_recipe(name, loaded.config.recipes)
+    if recipe.reference is None or extractor is None:
+        return None, ""
+    backbone = extractor(recipe.reference.features)
+    own = recipe.reference.features != CLIP
+    framing = framing_of(loaded.config.stations[station], backbone.info.preprocess) if own else None
+    try:
+        reference = open_reference(loaded.config, station, name, backbone.info)
+    except UnusableReference as error:
+        goes_on = "its words alone judge" if recipe.has_words else "nothing is inspected"
+        return FileReference(backbone, framing, None), f"; {error}; {goes_on}"
+    return FileReference(backbone, framing, reference), f"; {sentence(reference)}"
 
 
 def _said(recipe: str, found: Commissioned | Uncommissioned, answering: Predictor) -> str:
+    if not len(answering.fails):
+        return f"recipe {recipe}, without words"
     version = f"version {answering.number}" if answering.number != SOURCE else "the model as it was trained"
     why = f" ({found.why})" if isinstance(found, Uncommissioned) else ""
     return f"recipe {recipe}, {version} at offset {answering.offset:.3f} answers{why}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,15 +32,20 @@ _MEASURED_AT = 0.5
 """Of a recipe's threshold: a baseline's offset is the log-odds at which this is reached."""
 
 
-def check_prompts(loaded: Loaded, engine: Engine) -> None:
+def check_prompts(loaded: Loaded, engine: Engine, recipes: Mapping[str, Recipe] | None = None) -> None:
     """Make sure that the model can read every recipe that is used.
+
+    Args:
+        loaded: the config.
+        engine: of the model.
+        recipes: by name; None: those of all enabled stations.
 
     Raises:
         ConfigError: a prompt is longer than the model's context, two classes are the same words to it, or
             no model is loaded.
     """
     problems: list[str] = []
-    for name, recipe in used_recipes(loaded.config).items():
+    for name, recipe in (used_recipes(loaded.config) if recipes is None else recipes).items():
         if recipe.needs_model and isinstance(engine, WordlessEngine):
             problems.append(loaded.problem(("recipes", name), NO_MODEL))
         if not recipe.has_words or isinstance(engine, WordlessEngine):
@@ -67,9 +74,15 @@ def _same_tokens(recipe: Recipe, engine: Engine) -> tuple[str, str] | None:
 
 def used_recipes(config: Config) -> dict[str, Recipe]:
     """Return the recipes of the enabled stations and their products by name, shipped ones included."""
-    enabled = [station for station in config.stations.values() if station.enabled]
-    names = {station.recipe for station in enabled}
-    names |= {product.recipe for station in enabled for product in station.products}
+    enabled = [name for name, station in config.stations.items() if station.enabled]
+    found = {name: recipe for each in enabled for name, recipe in station_recipes(config, each).items()}
+    return dict(sorted(found.items()))
+
+
+def station_recipes(config: Config, station: str) -> dict[str, Recipe]:
+    """Return the recipes of one station and its products by name."""
+    one = config.stations[station]
+    names = {one.recipe, *(product.recipe for product in one.products)}
     return {name: find_recipe(name, config.recipes) for name in sorted(names)}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast, get_args
 
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.patches import PatchInfo
@@ -10,6 +11,7 @@ from adapters.reference.reference import Reference, UnusableReference
 from agent.config.models import Config, Station
 from agent.versions.products import product
 from agent.versions.station_picture import picture_of
+from camera.pictures.view import ResizeMode
 
 STATION: Final = "station"
 RECIPE: Final = "recipe"
@@ -28,15 +30,45 @@ def facts_of(config: Config, station: str, recipe: str, info: PatchInfo) -> dict
         info: of what makes its features.
     """
     picture = reference_picture(config.stations[station], info)
-    backbone = {"name": info.name, "size": info.preprocess.size}
+    spec = info.preprocess
+    backbone = {"name": info.name, "size": spec.size, "resize_mode": spec.resize_mode}
     return {STATION: station, RECIPE: recipe, PICTURE: picture.facts(), BACKBONE: backbone}
+
+
+@dataclass(frozen=True, slots=True)
+class ToldBackbone:
+    """What a reference says of the backbone that made its features.
+
+    Attributes:
+        name: of it.
+        size: side of its pictures in pixels.
+        resize_mode: how a region becomes one of them, where the station does not say.
+    """
+
+    name: str
+    size: int
+    resize_mode: ResizeMode
+
+
+def backbone_of(reference: Reference) -> ToldBackbone | None:
+    """Return what a reference says of its backbone; None where it says nothing."""
+    said = reference.facts.get(BACKBONE)
+    if not isinstance(said, dict):
+        return None
+    name, size, mode = said.get("name"), said.get("size"), said.get("resize_mode")
+    if not isinstance(name, str) or not isinstance(size, int) or mode not in get_args(ResizeMode):
+        return None
+    return ToldBackbone(name, size, cast(ResizeMode, mode))
 
 
 def sentence(reference: Reference) -> str:
     """Return in one line what a reference sees, and what is known of the good parts that it rejects."""
-    seen = reference.facts.get(BACKBONE)
-    name, size = (seen.get("name"), seen.get("size")) if isinstance(seen, dict) else (None, None)
-    by = f"{name} at {size}x{size}" if name and size else f"features {reference.features[:19]}..."
+    seen = backbone_of(reference)
+    by = (
+        f"features {reference.features[:19]}..."
+        if seen is None
+        else f"{seen.name} at {seen.size}x{seen.size}"
+    )
     return (
         f"reference {reference.digest[:19]}... of {reference.samples} good samples by {by}, fails above"
         f" {reference.threshold:.3g}: false rejects {_claimed(reference)}"

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic_core import from_json
 
@@ -17,6 +18,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 PNG_KEY = "Comment"
 """Of the text in a PNG."""
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+MAP_SUFFIX: Final = ".map.png"
+"""Of a drawing beside a kept picture that shows where the part differs from good ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,14 +141,20 @@ def encode_jpeg(image: Image, *, max_width_px: int, quality: int, comment: bytes
         quality: of the JPEG.
         comment: that stands in it; none where it is empty.
     """
-    picture = Pillow.fromarray(image)
-    scale = min(1.0, max_width_px / picture.width, MAX_JPEG_PX / picture.height)
-    if scale < 1:
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Pillow.Resampling.BOX)
     buffer = io.BytesIO()
+    picture = Pillow.fromarray(scaled_down(image, max_width_px))
     picture.save(buffer, "JPEG", quality=quality, comment=comment)
     return buffer.getvalue()
+
+
+def scaled_down(image: Image, max_width_px: int) -> Image:
+    """Return `image`, scaled down to `max_width_px` where it is wider, and to what JPEG can hold."""
+    picture = Pillow.fromarray(image)
+    scale = min(1.0, max_width_px / picture.width, MAX_JPEG_PX / picture.height)
+    if scale == 1:
+        return image
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return np.asarray(picture.resize(size, Pillow.Resampling.BOX))
 
 
 def _rgb(picture: Pillow.Image, stated: int | None, significant: int, note: Callable[[str], None]) -> Image:

@@ -13,7 +13,7 @@ from threading import Event
 from typing import Final
 
 from camera.core.frame import CameraError, Capture, Fault
-from camera.core.kept_region import kept_region
+from camera.core.kept_region import MAP_SUFFIX, kept_region
 from camera.core.settings import FolderCamera
 from camera.core.source import SourceStats, file_id, paced, stamp
 from camera.pictures.images import SUFFIXES, UnreadableImage, read_image
@@ -90,7 +90,7 @@ class Folder:
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:
-    """Return the picture files below `folder`, sorted, hidden files and folders left out.
+    """Return the picture files below `folder`, sorted; hidden ones and maps of kept pictures are left out.
 
     Raises:
         CameraError: the folder is missing, or holds no picture.
@@ -103,6 +103,13 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
         paths = [Path(at, name) for name in names if not name.startswith(".")]
         # Only regular files: to open a pipe would wait for somebody to write into it.
         found += [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = [path for path in found if not _is_map(path)]
     if not found:
         raise CameraError(f"{folder}: no picture in it: add some that end in {', '.join(sorted(SUFFIXES))}")
     return tuple(sorted(found))
+
+
+def _is_map(path: Path) -> bool:
+    """Whether a file is the drawing beside a picture that an agent kept."""
+    name = path.name
+    return name.endswith(MAP_SUFFIX) and path.with_name(name.removesuffix(MAP_SUFFIX) + ".jpg").is_file()

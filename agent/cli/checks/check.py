@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.base.errors import EXIT_OK
 from agent.base.text import on_one_line
 from agent.cli import output
+from agent.cli.checks import references
 from agent.cli.checks.station_sight import lines
 from agent.config.absent import nothing, whatever_it_is
 from agent.config.diff import changes
@@ -35,7 +36,7 @@ def check(arguments: argparse.Namespace) -> int:
         last = last_of(loaded)
         for line in (*changes(last, loaded), *baseline_changes(last, loaded)):
             output.put(str(line))
-    for line in lines(loaded):
+    for line in (*lines(loaded), *references.lines(loaded)):
         output.say(on_one_line(line))
     if loaded.config.mqtt.enabled and not loaded.says("mqtt", "result_version"):
         output.say(

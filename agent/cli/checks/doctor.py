@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from adapters.core.adapter import AdapterError
 from adapters.core.protocol import Engine
 from adapters.encoders.installed_runtimes import installed_runtimes, openvino_version, runtime_problem
-from agent.app.factories import open_model
+from agent.app.factories import extractor_of, open_inspection
 from agent.base.data_dir import in_use
 from agent.base.errors import AgentError, ConfigError, StoreError
 from agent.baseline import report
 from agent.cli.checks.finding import Finding
+from agent.cli.checks.references import compared
 from agent.cli.checks.services import broker, disk, embedded, metrics
 from agent.cli.checks.station_sight import ModelFile, seen
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.config.models import Config, Station
 from agent.domain.learner_stats import LearnerStats
+from agent.inspection.backbones import Backbones
 from agent.sparkplug.payload import require_protobuf
 from agent.telemetry.health import of_learner
 from agent.versions.commissioned import Uncommissioned, open_station
@@ -55,19 +58,15 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield _runtime(config)
     engine = None
     try:
-        engine = open_model(config)
+        backbones = Backbones(config)
+        engine = open_inspection(config, backbones)
         check_prompts(now, engine)
         yield from _model(config, engine)
     except (AdapterError, ConfigError) as error:
         yield Finding(False, "model", str(error))
     for name, station in config.stations.items():
         if station.enabled:
-            if not _blank(now, "stations", name, "camera"):
-                finding, size = _camera(name, station)
-                yield finding
-                if size is not None and engine is not None:
-                    yield from _sight(now, name, engine, size)
-            yield from _learning(now, name, engine)
+            yield from _station(now, name, station, engine, backbones)
     if config.mqtt.enabled and not _blank(now, "mqtt"):
         yield embedded(config, runs) if config.mqtt.embedded_broker else broker(config)
     if config.sparkplug.enabled:
@@ -75,6 +74,19 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     if config.metrics.enabled and not _blank(now, "metrics"):
         yield metrics(config, runs)
     yield disk(config)
+
+
+def _station(
+    now: Loaded, name: str, station: Station, engine: Engine | None, backbones: Backbones
+) -> Iterator[Finding]:
+    if not _blank(now, "stations", name, "camera"):
+        finding, size = _camera(name, station)
+        yield finding
+        if size is not None and engine is not None:
+            yield from _sight(now, name, engine, backbones, size)
+    yield from _learning(now, name, engine)
+    if engine is not None:
+        yield from compared(now, name, partial(extractor_of, engine=engine, backbones=backbones))
 
 
 def _blank(loaded: Loaded, *path: str) -> bool:
@@ -149,8 +161,17 @@ def _camera(name: str, station: Station) -> tuple[Finding, Size | None]:
     return finding or none, sizes[0] if finding is not None and sizes else None
 
 
-def _sight(loaded: Loaded, name: str, engine: Engine, picture: Size) -> Iterator[Finding]:
+def _sight(
+    loaded: Loaded, name: str, engine: Engine, backbones: Backbones, picture: Size
+) -> Iterator[Finding]:
+    recipe = used_recipes(loaded.config)[loaded.config.stations[name].recipe]
     model = ModelFile(engine.info.preprocess, engine.info.weights)
+    if recipe.reference is not None and not recipe.needs_model:
+        try:
+            one = backbones.of(recipe.reference.features).info
+        except AdapterError:
+            return  # which is said where parts are compared
+        model = ModelFile(one.preprocess, one.digest)
     sentence, warnings = seen(loaded, name, model, picture)
     yield Finding(True, f"view {name}", sentence)
     yield from (Finding(True, f"view {name}", warning, warns=True) for warning in warnings)

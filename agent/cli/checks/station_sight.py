@@ -9,7 +9,9 @@ from adapters.bundle.manifest import read_manifest
 from adapters.bundle.reader import bundle_path
 from adapters.core.adapter import AdapterError
 from adapters.core.protocol import Preprocess
+from agent.cli.checks.references import stored_spec
 from agent.config.loader import Loaded
+from agent.config.models import Station
 from agent.config.recipes import find_recipe
 from agent.domain.conditions import picture_cropped
 from agent.inspection.feed_factory import framing_of
@@ -63,36 +65,52 @@ def lines(loaded: Loaded) -> Iterator[str]:
 
     Pictures that lie on the disk are looked at, cameras and the model are not.
     """
-    settings = loaded.config.model
-    model = None
-    if settings.engine != "torch":
-        try:
-            manifest, _ = read_manifest(bundle_path(settings.bundle), settings.sha256)
-            model = ModelFile(manifest.preprocess, manifest.weights)
-        except AdapterError:
-            model = None  # a bundle that is no good is told of by `mekiki doctor`, and by the start
+    model = _bundled(loaded)
     for name, station in loaded.config.stations.items():
         if not station.enabled:
             continue
-        if model is None:
+        alone = not find_recipe(station.recipe, loaded.config.recipes).needs_model
+        asked = _backbone(loaded, name) if alone else model
+        if asked is None and not alone:  # of a backbone it is said with its reference
             yield f"station {name}: what the model sees is known when the model is opened: mekiki doctor"
-            continue
-        try:
-            found = picture_size(station.camera)
-        except (CameraError, OSError) as error:
-            yield f"station {name}: what the model sees is not known: {error}"
-            continue
-        size, asked = found, False
-        if found is None and isinstance(station.camera, OpenCVCamera):
-            width, height = station.camera.width, station.camera.height
-            asked = width is not None and height is not None
-            size = (width, height) if width is not None and height is not None else None
-        if size is None:
-            yield f"station {name}: {_without_picture(_framing(loaded, name, model))}"
-            continue
-        sentence, warnings = seen(loaded, name, model, size)
-        yield f"station {name}: {'if the camera gives what it is asked for, ' if asked else ''}{sentence}"
-        yield from (f"station {name}: {warning}" for warning in warnings)
+        if asked is not None:
+            yield from (f"station {name}: {line}" for line in _of_station(loaded, name, station, asked))
+
+
+def _bundled(loaded: Loaded) -> ModelFile | None:
+    """Return what is known of the model; None where it must be opened for that, or is no good."""
+    settings = loaded.config.model
+    if settings.engine == "torch":
+        return None
+    try:
+        manifest, _ = read_manifest(bundle_path(settings.bundle), settings.sha256)
+    except AdapterError:
+        return None  # a bundle that is no good is told of by `mekiki doctor`, and by the start
+    return ModelFile(manifest.preprocess, manifest.weights)
+
+
+def _backbone(loaded: Loaded, name: str) -> ModelFile | None:
+    spec = stored_spec(loaded, name)
+    return None if spec is None else ModelFile(spec, "")
+
+
+def _of_station(loaded: Loaded, name: str, station: Station, model: ModelFile) -> Iterator[str]:
+    try:
+        size = picture_size(station.camera)
+    except (CameraError, OSError) as error:
+        yield f"what the model sees is not known: {error}"
+        return
+    asked = False
+    if size is None and isinstance(station.camera, OpenCVCamera):
+        width, height = station.camera.width, station.camera.height
+        asked = width is not None and height is not None
+        size = (width, height) if width is not None and height is not None else None
+    if size is None:
+        yield _without_picture(_framing(loaded, name, model))
+        return
+    sentence, warnings = seen(loaded, name, model, size)
+    yield f"{'if the camera gives what it is asked for, ' if asked else ''}{sentence}"
+    yield from warnings
 
 
 def _framing(loaded: Loaded, name: str, model: ModelFile) -> Framing:

@@ -45,6 +45,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
         "threshold": 0.3125 + n / 8,
         "abstain_margin": 0.03125 + n / 64,
         "smallest_defect_px": 11.5 + n,
+        "reference": {"severity": ("major", "minor")[n], "false_rejects": 0.0123 + n / 8},
         "classes": {
             "ok": {"verdict": "pass", "phrases": [text("good")]},
             "bad": {"verdict": "fail", "severity": ("minor", "major")[n], "phrases": [text("bad")]},
@@ -155,8 +156,9 @@ SAME = {
     ("verdict",),
     ("votes",),
     ("ok", "severity"),
+    ("reference", "features"),
 }
-"""What is the same in both: the kind of a trigger, an absent file, the side of a class."""
+"""What is the same in both: the kind of a trigger, an absent file, the side of a class, the backbone."""
 
 
 def both(folder: Path, bundle: Path) -> tuple[Loaded, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent.base.codec import dumps
 from agent.domain.claim import Claim
+from agent.domain.comparison import Comparison
 from agent.domain.production import Production
 from agent.domain.verdict import Decision, Outcome, Provenance, Verdict
 from agent.payloads.result_payload import published, result, state
@@ -63,6 +65,7 @@ def full() -> Verdict:
         tile=(0.0, 0.0, 0.55, 1.0),
         production=Production("4711-A", "L 23", "früh"),
         provenance=replace(verdict.provenance, claim=Claim(0.02, 0.95, 149)),
+        compared=Comparison(1.23456789, 0.9, (0.1, 0.2, 0.3, 0.4), SHA, 12),
     )
 
 
@@ -72,26 +75,41 @@ def valid(payload: dict[str, Any], version: int) -> None:
 
 shares = st.floats(0, 1)
 texts = st.none() | st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=100)
+by_words = st.builds(
+    Decision,
+    st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.UNSURE]),
+    st.sampled_from(["class", "low_margin", "votes"]),
+    st.sampled_from(["ok", "scratch"]),
+    st.sampled_from([None, "minor", "critical"]),
+    shares,
+    shares,
+    st.fixed_dictionaries({"ok": shares, "scratch": shares}),
+)
 decisions = st.one_of(
-    st.builds(
-        Decision,
-        st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.UNSURE]),
-        st.sampled_from(["class", "low_margin", "votes"]),
-        st.sampled_from(["ok", "scratch"]),
-        st.sampled_from([None, "minor", "critical"]),
-        shares,
-        shares,
-        st.fixed_dictionaries({"ok": shares, "scratch": shares}),
-    ),
+    by_words,
     st.builds(
         Decision,
         st.just(Outcome.NOT_INSPECTED),
-        st.sampled_from([*map(str, Fault), "not_finite", "timeout", "busy", "shutdown", "reload"]),
+        st.sampled_from(
+            [*map(str, Fault), "not_finite", "timeout", "busy", "shutdown", "reload", "no_reference"]
+        ),
     ),
+    st.builds(Decision, st.just(Outcome.FAIL), st.just("anomaly"), st.just("unknown"), st.just("major")),
+    st.builds(Decision, st.just(Outcome.PASS), st.just("normal")),
+)
+TOLD = {"anomaly": "class", "normal": "class", "no_reference": "unreadable"}
+"""What version 1 says for reasons that it has no word for."""
+comparisons = st.none() | st.builds(
+    Comparison,
+    st.floats(0, 1e6) | st.just(math.nan),
+    st.floats(0, 1e6),
+    st.none() | st.tuples(shares, shares, shares, shares),
+    st.just(SHA),
+    st.integers(1, 5000),
 )
 claims = st.none() | st.builds(Claim, shares, st.floats(0.5, 0.999), st.integers(1, 10**6))
 verdicts = st.builds(
-    lambda decision, source, claim, production, view, tile, trigger: replace(
+    lambda decision, source, claim, production, view, tile, trigger, compared: replace(
         a_fail(),
         decision=decision,
         source=source,
@@ -100,14 +118,16 @@ verdicts = st.builds(
         view=view,
         tile=tile,
         trigger=trigger,
+        compared=compared,
     ),
     decisions,
-    st.none() | decisions,
+    st.none() | by_words,
     claims,
     st.builds(Production, texts, texts, texts),
     st.sampled_from([None, "fit", "fill", "crop"]),
     st.none() | st.tuples(shares, shares, shares, shares),
     texts,
+    comparisons,
 )
 
 
@@ -127,12 +147,14 @@ def test_version_2_says_what_is_known_and_null_for_the_rest() -> None:
         "part": None,
         "view": "fit",
         "tile": [0.0, 0.0, 0.55, 1.0],
-        "reference": None,
+        "reference": {
+            "score": 1.234568, "threshold": 0.9, "box": [0.1, 0.2, 0.3, 0.4], "digest": SHA, "samples": 12,
+        },
         "order": "4711-A",
         "lot": "L 23",
         "shift": "früh",
         "claim": {"false_rejects_at_most": 0.02, "confidence": 0.95, "good_parts": 149},
-    }
+    }  # fmt: skip
     assert [name for name, value in result(a_fail(), 1, 2).items() if value is None and name in ADDED] == [
         "part", "view", "tile", "reference", "order", "lot", "shift", "claim",
     ]  # fmt: skip
@@ -146,7 +168,8 @@ def test_any_verdict_is_valid_in_both_and_either_is_made_of_the_other(
     first, second = result(verdict, seq, 1), result(verdict, seq, 2)
     valid(first, 1)
     valid(second, 2)
-    assert {**{n: v for n, v in second.items() if n not in ADDED}, "schema": first["schema"]} == first
+    told = {"schema": first["schema"], "reason": TOLD.get(second["reason"], second["reason"])}
+    assert {**{n: v for n, v in second.items() if n not in ADDED}, **told} == first
     assert list(second)[:2] == list(first)[:2] == ["schema", "event_id"]
     down, schema = published(dumps(second), 1, replayed=replayed)
     assert (down, schema) == (dumps({**first, "replayed": replayed}), "mekiki.result.v1")

@@ -1,0 +1,228 @@
+"""Parts beside good ones, through the inspector: words, a reference, both, and what was made for neither."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from adapters.backbone.wordless_engine import WordlessEngine
+from adapters.core.protocol import PromptError
+from adapters.reference.reference import Reference
+from agent.config.loader import Loaded
+from agent.config.recipes import Recipe
+from agent.domain.active_version import ActiveVersion
+from agent.domain.verdict import Outcome, Verdict
+from agent.inspection.comparing import compare_parts, place
+from agent.inspection.feed_factory import input_spec
+from agent.inspection.inspector import Inspector
+from agent.inspection.predictor import Predictor
+from agent.inspection.reference_plan import ReferencePlan
+from agent.inspection.station_plan import StationPlan
+from agent.versions.commissioned import Uncommissioned
+from agent.versions.station_plans import predictors, provenance
+from camera.core.frame import Frame, Quality, ReferenceInput
+from camera.core.settings import QualityLimits, RegionOfInterest
+from camera.feed.mailbox import Mailbox
+from camera.pictures.framing import Framing, in_picture
+from tests.support.configs import MINIMAL, load_text
+from tests.support.small_backbone import SPEC, SmallBackbone, a_reference, part
+from tests.support.small_line import FAILS, SIDE, SmallEngine, pictures
+
+ALONE = Recipe.model_validate_json('{"reference": {"severity": "critical"}}')
+BOTH = Recipe.model_validate_json(
+    '{"reference": {}, "templates": ["{}"], "classes": {"good": {"verdict": "pass", "phrases": ["good"]},'
+    ' "scratch": {"verdict": "fail", "phrases": ["scratch"]}}}'
+)
+ENGINE = SmallEngine()
+
+
+@pytest.fixture
+def backbone() -> SmallBackbone:
+    return SmallBackbone()
+
+
+def words() -> Predictor:
+    texts = ENGINE.encode_text(np.array([[0], [1]]), ENGINE.source)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    return Predictor(0, ENGINE.source, texts, FAILS, 0.0)
+
+
+def plan(recipe: Recipe, backbone: SmallBackbone, answering: Callable[[], Reference | None]) -> StationPlan:
+    settings = loaded().config.stations["top"].adaptation
+    found = Uncommissioned("top", settings, "full", ActiveVersion(0, ENGINE.source, 0.0), "")
+    frozen = words() if recipe.has_words else predictors(ENGINE, recipe, found)[0]
+    made_by = provenance(loaded(), ENGINE, recipe, found, backbone.info)
+    return StationPlan(
+        "own", recipe, made_by, QualityLimits(stale_s=None), frozen, lambda: frozen,
+        reference=ReferencePlan("backbone", backbone, answering),
+    )  # fmt: skip
+
+
+@cache
+def loaded() -> Loaded:
+    with TemporaryDirectory() as folder:
+        return load_text(Path(folder), MINIMAL)
+
+
+def frame(
+    number: int,
+    spot: tuple[int, int] | None = None,
+    *,
+    label: str | None = "good",
+    tiles: tuple[int, int] = (1, 1),
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+    compared: bool = True,
+    station: str = "top",
+) -> Frame:
+    """Return a frame; `label`: what the words are shown of it, None: nothing."""
+    image = part(1000 + number, spot=spot)
+    shown = Framing(input_spec(SPEC), "auto", tiles).inputs(image)
+    pixels = None
+    if label is not None:
+        bytes_ = pictures([label] * len(shown.boxes), number)
+        pixels = (bytes_.transpose(0, 3, 1, 2).astype(np.float32) / 255 - 0.5) / 0.5
+    boxes = tuple(in_picture(box, crop) for box in shown.boxes) if len(shown.boxes) > 1 else ()
+    references = {"backbone": ReferenceInput(shown.pixels, shown.view)} if compared else {}
+    return Frame(
+        station, number, datetime.now(UTC), time.monotonic_ns(), image, pixels, Quality(100.0, 100.0),
+        roi=RegionOfInterest(crop=crop), view="fill", tiles=boxes, references=references,
+    )  # fmt: skip
+
+
+def judged(plans: dict[str, StationPlan], *frames: Frame) -> list[Verdict]:
+    return Inspector("agent", ENGINE, plans, Mailbox(), list, batch=8).judge(frames)
+
+
+def test_a_reference_alone_passes_good_parts_and_fails_a_spot(backbone: SmallBackbone) -> None:
+    """The label is none of the classes, the box is around the spot, and the backbone made the verdict."""
+    reference = a_reference()
+    own = plan(ALONE, backbone, lambda: reference)
+    good, bad = judged({"top": own}, frame(1, label=None), frame(2, (40, 20), label=None))
+    assert (good.decision.verdict, good.decision.reason, good.decision.label) == ("pass", "normal", None)
+    assert (bad.decision.verdict, bad.decision.reason, bad.decision.label) == ("fail", "anomaly", "unknown")
+    assert bad.decision.severity == "critical"
+    assert bad.compared is not None
+    assert (bad.compared.digest, bad.compared.samples) == (reference.digest, reference.samples)
+    assert bad.compared.score > bad.compared.threshold == reference.threshold
+    assert bad.compared.box == pytest.approx((40 / 64, 20 / 48, 50 / 64, 30 / 48), abs=0.13)
+    assert (bad.provenance.model, bad.provenance.weights) == ("blocks", backbone.info.digest)
+    assert (bad.provenance.adapter, bad.provenance.offset, bad.source) == (0, 0.0, None)
+    assert bad.view == "fill"
+    assert bad.difference is not None
+    assert bad.difference.maps.shape == (1, 8, 8)
+
+
+def test_words_and_reference_judge_the_same_part(backbone: SmallBackbone) -> None:
+    """What the words know they name; what only the reference sees is unknown; the source is words alone."""
+    reference = a_reference()
+    own = plan(BOTH, backbone, lambda: reference)
+    frames = [
+        frame(1), frame(2, (40, 20)), frame(3, label="scratch"), frame(4, (40, 20), label="scratch"),
+    ]  # fmt: skip
+    said = judged({"top": own}, *frames)
+    assert [(one.decision.verdict, one.decision.reason, one.decision.label) for one in said] == [
+        ("pass", "class", "good"),
+        ("fail", "anomaly", "unknown"),
+        ("fail", "class", "scratch"),
+        ("fail", "class", "scratch"),
+    ]
+    assert all(one.compared is not None for one in said)
+    assert [one.source.label for one in said if one.source] == ["good", "good", "scratch", "scratch"]
+    assert said[0].provenance.model == "small"
+
+
+def test_the_box_lies_in_the_camera_s_whole_picture(backbone: SmallBackbone) -> None:
+    """Through the tile that differs most, and through the region of interest."""
+    crop = (0.5, 0.25, 1.0, 0.75)
+    reference = a_reference(tiles=(2, 1))
+    own = replace(plan(ALONE, backbone, lambda: reference), tiles=2)
+    (said,) = judged({"top": own}, frame(1, (50, 20), label=None, tiles=(2, 1), crop=crop))
+    assert said.compared is not None
+    assert said.compared.box is not None
+    left, top, right, bottom = said.compared.box
+    spot = (0.5 + 50 / 64 / 2, 0.25 + 20 / 48 / 2, 0.5 + 60 / 64 / 2, 0.25 + 30 / 48 / 2)
+    assert (left, top, right, bottom) == pytest.approx(spot, abs=0.06)
+    assert said.tile is not None
+    assert said.tile[0] > 0.7, "the right one of the two tiles"
+
+
+def test_stations_share_a_call_of_the_backbone(backbone: SmallBackbone) -> None:
+    """Two stations, two references, one call; and each part is told its own."""
+    first, second = a_reference(seed=0), a_reference(seed=5)
+    plans = {"top": plan(ALONE, backbone, lambda: first), "side": plan(ALONE, backbone, lambda: second)}
+    frames = [frame(1, label=None), frame(2, label=None, station="side")]
+    said = judged(plans, *frames)
+    assert [one.compared.digest for one in said if one.compared] == [first.digest, second.digest]
+    assert backbone.calls == [2]
+
+
+def test_a_part_is_never_divided_and_a_call_holds_so_many_pictures(backbone: SmallBackbone) -> None:
+    reference = a_reference(tiles=(2, 1))
+    one = ReferencePlan("backbone", backbone, lambda: reference)
+    frames = [frame(n, label=None, tiles=(2, 1)) for n in range(1, 6)]
+    together = compare_parts(frames, [one] * 5)
+    assert backbone.calls == [10]
+    apart = compare_parts(frames, [one] * 5, most=5)
+    assert backbone.calls[1:] == [4, 4, 2]
+    scores = [[each.comparison.score for each in found if each] for found in (together, apart)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+
+
+def test_without_a_reference_words_go_on_and_nothing_else_is_passed(backbone: SmallBackbone) -> None:
+    """A station without words inspects nothing then, and says why."""
+    plans = {"top": plan(BOTH, backbone, lambda: None), "side": plan(ALONE, backbone, lambda: None)}
+    told, silent = judged(plans, frame(1), frame(2, label=None, station="side"))
+    assert (told.decision.verdict, told.decision.reason, told.compared) == ("pass", "class", None)
+    assert (silent.decision.verdict, silent.decision.reason) == (Outcome.NOT_INSPECTED, "no_reference")
+    assert backbone.calls == []
+
+
+@pytest.mark.parametrize("recipe", [BOTH, ALONE])
+def test_a_picture_of_before_a_reload_is_not_passed_by_the_half_of_what_is_asked(
+    backbone: SmallBackbone, recipe: Recipe
+) -> None:
+    """It was made when nobody compared: the words alone must not pass it."""
+    reference = a_reference()
+    own = plan(recipe, backbone, lambda: reference)
+    (said,) = judged({"top": own}, frame(1, compared=False))
+    assert (said.decision.verdict, said.decision.reason) == (Outcome.NOT_INSPECTED, "reload")
+    assert (said.compared, said.source, said.view) == (None, None, None)
+
+
+def test_what_is_no_number_is_not_inspected(backbone: SmallBackbone) -> None:
+    reference = a_reference()
+    own = plan(ALONE, backbone, lambda: reference)
+    broken = frame(1, label=None)
+    pixels = np.full_like(broken.references["backbone"].pixels, np.nan)
+    broken = replace(broken, references={"backbone": ReferenceInput(pixels, "fill")})
+    (said,) = judged({"top": own}, broken)
+    assert (said.decision.verdict, said.decision.reason) == (Outcome.NOT_INSPECTED, "not_finite")
+
+
+def test_no_place_stands_out_of_a_flat_map() -> None:
+    class Flat:
+        box, tile = None, 0
+
+    assert place(Flat(), (64, 48), ((0.0, 0.0, 1.0, 1.0),), (0, 0, 1, 1), "fill") is None  # type: ignore[arg-type]
+
+
+def test_an_engine_without_words_names_its_backbone_and_encodes_nothing(backbone: SmallBackbone) -> None:
+    engine = WordlessEngine(backbone)
+    assert (engine.info.name, engine.info.weights) == ("blocks", backbone.info.digest)
+    assert engine.info.preprocess == SPEC
+    assert engine.source.digest.startswith("sha256:")
+    for ask in (
+        lambda: engine.tokenize(["a"]),
+        lambda: engine.encode_image(np.zeros((1, 3, SIDE, SIDE), np.float32), [engine.source]),
+        lambda: engine.encode_text(np.zeros((1, 2), np.int64), engine.source),
+    ):
+        with pytest.raises(PromptError, match="start it again"):
+            ask()
