@@ -81,12 +81,10 @@ class DrawnReference:
     Attributes:
         reference: of its golden samples.
         ids: of them: they are not judged in this draw.
-        has_threshold: false where one sample alone is compared with, so that nothing says how far is far.
     """
 
     reference: Reference
     ids: frozenset[str]
-    has_threshold: bool = True
 
     @classmethod
     def of(
@@ -94,7 +92,7 @@ class DrawnReference:
     ) -> DrawnReference:
         """Return the reference of ``(K, T, h, w, D)`` features; raise UnusableReference as its `build`."""
         built = Reference.build(features, extractor.info, false_rejects=false_rejects, seed=seed)
-        return cls(built, frozenset(ids), has_threshold=len(features) > 1)
+        return cls(built, frozenset(ids))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,8 +179,7 @@ class PictureJudge:
             threshold = draw.reference.threshold
             compared = Comparison(found.score, threshold, found.box, "", draw.reference.samples)
             decisions.append(decide(_listed(words), _SOUND, self.recipe, compared))
-            ratio = found.score / threshold if draw.has_threshold else found.score
-            scores.append(max(ratio, self._of_words(words)))
+            scores.append(max(found.score / threshold, self._of_words(words)))
         if not draws:
             decisions.append(decide(_listed(words), _SOUND, self.recipe))
             scores.append(self._of_words(words))

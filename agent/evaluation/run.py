@@ -51,7 +51,6 @@ class JudgedSet:
         twice: pictures that were there again in another file.
         claims: of each draw's reference; empty where words judge alone.
         thresholds: of each draw's reference.
-        has_threshold: whether false rejects and misses can be counted.
     """
 
     options: EvaluationOptions
@@ -61,7 +60,6 @@ class JudgedSet:
     twice: int
     claims: tuple[FalseRejectClaim | None, ...]
     thresholds: tuple[float, ...]
-    has_threshold: bool
 
 
 def evaluate(
@@ -124,7 +122,6 @@ def evaluate(
         len(rows) - len(distinct),
         tuple(draw.reference.claim for draw in draws),
         tuple(draw.reference.threshold for draw in draws),
-        all(draw.has_threshold for draw in draws),
     )
 
 

@@ -21,8 +21,8 @@ class EvaluationSummary:
     Attributes:
         auroc: mean of the draws.
         auroc_draws: of each draw.
-        false_rejects: share of good parts that fail; None where there is no threshold.
-        missed: share of defects that pass; None where there is no threshold.
+        false_rejects: share of good parts that fail.
+        missed: share of defects that pass.
         good, defects: parts that one draw judges.
         confusion: class -> what was said -> how many, mean of the draws.
         ms: median time for a picture, without reading its file.
@@ -31,8 +31,8 @@ class EvaluationSummary:
 
     auroc: Estimate
     auroc_draws: tuple[float, ...]
-    false_rejects: Estimate | None
-    missed: Estimate | None
+    false_rejects: Estimate
+    missed: Estimate
     good: int
     defects: int
     confusion: dict[str, dict[str, float]]
@@ -60,18 +60,16 @@ def summary(found: JudgedSet) -> EvaluationSummary:
             wrong[is_good_one] += decision.verdict == (Outcome.FAIL if is_good_one else Outcome.PASS)
         rejected.append(wrong[True])
         missed.append(wrong[False])
-    known = found.has_threshold
     return EvaluationSummary(
         auroc=auroc_estimate(areas, min(good, defects)),
         auroc_draws=tuple(area for area, _ in areas),
-        false_rejects=share_estimate(rejected, good) if known else None,
-        missed=share_estimate(missed, defects) if known else None,
+        false_rejects=share_estimate(rejected, good),
+        missed=share_estimate(missed, defects),
         good=good,
         defects=defects,
         confusion={
             label: {said: number / count for said, number in counts.items()}
             for label, counts in confusion.items()
-            if known
         },
         ms=float(np.median([one.ms for one in found.pictures])),
         unlit=sum(one.unlit for one in found.pictures),
@@ -85,12 +83,12 @@ def facts(found: JudgedSet, made: EvaluationSummary) -> dict[str, Any]:
     return {
         "auroc": round(made.auroc.value, 6),
         "auroc_draws": [round(one, 6) for one in made.auroc_draws],
-        **{name: None if one is None else round(one.value, 6) for name, one in rates.items()},
+        **{name: round(one.value, 6) for name, one in rates.items()},
         "ms_per_picture": round(made.ms, 3),
         "claim": None if claim is None else claim.facts(),
         "intervals": {
             "auroc": made.auroc.facts(),
-            **{name: None if one is None else one.facts() for name, one in rates.items()},
+            **{name: one.facts() for name, one in rates.items()},
         },
         "good": made.good,
         "defects": made.defects,
@@ -98,7 +96,7 @@ def facts(found: JudgedSet, made: EvaluationSummary) -> dict[str, Any]:
         "draws": len(made.auroc_draws),
         "seed": found.options.seed,
         "good_class": found.options.good,
-        "thresholds": [round(one, 6) for one in found.thresholds] if found.has_threshold else [],
+        "thresholds": [round(one, 6) for one in found.thresholds],
         "confusion": {
             label: {said: round(number, 3) for said, number in counts.items()}
             for label, counts in made.confusion.items()
@@ -117,18 +115,15 @@ def sentences(found: JudgedSet, made: EvaluationSummary) -> Iterator[str]:
     yield f"{made.good} good parts and {made.defects} defects judged{drawn}"
     spread = f"; draws {min(made.auroc_draws):.4f} to {max(made.auroc_draws):.4f}" if several else ""
     yield f"AUROC          {_shown(made.auroc, 4)}{spread}"
-    if made.false_rejects is None or made.missed is None:
-        yield "false rejects and misses: one golden sample gives no threshold; take two or more"
-    else:
-        yield f"false rejects  {_percent(made.false_rejects)}"
-        yield f"missed         {_percent(made.missed)}"
-        yield (
-            "intervals of 95 %: of the parts that one draw judges, as if the mean had been that draw; the"
-            " draws judge the same pictures"
-            if several
-            else "intervals of 95 %: exact (Clopper-Pearson) of false rejects and misses, DeLong's of AUROC"
-        )
-        yield from _confusion(made)
+    yield f"false rejects  {_percent(made.false_rejects)}"
+    yield f"missed         {_percent(made.missed)}"
+    yield (
+        "intervals of 95 %: of the parts that one draw judges, as if the mean had been that draw; the draws"
+        " judge the same pictures"
+        if several
+        else "intervals of 95 %: exact (Clopper-Pearson) of false rejects and misses, DeLong's of AUROC"
+    )
+    yield from _confusion(made)
     if found.claims:
         claim = found.claims[0]
         yield (

@@ -77,7 +77,7 @@ def check(
     found += of_classes(Counter(classes.values()), good)
     sound = {} if looks is None else {id_: classes[id_] for id_ in looks.ids}
     inside = [id_ for id_, label in sound.items() if label in good]
-    judged = extractor is not None and len(inside) >= 2
+    judged = extractor is not None and bool(inside)
     if judged and extractor is not None:
         bad = [id_ for id_ in sound if sound[id_] not in good]
         found += _judged(store, index, sound, inside, bad, station, extractor)

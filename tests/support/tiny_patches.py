@@ -1,4 +1,4 @@
-"""A backbone without weights: the mean colour of each place; and pictures that it tells apart."""
+"""A backbone without weights: the pixels of each place; and pictures that it tells apart."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from adapters.core.protocol import Floats, Preprocess
 _SIDE, _GRID = 32, 8
 
 
-class MeanColours:
-    """``(N, 3, 32, 32)`` to ``(N, 8, 8, 3)``."""
+class PixelPatches:
+    """``(N, 3, 32, 32)`` to ``(N, 8, 8, 48)``."""
 
     info = PatchInfo(
-        name="mean-colours",
+        name="pixels",
         digest="sha256:" + 64 * "1",
         preprocess=Preprocess(_SIDE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "squash"),
         grid=(_GRID, _GRID),
-        channels=3,
+        channels=48,
     )
 
     def patches(self, pixels: Floats) -> Floats:
         step = _SIDE // _GRID
-        return pixels.reshape(-1, 3, _GRID, step, _GRID, step).mean(axis=(3, 5)).transpose(0, 2, 3, 1)
+        places = pixels.reshape(-1, 3, _GRID, step, _GRID, step).transpose(0, 2, 4, 1, 3, 5)
+        return np.ascontiguousarray(places.reshape(-1, _GRID, _GRID, 3 * step * step))
 
 
 def part(number: int, spot: bool = False, side: int = 64) -> np.ndarray:
