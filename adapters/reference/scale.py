@@ -13,7 +13,7 @@ FLOOR = 0.05
 FLOOR_OF_ONE = 0.1
 """The same where one good part says nothing of the variation."""
 OF_ITSELF = 0.05
-"""A statistic of one good part below this compares it with itself; whitened, another good part has about 1."""
+"""A statistic of one good part below this compares it with itself; another good part has about 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
