@@ -7,7 +7,6 @@ from `benchmarks/peers.txt` and given by ``--peers``. Files are taken in the ord
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,23 +65,10 @@ def pixels(path: Path, how: Preprocess) -> Floats:
     return prepare(read_image(path), InputSpec(**asdict(how)))
 
 
-def features(
-    paths: tuple[Path, ...], backbone: PatchExtractor, then: Callable[[Floats], None] | None = None
-) -> NDArray[np.float16]:
-    """Return ``(N, 1, h, w, D)`` features; halves, for hundreds of pictures to fit.
-
-    Args:
-        paths: of the pictures.
-        backbone: that makes them.
-        then: called with the ``(1, 3, S, S)`` pixels of each, in order.
-    """
-    made = []
-    for path in paths:
-        picture = pixels(path, backbone.info.preprocess)[None]
-        made.append(backbone.patches(picture).astype(np.float16))
-        if then is not None:
-            then(picture)
-    return np.stack(made)
+def features(paths: tuple[Path, ...], backbone: PatchExtractor) -> NDArray[np.float16]:
+    """Return ``(N, 1, h, w, D)`` features; halves, for hundreds of pictures to fit."""
+    how = backbone.info.preprocess
+    return np.stack([backbone.patches(pixels(path, how)[None]).astype(np.float16) for path in paths])
 
 
 def _classes(folder: Path) -> list[Path]:

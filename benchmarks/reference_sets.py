@@ -3,7 +3,7 @@
 For each set and each number of good samples, five draws: the samples are drawn by the seed, a reference is built of
 them, and up to 40 other good pictures and 60 defects (drawn too) are judged. AUROC, false rejects and misses at the
 reference's own threshold; ranges over the draws. At ten samples also the plain form (nearest distance of the two
-deeper layers, at most 1500 patches, mean of the farthest 1 %) and, where it is installed, anomalib's PatchCore with
+deeper layers to 1500 patches drawn at random, mean of the farthest 1 %) and, where it is installed, anomalib's PatchCore with
 the same weights on the same pixels, in the same run.
 
 Which sets the method was chosen by, and which it was not: `benchmarks.reference_pictures`.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import site
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,9 +25,8 @@ from numpy.typing import NDArray
 
 from adapters.backbone.factory import open_backbone
 from adapters.core.patches import PatchExtractor, PatchInfo
-from adapters.core.protocol import Floats
 from adapters.reference.anomaly import top_mean
-from adapters.reference.memory import coreset, nearest
+from adapters.reference.memory import nearest
 from adapters.reference.reference import Reference
 from benchmarks.machine import describe, in_turn, in_words, table, write
 from benchmarks.reference_peer import PeerPatchCore
@@ -48,6 +46,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=Path("out/peers"), help="where packages are installed")
     parser.add_argument("--sets", nargs="+", default=[*CHOSEN_ON, *SEEN, *CHECKED_ON])
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--peer-draws", type=int, default=5, help="draws that anomalib is measured in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-peer", action="store_true", help="leave anomalib out")
     parser.add_argument("--json", action="store_true", help="print figures as JSON, write no file")
@@ -58,37 +57,29 @@ def main() -> None:
     peer = None if arguments.no_peer else PeerPatchCore()
     with tempfile.TemporaryDirectory() as cache:
         backbone = open_backbone("backbone", Path(cache), device="cpu", threads=1)
+        cost = _cost(arguments, Path(cache), peer)
+        machine = describe("numpy", "onnxruntime", "torch", *([] if peer is None else ["anomalib"]))
         sets: dict[str, Any] = {}
+        figures = {
+            "machine": machine,
+            "draws": arguments.draws,
+            "seed": arguments.seed,
+            "cost": cost,
+            "sets": sets,
+        }
         for name in arguments.sets:
             sets[name] = _measure(name, backbone, peer, arguments)
-            print(name, json.dumps(sets[name]), file=sys.stderr, flush=True)
-        cost = _cost(arguments, Path(cache), peer)
-    machine = describe("numpy", "onnxruntime", "torch", *([] if peer is None else ["anomalib"]))
-    figures = {
-        "machine": machine,
-        "draws": arguments.draws,
-        "seed": arguments.seed,
-        "sets": sets,
-        "cost": cost,
-    }
+            if not arguments.json:
+                write("reference_sets", figures, _markdown(figures))  # whole after each set: it takes long
     if arguments.json:
         print(json.dumps(figures))
-    else:
-        write("reference_sets", figures, _markdown(figures))
 
 
 def _measure(
     name: str, backbone: PatchExtractor, peer: PeerPatchCore | None, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     files = picture_set(name, arguments.data, arguments.peers)
-    embeddings: list[torch.Tensor] = []
-
-    def embed(picture: Floats) -> None:
-        if peer is not None:
-            embeddings.append(peer.embedding(picture).half())
-
-    good = features(files.good, backbone, embed)
-    bad = features(files.bad, backbone, embed)
+    good, bad = features(files.good, backbone), features(files.bad, backbone)
     found: dict[str, Any] = {"good": len(good), "bad": len(bad)}
     for draw in range(arguments.draws):
         random = np.random.default_rng([arguments.seed, draw])
@@ -100,13 +91,10 @@ def _measure(
             judged = [_ours(good[chosen], good[rest], bad[defects], backbone.info, draw)]
             if count == BESIDE:
                 judged.append(_plain(good[chosen], good[rest], bad[defects], backbone.info, draw))
-            if count == BESIDE and peer is not None:
-                peer.build([embeddings[i].float() for i in chosen], draw)
-                on_good, on_bad = (
-                    np.array([peer.score(embeddings[i].float()) for i in which])
-                    for which in (rest, len(good) + defects)
-                )
-                judged.append({"anomalib": auroc(on_good, on_bad)})
+            if count == BESIDE and peer is not None and draw < arguments.peer_draws:
+                of = [[files.good[i] for i in chosen], [files.good[i] for i in rest]]
+                of.append([files.bad[i] for i in defects])
+                judged.append(_peer(peer, of, backbone.info, draw))
             for one in judged:
                 for what, number in one.items():
                     found.setdefault(str(count), {}).setdefault(what, []).append(round(float(number), 4))
@@ -127,13 +115,23 @@ def _ours(
     }
 
 
+def _peer(peer: PeerPatchCore, files: list[list[Path]], info: PatchInfo, seed: int) -> dict[str, float]:
+    """PatchCore of anomalib on the same pixels: files of samples, of other good pictures, of defects."""
+    samples, good, bad = (
+        [peer.embedding(pixels(file, info.preprocess)[None]) for file in of] for of in files
+    )
+    peer.build(samples, seed)
+    on_good, on_bad = (np.array([peer.score(one) for one in of]) for of in (good, bad))
+    return {"anomalib": auroc(on_good, on_bad)}
+
+
 def _plain(
     samples: NDArray[Any], good: NDArray[Any], bad: NDArray[Any], info: PatchInfo, seed: int
 ) -> dict[str, float]:
-    """PatchCore as first tried: the two deeper layers, raw, nearest distance, the farthest 1 %."""
+    """As first tried: the two deeper layers, raw, a memory drawn at random, nearest distance, the farthest 1 %."""
     first, grid = info.layers[0], info.grid
     flat = samples[..., first:].reshape(-1, info.channels - first).astype(np.float32)
-    memory = flat[coreset(flat, 1500, seed)]
+    memory = flat[np.random.default_rng(seed).permutation(len(flat))[:1500]]
 
     def score(part: NDArray[Any]) -> float:
         far = nearest(part[..., first:].reshape(-1, flat.shape[1]).astype(np.float32), memory)

@@ -42,3 +42,11 @@ def test_left_out_scores_are_those_by_the_others() -> None:
     good = statistics(3, 5)
     found = Scale.leave_one_out(good, GROUPS)
     assert found[2] == pytest.approx(Scale.of(np.delete(good, 2, 0)).scores(good[2], GROUPS).max())
+
+
+def test_one_odd_part_does_not_stretch_the_scale() -> None:
+    good = statistics(4, 10)
+    odd = np.concatenate([good, good[:1] + 50])
+    plain, stretched = Scale.of(good), Scale.of(odd)
+    assert (stretched.deviation < 2 * plain.deviation).all()
+    assert (np.abs(stretched.mean - plain.mean) < 0.5).all()
