@@ -73,8 +73,9 @@ class ReferenceSettings(Settings):
 
     features: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
         default=BACKBONE,
-        description="what makes the patch features: backbone, the small ImageNet network; backbone-int8, that in"
-        " 8-bit integers; clip, the model that judges by words; or the folder of an ONNX file with its manifest",
+        description="what makes the patch features: backbone, the small ImageNet network; backbone-int8, that"
+        " in 8-bit integers; clip, the model that judges by words; or a folder, of an ONNX file with its"
+        " manifest",
     )
     severity: Literal["minor", "major", "critical"] = Field(
         default="major", description="of a part that differs from the good ones"

@@ -157,6 +157,20 @@ def test_the_box_lies_in_the_camera_s_whole_picture(backbone: SmallBackbone) -> 
     assert said.tile[0] > 0.7, "the right one of the two tiles"
 
 
+def test_the_tile_is_of_what_decided(backbone: SmallBackbone) -> None:
+    """Of an anomaly the one that differs most, of a class the one that shows it."""
+    reference = a_reference(tiles=(2, 1))
+    own = replace(plan(BOTH, backbone, lambda: reference), tiles=2)
+    odd = frame(1, (50, 20), tiles=(2, 1))
+    scratched = frame(2, (50, 20), tiles=(2, 1), label="scratch")
+    assert scratched.pixels is not None
+    assert odd.pixels is not None
+    one_tile = np.stack([scratched.pixels[0], odd.pixels[1]])
+    said = judged({"top": own}, odd, replace(scratched, pixels=one_tile))
+    assert [one.decision.reason for one in said] == ["anomaly", "class"]
+    assert [one.tile for one in said] == [odd.tiles[1], odd.tiles[0]]
+
+
 def test_stations_share_a_call_of_the_backbone(backbone: SmallBackbone) -> None:
     """Two stations, two references, one call; and each part is told its own."""
     first, second = a_reference(seed=0), a_reference(seed=5)
