@@ -31,7 +31,7 @@ def main() -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{NAME}.") as folder:
         try:
-            built = build(str(arguments.weights), Path(folder) / NAME, name=NAME)
+            built = build(str(arguments.weights), Path(folder) / NAME, name=NAME, patches=True)
         except AdapterError as error:
             print(error, file=sys.stderr)
             return 1

@@ -130,7 +130,8 @@ def _map(value: Tensor, tap: PatchTap) -> Tensor:
         return F.avg_pool2d(value, 3, 1, 1, count_include_pad=False)
     height, width = tap.grid
     places = value[:, value.shape[1] - height * width :]  # class and register tokens stand before
-    return places.transpose(1, 2).reshape(len(value), -1, height, width)
+    # Not len(): an export would take the length of its example for that of every batch.
+    return places.transpose(1, 2).reshape(value.shape[0], -1, height, width)
 
 
 def _on(layer: Tensor, grid: Any) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapters.core.protocol import Engine
 from adapters.engines.factory import ModelSettings
-from agent.app.factories import extractor_of
+from agent.app.factories import broker_access, extractor_of
 from agent.app.live_references import LiveReferences
 from agent.app.station_manager import StationManager, awaited
 from agent.audit.agent_log import Trail
@@ -18,6 +18,7 @@ from agent.base import logs
 from agent.base.codec import JSON
 from agent.base.errors import ConfigError
 from agent.base.wire import OFFLINE
+from agent.challenge.book import ChallengeBook
 from agent.commands.gateway import CommandGateway
 from agent.config.diff import SettingChange
 from agent.config.loader import Loaded
@@ -29,7 +30,6 @@ from agent.inspection.backbones import Backbones
 from agent.inspection.inspector import Inspector
 from agent.inspection.triggers import Triggers
 from agent.learning.supervisor import LearnerSupervisor
-from agent.mqtt.access import Access, tls_context
 from agent.mqtt.publisher import Publisher
 from agent.mqtt.retained_topics import RetainedTopics
 from agent.reload.file_watcher import ConfigWatch
@@ -98,6 +98,8 @@ class Components:
         self.learners = LearnerSupervisor(now, self._tell)
         self.control = CommandGateway(config)
         self.triggers = Triggers(self._keep)
+        self.challenges = ChallengeBook(Path(config.agent.data_dir), self.trail)
+        self.challenges.use(config.stations)
         self.production = ProductionBook(config, self.trail, self.control.show_production)
         makes = partial(extractor_of, engine=engine, backbones=backbones or Backbones(config))
         self.references = LiveReferences(makes, self.trail)
@@ -135,7 +137,7 @@ class Components:
             evidence=self.evidence,
             subscriptions=self.control.subscriptions(),
             stored=None if self.sparkplug is None else self.sparkplug.book.stored,
-            access=_access(now, excused=proven),
+            access=broker_access(now, excused=proven),
         )
         self.inspector = Inspector(
             config.agent.id,
@@ -163,6 +165,7 @@ class Components:
             self.production,
             instance=self.status.instance,
             reloader=self.reloader,
+            challenges=self.challenges,
             record=lambda event, actor, why, before, after: self.trail.record(
                 event, actor, why, before=before, after=after
             ),
@@ -177,13 +180,16 @@ class Components:
 
     def local_status(self) -> JSON:
         """Return what `mekiki status` shows; any thread may ask."""
-        return self.status.local(self.publisher.stats(), self.reloader.shown(), self.retained)
+        return self.status.local(self.publisher.stats(), self.reloader.shown(), self.retained) | {
+            "challenges": self.challenges.shown()
+        }
 
     def turn(self) -> None:
         """Do what was asked, and show how the agent is doing."""
         self.reloader.serve()
         self.reloader.look_again(time.monotonic())
         self.production.serve()
+        self.challenges.serve()
         self.control.serve()
         self.references.look(time.monotonic())
         self.trail.write()
@@ -202,7 +208,7 @@ class Components:
         ready = self.stations.prepare(new, anew)
         # Certificates that nobody has just written may be broken for a while: the rest comes into force.
         same = new.config.mqtt.tls == self.reloader.now.config.mqtt.tls
-        access = [_access(new, excused=same) for _ in range(2)]  # one for each connection
+        access = [broker_access(new, excused=same) for _ in range(2)]  # one for each connection
         # From here on nothing can fail: what was asked for comes into force as a whole.
         if new.config.log != self.reloader.now.config.log:
             logs.set_up(new.config.log.level, new.config.log.format)
@@ -214,6 +220,7 @@ class Components:
             if not self.status.shows_fails(name):
                 self.retained.clear(name, [self.status.image_topic(name)])
         self.production.use(new.config)
+        self.challenges.use(new.config.stations)
         self.control.use(new.config)
         self.triggers.use(awaited(new.config, ready), anew)
         if new.config.mqtt.enabled:
@@ -231,7 +238,7 @@ class Components:
                 now.config,
                 lambda: NodeNow(self._engine.info.name, self.reloader.now.digest, *self.status.health()),
                 lambda: [feed.snapshot() for feed in self.stations.feeds],
-                _access(now, excused=proven),
+                broker_access(now, excused=proven),
             )
         except ConfigError as error:  # an upgrade without its profile
             if not proven:
@@ -250,6 +257,7 @@ class Components:
     def _keep(self, verdicts: Sequence[Verdict]) -> None:
         self._tally.add(verdicts)
         self.control.recent.add(verdicts)
+        self.challenges.see(verdicts)
         self.publisher.put(verdicts)
 
     def _tell(self, station: str, name: str, payload: JSON) -> None:
@@ -265,7 +273,7 @@ class Components:
 
     def _conditions(self) -> list[Condition]:
         """Return what is wrong with the config and the trail, and with what hosts of Sparkplug are told."""
-        found = [*self.reloader.conditions(), *self.references.conditions()]
+        found = [*self.reloader.conditions(), *self.references.conditions(), *self.challenges.conditions()]
         for conditions in self.missing:
             found += conditions()
         if self.sparkplug is not None:
@@ -275,19 +283,3 @@ class Components:
         if self.trail.problem is not None:
             found.append(Condition("audit", "audit", f"rows of the audit trail wait: {self.trail.problem}"))
         return found
-
-
-def _access(loaded: Loaded, *, excused: bool = False) -> Access:
-    """Return what the broker asks of us, as far as it is there.
-
-    Args:
-        loaded: the config.
-        excused: certificates that cannot be used are no mistake of an edit.
-
-    Raises:
-        ConfigError: the certificate files cannot be used.
-    """
-    mqtt, absent = loaded.config.mqtt, loaded.lacking("mqtt")
-    if absent is not None and absent.reference:
-        return Access(mqtt, lacking=absent.what)
-    return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))

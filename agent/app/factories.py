@@ -18,6 +18,7 @@ from agent.config.loader import Loaded
 from agent.config.models import Config
 from agent.config.recipes import CLIP, Recipe, recipe_names
 from agent.inspection.backbones import Backbones
+from agent.mqtt.access import Access, tls_context
 from agent.versions.commissioned import Commissioned, Uncommissioned, commissioning_file, open_station
 from agent.versions.products import commissioned_products, settle
 from agent.versions.station_plans import station_recipes, used_recipes
@@ -88,6 +89,22 @@ def open_model(config: Config, *, owner: bool = False, anew: str | None = None) 
     data = Path(config.agent.data_dir)
     stay_in = commissioned_in(config, anew) if config.model.engine == "auto" else None
     return open_engine(config.model, data if owner or data.is_dir() else None, stay_in)
+
+
+def broker_access(loaded: Loaded, *, excused: bool = False) -> Access:
+    """Return what the broker asks of us, as far as it is there.
+
+    Args:
+        loaded: the config.
+        excused: certificates that cannot be used are no mistake of an edit.
+
+    Raises:
+        ConfigError: the certificate files cannot be used.
+    """
+    mqtt, absent = loaded.config.mqtt, loaded.lacking("mqtt")
+    if absent is not None and absent.reference:
+        return Access(mqtt, lacking=absent.what)
+    return Access(mqtt) if excused or absent is not None else Access(mqtt, tls=tls_context(mqtt))
 
 
 def commissioned_in(config: Config, anew: str | None = None) -> Precision | None:

@@ -97,6 +97,11 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
     Raises:
         UsageError: with what is wrong, and the known labels where a folder is none of them.
     """
+    return read_named(named_pictures(folder, recipe), recipe, station, scorer)
+
+
+def named_pictures(folder: Path, recipe: Recipe) -> list[tuple[Path, str]]:
+    """Return the picture files below ``folder/<label>/`` with their labels; raises as `read_golden`."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder: it should hold one folder of pictures per class")
     labels = list(recipe.classes)
@@ -106,25 +111,43 @@ def read_golden(folder: Path, recipe: Recipe, station: Station, scorer: Scorer) 
             raise UsageError(f"{path}: no class of the recipe: {did_you_mean(path.name, labels)}")
     if not folders:
         raise UsageError(f"{folder}: holds no folder of a class: {', '.join(labels)}")
-    region = Region(station.roi)
-    pictures, classes, files, exported, warned = [], [], list[Path](), list[bool](), list[str]()
+    try:
+        return [(file, path.name) for path in folders for file in picture_files(path)]
+    except CameraError as error:
+        raise UsageError(str(error)) from error
+
+
+def read_named(
+    named: Sequence[tuple[Path, str]], recipe: Recipe, station: Station, scorer: Scorer
+) -> GoldenSamples:
+    """Return picture files as the model's input shows them; see `read_golden`.
+
+    Args:
+        named: at least one file, each with a label of the recipe.
+        recipe: of the station.
+        station: with region and limits of quality.
+        scorer: the recipe seen by the model.
+
+    Raises:
+        UsageError: a file cannot be read, or the line would not inspect it.
+    """
+    region, labels = Region(station.roi), list(recipe.classes)
+    pictures, exported, warned = [], list[bool](), list[str]()
     depth = station.camera.bit_depth if isinstance(station.camera, FolderCamera) else None
-    for path in folders:
+    for file, _ in named:
         try:
-            for file in picture_files(path):
-                sample = _exported(file, station, scorer)
-                exported.append(sample is not None)
-                if sample is None:
-                    sample = _framed(file, *_cut(region, file, depth, warned.append), station, scorer)
-                pictures.append(sample)
-                classes.append(labels.index(path.name))
-                files.append(file)
+            sample = _exported(file, station, scorer)
+            exported.append(sample is not None)
+            if sample is None:
+                sample = _framed(file, *_cut(region, file, depth, warned.append), station, scorer)
+            pictures.append(sample)
         except CameraError as error:
             raise UsageError(str(error)) from error
     if warned:
         log.warning("%s", warned[0])
-    samples = ReferenceSamples(np.stack(pictures), np.array(classes, np.int64))
-    return GoldenSamples(samples, tuple(files), np.array(exported))
+    classes = np.array([labels.index(label) for _, label in named], np.int64)
+    files = tuple(file for file, _ in named)
+    return GoldenSamples(ReferenceSamples(np.stack(pictures), classes), files, np.array(exported))
 
 
 def _exported(file: Path, station: Station, scorer: Scorer) -> Bytes | None:

@@ -65,9 +65,17 @@ def trails(path: Path) -> dict[str, Path]:
     found = {AGENT: path / TRAIL} if (path / TRAIL).exists() else {}
     below = path / "stations" if (path / "stations").is_dir() else path
     found |= {file.parent.name: file for file in sorted(below.glob(f"*/{TRAIL}"))}
-    # Of a station's other products: a trail each.
+    # Of a station's other products, and of the golden samples of each: a trail each.
     products = (*sorted(below.glob(f"*/recipes/*/{TRAIL}")), *sorted(path.glob(f"recipes/*/{TRAIL}")))
-    return found | {f"{file.parents[2].name}/{file.parent.name}": file for file in products}
+    found |= {f"{file.parents[2].name}/{file.parent.name}": file for file in products}
+    golden = (*below.glob(f"*/golden/{TRAIL}"), *below.glob(f"*/recipes/*/golden/{TRAIL}"))
+    return found | {_golden(file): file for file in sorted(golden)}
+
+
+def _golden(file: Path) -> str:
+    """Return the name of a trail of golden samples: ``top/golden`` or ``top/housing/golden``."""
+    names = [one.name for one in file.parents[:4]]
+    return f"{names[3]}/{names[1]}/golden" if names[2] == "recipes" else f"{names[1]}/golden"
 
 
 def _verify(arguments: argparse.Namespace) -> int:

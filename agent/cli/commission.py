@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,19 +19,19 @@ from adapters.core.measured_with import MeasuredWith
 from adapters.core.observation import Observation
 from adapters.core.protocol import Engine
 from adapters.core.scorer import Scorer
-from adapters.core.version import SOURCE, Version
-from adapters.core.version_store import AdapterStore
+from adapters.core.version import SOURCE
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent import __version__
 from agent.app.factories import open_model
-from agent.audit.hash_chain import Audit
 from agent.base.codec import timestamp
 from agent.base.data_dir import lock_folder, require_owner
 from agent.base.errors import EXIT_CHECK_FAILED, EXIT_OK, StoreError, UsageError
 from agent.baseline import report
 from agent.baseline.capture import Takes, require_well, watch
 from agent.baseline.golden_check import GoldenFinding, NamedPictures, examine
-from agent.baseline.golden_samples import distinct, read_golden
+from agent.baseline.golden_samples import distinct, read_golden, read_named
+from agent.cli.baselines.keeping import keep
+from agent.cli.golden.commissioning import build_if_wanted, kept_samples, nothing_to_commission
 from agent.cli.output import as_json as to_json
 from agent.cli.output import put, say
 from agent.config.loader import Loaded, load
@@ -40,13 +40,10 @@ from agent.domain.active_version import ActiveVersion
 from agent.inspection.product_choice import product_parts
 from agent.versions.commissioned import Uncommissioned, commissioning_file
 from agent.versions.file_plan import in_force, with_recipe
-from agent.versions.learner_memory import UNCOMMISSIONED, Memory, Record, Staged
-from agent.versions.learner_memory import record as trail_line
 from agent.versions.operator_requests import requester
 from agent.versions.products import settle
 from agent.versions.station_picture import picture_of
 from agent.versions.station_plans import check_prompts, failing, prompts
-from agent.versions.version_manager import VersionManager
 
 LEAST_PARTS = MIN_BLOCKS * MIN_BLOCK_FRAMES
 
@@ -92,6 +89,8 @@ def run(config: str, options: CommissionOptions, *, as_json: bool) -> int:
     takes = product_parts(now.config.stations[options.station], options.recipe)
     stations = loaded.config.stations
     recipe = find_recipe(stations[options.station].recipe, loaded.config.recipes)
+    if not recipe.has_words:
+        raise UsageError(nothing_to_commission(stations[options.station].recipe, options.station))
     fails = failing(recipe)
     if fails.all() or not fails.any():
         raise UsageError(
@@ -121,6 +120,13 @@ def run(config: str, options: CommissionOptions, *, as_json: bool) -> int:
             raise StoreError(f"{file.parent}: cannot be written: {error.strerror or error}") from error
         except AdapterError as error:  # its versions are a newer release's
             raise StoreError(f"{error}; nothing was written") from error
+    _show(made, file, as_json=as_json)
+    build_if_wanted(loaded.config, options.station, say)
+    return EXIT_OK
+
+
+def _show(made: _Made, file: Path, *, as_json: bool) -> None:
+    """Print what came of it."""
     if as_json:
         put(
             to_json(
@@ -137,7 +143,6 @@ def run(config: str, options: CommissionOptions, *, as_json: bool) -> int:
             put(f"passed over {made.passed_over} parts of other products, by their part ids")
         for line in (*report.lines(made.clean), f"{file}", made.clean.digest):
             put(line)
-    return EXIT_OK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,6 +182,9 @@ def _commission(
     scorer = Scorer(engine, prompts(recipe), fails)
     for folder in options.golden:
         some = read_golden(folder, recipe, station, scorer)
+        golden = some if golden is None else golden.joined(some)
+    if kept := kept_samples(loaded.config, options.station):
+        some = read_named(kept, recipe, station, scorer)
         golden = some if golden is None else golden.joined(some)
     if golden is not None:
         golden = distinct(golden, tuple(recipe.classes))
@@ -239,60 +247,3 @@ def _require_sorted(made: _Made, options: CommissionOptions) -> None:
         )
     for line in made.warnings:
         say(f"warning: {line}")
-
-
-def keep(clean: Commissioning, file: Path, engine: Engine) -> None:
-    """Write it, and let the model as it was trained answer: what was learned knew another clean line.
-
-    What the new commissioning means is on the disk before it is there, and holds from the moment that its
-    file has its name. Killed before, the station is as it was; behind it, the agent's start does the rest.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    store = AdapterStore(file.parent / "adapters", engine.source, engine.info.weights)
-    audit = Audit(clean.station, file.parent / "audit.jsonl")
-    before = _digest_of(file)
-    memory = Memory.read(store.active().learner)
-    staged = Staged(
-        clean.digest, tuple(_records(clean, before, store.active().version, engine.source.digest))
-    )
-    known = memory.commissioning or before or UNCOMMISSIONED
-    store.remember(replace(memory, commissioning=known, staged=staged).blob())
-    clean.save(file)
-    manager = VersionManager(clean, engine.source, store, audit, lambda: clean.made_at, lambda record: None)
-    manager.begin()
-    if manager.kept.trouble is not None:
-        say(f"{file.parent}: {manager.kept.trouble}; the agent writes the rest at its next start")
-
-
-def _records(
-    clean: Commissioning, before: str | None, version: Version | None, source: str
-) -> Iterator[Record]:
-    """Yield what the audit trail is to say of it."""
-    at, actor, claim = clean.made_at, requester(), clean.testimony.claim
-    claimed = {} if claim is None else {f"claim_{name}": value for name, value in claim.facts().items()}
-    if version is not None:
-        yield trail_line(
-            at,
-            "reset",
-            actor,
-            "commissioned again",
-            before={"number": version.number, "offset": version.offset},
-            after={"number": SOURCE, "digest": source, "offset": clean.offset},
-        )
-    yield trail_line(
-        at,
-        "commissioned",
-        actor,
-        f"{clean.numbers['parts']:.0f} parts, {report.short(clean)}",
-        before=None if before is None else {"commissioning": before},
-        after={"commissioning": clean.digest, "offset": clean.offset},
-        numbers={**clean.numbers, **claimed},
-    )
-
-
-def _digest_of(file: Path) -> str | None:
-    """Return the digest of what is replaced; one that cannot be read is replaced too."""
-    try:
-        return Commissioning.load(file).digest if file.exists() else None
-    except AdapterError as error:
-        return str(error)

@@ -20,6 +20,9 @@ from agent.cli import audit as audit_cli
 from agent.cli import store as store_cli
 from agent.cli.arguments import number_from
 from agent.cli.baselines import parser as baseline_cli
+from agent.cli.challenge import parser as challenge_cli
+from agent.cli.evaluate import parser as evaluate_cli
+from agent.cli.golden import parser as golden_cli
 from agent.cli.production import parser as production_cli
 
 DEFAULT_CONFIG = "config.yaml"
@@ -190,6 +193,9 @@ def build_parser(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentPa
     _with_config(doctor)
     doctor.set_defaults(command=commands_by_name["doctor"])
 
+    golden_cli.add_parser(commands, DEFAULT_CONFIG)
+    evaluate_cli.add_parser(commands, DEFAULT_CONFIG)
+    challenge_cli.add_parser(commands, DEFAULT_CONFIG)
     baseline_cli.add_parser(commands, DEFAULT_CONFIG)
     adapter_cli.add_parser(commands, DEFAULT_CONFIG)
     store_cli.add_parser(commands, DEFAULT_CONFIG)

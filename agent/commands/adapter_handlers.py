@@ -14,8 +14,9 @@ from adapters.core.version import SOURCE
 from adapters.core.version_store import AdapterStore, UnknownVersion
 from agent import __version__
 from agent.base.codec import JSON, timestamp
+from agent.commands.bodies import AboutStation, AboutVersion
 from agent.commands.dispatcher import Handler
-from agent.commands.schema import AboutStation, AboutVersion, Command
+from agent.commands.schema import Command
 from agent.domain.command_answer import Answer, refused
 from agent.versions.commissioned import Commissioned, Uncommissioned
 from agent.versions.learner_memory import Memory

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agent.commands.bodies import Setting
 from agent.commands.dispatcher import Handler
-from agent.commands.schema import Command, Setting
+from agent.commands.schema import Command
 from agent.config.overrides import NAMES, Name
 from agent.domain.command_answer import Answer, refused
 from agent.reload.reloader import Reloader, ReloadOutcome

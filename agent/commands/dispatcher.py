@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 ANSWER_EXPIRY_S = 60
 """An answer is of no use to a client who comes back later than this."""
 _REFUSALS_A_TURN = 64
-_PATIENCE_S = 30.0
 _TELL_S = 10.0
 
 Handler = Callable[[Command], "Answer | Future[Answer]"]
@@ -172,7 +171,7 @@ class Dispatcher:
             self._answer(command, found)
         else:
             self._keep(command, None)
-            self._waiting.append((found, command, now + _PATIENCE_S))
+            self._waiting.append((found, command, now + command.body.patience_s))
 
     def _collect(self, now: float) -> None:
         """Answer commands that waited for another thread."""

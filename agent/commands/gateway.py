@@ -10,7 +10,9 @@ from adapters.core.protocol import Engine
 from adapters.files.strict_json import loads
 from agent.base.codec import JSON
 from agent.base.rate_limiter import RateLimiter
+from agent.challenge.book import ChallengeBook
 from agent.commands.adapter_handlers import AdapterHandlers
+from agent.commands.challenge_handlers import ChallengeHandlers
 from agent.commands.config_handlers import ConfigHandlers
 from agent.commands.dispatcher import Dispatcher, Record
 from agent.commands.production_handlers import ProductionHandlers
@@ -77,6 +79,7 @@ class CommandGateway:
         *,
         instance: str,
         reloader: Reloader | None = None,
+        challenges: ChallengeBook | None = None,
         record: Record = lambda event, actor, why, before, after: None,
     ) -> None:
         """Hear, obey and answer from now on.
@@ -92,6 +95,7 @@ class CommandGateway:
             production: of what is being made.
             instance: of this agent, as ``P/info`` says.
             reloader: of the config; None where it stays as it is.
+            challenges: of the shift-start checks; None where there are none.
             record: adds to the agent's audit trail.
         """
         self._triggers = triggers
@@ -107,6 +111,8 @@ class CommandGateway:
         self.show_production()
         if reloader is not None:
             handlers |= ConfigHandlers(reloader).handlers()
+        if challenges is not None:
+            handlers |= ChallengeHandlers(challenges).handlers()
         self._dispatcher = Dispatcher(
             self._config.mqtt, self._config.agent.id, handlers, retained, self.settings.again, record
         )

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from agent.base.codec import dumps
 from agent.base.wire import PRODUCTION_SCHEMA, station_topic
+from agent.commands.bodies import ProductionBody
 from agent.commands.dispatcher import Handler
-from agent.commands.schema import Command, ProductionBody
+from agent.commands.schema import Command
 from agent.config.models import Config
 from agent.domain.command_answer import Answer, refused
 from agent.mqtt.messages import Message

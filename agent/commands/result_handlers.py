@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import numpy as np
 
 from agent.base.codec import timestamp
+from agent.commands.bodies import LabelBody, Range
 from agent.commands.dispatcher import Handler
-from agent.commands.schema import Command, LabelBody, Range
+from agent.commands.schema import Command
 from agent.config.models import Config
 from agent.config.recipes import UNKNOWN, find_recipe, recipe_names
 from agent.domain.command_answer import Answer, refused

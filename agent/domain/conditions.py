@@ -11,7 +11,7 @@ Code = Literal[
     "results_lost", "same_id", "commissioning_unusable", "operating_point_at_bound", "learning_tripped",
     "too_many_rejects", "learning_disk", "learning_away", "learning_failed", "config_refused",
     "config_unwatched", "audit", "sparkplug", "metrics", "embedded_broker", "local_status",
-    "reference_unusable",
+    "reference_unusable", "challenge_missed",
 ]  # fmt: skip
 """What can be wrong, for machines."""
 

@@ -1,4 +1,4 @@
-"""Which region of a camera's picture a kept one shows: a comment in its JPEG, so that it is not cut again."""
+"""Which region of a camera's picture a kept one shows: a comment in the file, so that it is not cut again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from camera.core.settings import RegionOfInterest
 
 _MARK = b"mekiki.region.v1 "
 _HEAD_BYTES = 1 << 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_KEY = "Comment"
+"""Of the text in a PNG."""
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -54,7 +57,7 @@ class KeptRegion:
         return self.roi == _digest(roi)
 
     def comment(self) -> bytes:
-        """Return it as a JPEG's comment."""
+        """Return it as the comment of a JPEG, or the text of a PNG."""
         facts = {"station": self.station, "crop": self.crop, "roi": self.roi, "masked": self.masked}
         if self.sample:
             facts["sample"] = self.sample
@@ -81,6 +84,10 @@ def kept_region(path: Path) -> KeptRegion | None:
             head = file.read(_HEAD_BYTES)
     except OSError:  # who reads the picture says so
         return None
+    return _in_png(head) if head.startswith(_PNG) else _in_jpeg(head)
+
+
+def _in_jpeg(head: bytes) -> KeptRegion | None:
     at = 2
     while head.startswith(b"\xff\xd8") and head[at : at + 1] == b"\xff" and head[at + 1 : at + 2] != b"\xda":
         end = at + 2 + max(2, int.from_bytes(head[at + 2 : at + 4], "big"))
@@ -88,6 +95,17 @@ def kept_region(path: Path) -> KeptRegion | None:
         if found is not None:
             return found
         at = end
+    return None
+
+
+def _in_png(head: bytes) -> KeptRegion | None:
+    at, key = len(_PNG), PNG_KEY.encode() + b"\0"
+    while (kind := head[at + 4 : at + 8]) not in (b"", b"IDAT", b"IEND"):
+        length = int.from_bytes(head[at : at + 4], "big")
+        text = head[at + 8 : at + 8 + length]
+        if kind == b"tEXt" and text.startswith(key):
+            return KeptRegion.parse(text[len(key) :])
+        at += 12 + length
     return None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.baseline.baseline import Commissioning
 from adapters.gate.state_machine import Phase, State
-from agent.cli.commission import keep
+from agent.cli.baselines.keeping import keep
 from agent.versions.operator_requests import Request, ask, waiting_names
 from tests.support import small_line
 from tests.support.answering_site import a_version, fill_disk_of_trails, full, killed_at, trail

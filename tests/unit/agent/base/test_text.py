@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from agent.base.text import looks, on_one_line, visible, visible_as_given, visible_key
-from agent.commands.schema import LabelBody, Reasoned, Setting, read
+from agent.commands.bodies import LabelBody, Reasoned, Setting
+from agent.commands.schema import read
 from agent.domain.trigger_body import TriggerBody
 from agent.mqtt.messages import Inbound
 from agent.versions.operator_requests import Request

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from agent.base.rate_limiter import RateLimiter
 from agent.commands.answer_cache import MAX_ANSWERS, AnswerCache
+from agent.commands.bodies import BODIES
 from agent.commands.dispatcher import Dispatcher
-from agent.commands.schema import BODIES, Command, Refusal, matches, may_answer, read
+from agent.commands.schema import Command, Refusal, matches, may_answer, read
 from agent.config.models_mqtt import CommandSettings, MqttSettings
 from agent.domain.command_answer import Answer
 from agent.mqtt.bounded_inbox import CAPACITY, REFUSALS, Inbox

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from agent.audit.agent_log import Trail
+from agent.commands.bodies import ProductionBody
 from agent.commands.production_handlers import ProductionHandlers
-from agent.commands.schema import Command, ProductionBody, Refusal, read
+from agent.commands.schema import Command, Refusal, read
 from agent.config.models import Config
 from agent.domain.production import Production
 from agent.mqtt.messages import Inbound

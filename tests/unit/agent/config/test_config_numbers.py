@@ -20,7 +20,8 @@ from pydantic import SecretStr, ValidationError
 from agent.base.errors import ConfigError
 from agent.base.rate_limiter import RateLimiter
 from agent.clock.trusted_time import FIRST
-from agent.commands.schema import BODIES, Refusal, read
+from agent.commands.bodies import BODIES
+from agent.commands.schema import Refusal, read
 from agent.config.loader import load, schema
 from agent.config.models import Config
 from agent.domain.trigger_body import TriggerBody
