@@ -99,5 +99,5 @@ def test_good_samples_that_are_all_alike_accuse_nobody() -> None:
     ids = list("abcdefgh")
     scores = np.array([1, 1, 1, 1, 1, 1, 1, 1.1], np.float32)
     assert list(of_good_scores(ids, ids, scores)) == []
-    scores[3] = 1.5
+    scores[3] = 4
     assert [one.samples for one in of_good_scores(ids, ids, scores)] == [("d",)]
