@@ -67,9 +67,8 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
             summary = daemon.run()
             watch.wait_for(summary.published)
         watch.close(summary.inspected, summary.stored, summary.published)
-    for line in tell_of_nuts(
-        Path(tempfile.mkdtemp(prefix="mekiki-demo-nuts-"))
-    ):  # its map is to be looked at
+    # The folder stays: its map is to be looked at.
+    for line in tell_of_nuts(Path(tempfile.mkdtemp(prefix="mekiki-demo-nuts-"))):
         _remark(line)
     return 0
 
