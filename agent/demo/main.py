@@ -26,6 +26,7 @@ from agent.base.wire import station_topic
 from agent.config.recipes import shipped
 from agent.demo import story as demo_story
 from agent.demo.config import STATION, demo_config
+from agent.demo.real_product import tell_of_nuts
 from agent.demo.setup import PARTS, commission_line, sentences
 from agent.demo.story import CHAPTERS, Operator, Score
 from agent.mqtt.connection import subscription
@@ -66,6 +67,9 @@ def demo(frames: int | None, *, fps: float | None, as_json: bool) -> int:
             summary = daemon.run()
             watch.wait_for(summary.published)
         watch.close(summary.inspected, summary.stored, summary.published)
+    # The folder stays: its map is to be looked at.
+    for line in tell_of_nuts(Path(tempfile.mkdtemp(prefix="mekiki-demo-nuts-"))):
+        _remark(line)
     return 0
 
 
