@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
@@ -13,7 +12,7 @@ from adapters.backbone.folder_backbone import folder_backbone
 from adapters.backbone.graph_cache import kept_graph
 from adapters.backbone.onnx_backbone import OnnxBackbone, OutputForm
 from adapters.backbone.packaged_weights import SHA256, packaged_weights
-from adapters.core.patches import PatchExtractor, PatchInfo
+from adapters.core.patches import PatchExtractor, PatchInfo, features_digest
 from adapters.core.protocol import ModelError, Preprocess
 from adapters.encoders.onnx_session import open_session
 
@@ -75,8 +74,7 @@ def _packaged(
         "precision": precision,
         "preprocess": asdict(preprocess),
     }
-    digest = "sha256:" + hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    info = PatchInfo(_NAME, digest, preprocess, shape.grid, sum(shape.layers), shape.layers)
+    info = PatchInfo(_NAME, features_digest(made_of), preprocess, shape.grid, sum(shape.layers), shape.layers)
     file = kept_graph(cache, f"{_NAME}-{size}-{precision}", graph)
     session = open_session(file, "cpu" if precision == "int8" else device, threads)
     return OnnxBackbone(session, OutputForm("images", "patches", "places"), info)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from adapters.backbone.backbone_manifest import MANIFEST, BackboneManifest, read_backbone_manifest
 from adapters.backbone.onnx_backbone import OnnxBackbone, OutputForm
-from adapters.core.patches import PatchInfo
+from adapters.core.patches import PatchInfo, features_digest
 from adapters.core.protocol import ModelError
 from adapters.encoders.onnx_session import open_session, run_errors
 
@@ -98,7 +96,7 @@ def _channels(output: Any, manifest: BackboneManifest, where: str) -> int:
 def _digest(manifest: BackboneManifest) -> str:
     """Return the digest of all that makes a feature; what the backbone is called does not."""
     fields = manifest.model_dump(mode="json", exclude={"name", "file"})
-    return "sha256:" + hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return features_digest(fields)
 
 
 def _names(names: Any) -> str:

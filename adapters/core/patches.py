@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from adapters.core.adapter import Adapter
 from adapters.core.protocol import Floats, ModelInfo, Preprocess
@@ -32,6 +32,12 @@ class PatchInfo:
     grid: tuple[int, int]
     channels: int
     layers: tuple[int, ...] = ()
+
+
+def features_digest(made_of: Mapping[str, Any]) -> str:
+    """Return ``sha256:...`` of all that makes a feature, JSON by name."""
+    text = json.dumps(dict(made_of), sort_keys=True, allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class PatchExtractor(Protocol):
@@ -94,5 +100,4 @@ def model_patches(info: ModelInfo, grid: tuple[int, int], layers: tuple[int, ...
         "grid": grid,
         "layers": layers,
     }
-    digest = "sha256:" + hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    return PatchInfo(info.name, digest, info.preprocess, grid, sum(layers), layers)
+    return PatchInfo(info.name, features_digest(made_of), info.preprocess, grid, sum(layers), layers)
