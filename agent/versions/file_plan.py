@@ -91,7 +91,10 @@ def of_recipe(recipe: Recipe, engine: Engine) -> FilePlan:
         )
     features = TextCache(engine).features(prompts(recipe), engine.source)
     predictor = Predictor(SOURCE, engine.source, features, failing(recipe))
-    return FilePlan(recipe, predictor, Framing(input_spec(engine.info.preprocess)))
+    said = (
+        "" if recipe.reference is None else "the words alone judge: the reference is a station's, --station"
+    )
+    return FilePlan(recipe, predictor, Framing(input_spec(engine.info.preprocess)), said=said)
 
 
 def in_force(loaded: Loaded) -> Loaded:
