@@ -14,6 +14,7 @@ from adapters.core.protocol import ModelError
 from adapters.reference.reference import Reference, UnusableReference
 from agent.audit.agent_log import Trail
 from agent.base.codec import JSON
+from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.config.recipes import find_recipe
 from agent.domain.conditions import Condition
@@ -139,7 +140,7 @@ class LiveReferences:
             names: of the stations.
 
         Raises:
-            ModelError: a backbone cannot be opened.
+            ConfigError: a backbone cannot be opened.
         """
         live: dict[tuple[str, str], LiveReference] = {}
         plans: dict[str, dict[str, ReferencePlan]] = {}
@@ -151,7 +152,7 @@ class LiveReferences:
                 if recipe.reference is None:
                     continue
                 features = recipe.reference.features
-                extractor = self._extractor(features)
+                extractor = self._opened(loaded, recipe_name, features)
                 file = product(config, name, recipe_name).reference
                 opened = partial(open_reference, config, name, recipe_name, extractor.info)
                 one = LiveReference(
@@ -165,6 +166,13 @@ class LiveReferences:
                 live[name, recipe_name] = one
                 plans[name][recipe_name] = ReferencePlan(features, extractor, one.answering)
         return live, plans
+
+    def _opened(self, loaded: Loaded, recipe: str, features: str) -> PatchExtractor:
+        try:
+            return self._extractor(features)
+        except ModelError as error:
+            where = ("recipes", recipe, "reference", "features")
+            raise ConfigError([loaded.problem(where, str(error))]) from error
 
     def use(self, live: Mapping[tuple[str, str], LiveReference]) -> None:
         """Let these be in force, and say of each that is another one."""

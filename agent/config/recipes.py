@@ -24,6 +24,7 @@ _FOLDER = resources.files("agent.config") / "shipped"
 _Key = TypeVar("_Key")
 
 BACKBONE: Final = "backbone"
+BACKBONE_INT8: Final = "backbone-int8"
 CLIP: Final = "clip"
 """Of `ReferenceSettings.features`: of the network of the package, or of the model that judges by words."""
 UNKNOWN: Final = "unknown"
@@ -72,8 +73,9 @@ class ReferenceSettings(Settings):
 
     features: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
         default=BACKBONE,
-        description="what makes the patch features: backbone, the small ImageNet network; clip, the"
-        " model that judges by words; or the folder of an ONNX file with its manifest",
+        description="what makes the patch features: backbone, the small ImageNet network; backbone-int8, that"
+        " in 8-bit integers; clip, the model that judges by words; or a folder, of an ONNX file with its"
+        " manifest",
     )
     severity: Literal["minor", "major", "critical"] = Field(
         default="major", description="of a part that differs from the good ones"
@@ -88,8 +90,9 @@ class ReferenceSettings(Settings):
     @field_validator("features", mode="after")
     @classmethod
     def _known(cls, features: str) -> str:
-        if features not in (BACKBONE, CLIP) and "/" not in features:
-            raise ValueError(f"should be {BACKBONE}, {CLIP}, or a folder, with a / in it, such as ./dinov2")
+        if features not in (BACKBONE, BACKBONE_INT8, CLIP) and "/" not in features:
+            known = f"{BACKBONE}, {BACKBONE_INT8}, {CLIP}"
+            raise ValueError(f"should be {known}, or a folder, with a / in it, such as ./dinov2")
         return features
 
 

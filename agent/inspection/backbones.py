@@ -11,6 +11,7 @@ from typing import Final
 from adapters.backbone.factory import open_backbone
 from adapters.core.patches import PatchExtractor
 from agent.config.models import Config
+from agent.config.recipes import BACKBONE, BACKBONE_INT8
 
 FOLDER: Final = "backbones"
 """In the data folder, for graphs that are made once."""
@@ -39,8 +40,13 @@ class Backbones:
         """
         if features not in self._opened:
             settings = self._model
+            integers = features == BACKBONE_INT8
             self._opened[features] = open_backbone(
-                features, self._cache(), device=settings.device, threads=settings.threads
+                BACKBONE if integers else features,
+                self._cache(),
+                device="cpu" if integers else settings.device,
+                threads=settings.threads,
+                precision="int8" if integers else "fp32",
             )
         return self._opened[features]
 

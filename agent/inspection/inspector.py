@@ -224,7 +224,7 @@ class Inspector:
             part_id=frame.part_id,
             recipe=plan.recipe_name,
             decision=self._ballots[frame.station][plan.recipe_name].cast(own, frame.trigger),
-            source=seen.source(),
+            source=seen.source(own),
             provenance=seen.provenance(),
             quality=frame.quality,
             wait_ms=(taken_ns - frame.captured_ns) / 1e6,

@@ -67,9 +67,15 @@ class SeenPart:
         scores = None if self.judged is None else self.judged.scores.tolist()
         return decide(scores, frame.quality, recipe, self.comparison)
 
-    def source(self) -> Decision | None:
-        """Return what the model as it was trained says by words; None where it was not asked."""
-        if self.judged is None or self.judged.source is None:
+    def source(self, said: Decision) -> Decision | None:
+        """Return what the model as it was trained says by words; None where it was not asked.
+
+        Args:
+            said: what this picture says: the same where there was nothing to ask about.
+        """
+        if self.judged is None:
+            return said if self.part.plan.recipe.has_words else None
+        if self.judged.source is None:
             return None
         return by_words(self.judged.source.tolist(), self.part.plan.recipe)
 

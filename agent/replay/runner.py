@@ -112,7 +112,7 @@ class Replay:
         self.course = Course()
         self._recording, self._station = recording, found.station
         self._shadow = found.settings.shadow_share
-        self._engine, self._words = engine, prompts(recipe)
+        self._engine, self._recipe = engine, recipe
         self._texts = TextCache(engine)
         self._frozen, self._predictor = predictors(engine, recipe, found)
         self._witnessed: list[InspectedSample] = []
@@ -171,9 +171,10 @@ class Replay:
         )
 
     def _open(self, found: Commissioned, model: ModelSettings) -> StationLearner:
-        opened = LearnerModel(model).open(self._words, full=found.level == "full", halt=lambda: False)
+        words = prompts(self._recipe)
+        opened = LearnerModel(model).open(words, full=found.level == "full", halt=lambda: False)
         engine, update = opened
-        scorer = Scorer(engine, self._words, found.clean.fails)
+        scorer = Scorer(engine, words, found.clean.fails)
         manager = VersionManager(
             found.clean, scorer.source, found.store, found.audit, lambda: self._now, self._happened
         )
@@ -211,7 +212,7 @@ class Replay:
         now = learner.answering
         if now.number == SOURCE:
             return self._frozen
-        features = self._texts.features(self._words, now.adapter)
+        features = self._texts.features(prompts(self._recipe), now.adapter)
         return Predictor(now.number, now.adapter, features, self._frozen.fails, now.offset)
 
 

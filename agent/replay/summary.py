@@ -60,8 +60,11 @@ class Count:
         self.frames += 1
         line = dumps(result_payload.result(verdict, self.frames, self._version))
         self._sha.update(f"{line}\n".encode())
-        truth, frozen, own = self._truth(verdict.part_id), verdict.source, verdict.decision.verdict
-        assert frozen is not None, "a replay shows every frame to the frozen model"
+        truth, own = self._truth(verdict.part_id), verdict.decision.verdict
+        asked = verdict.source is not None or verdict.decision.scores is None
+        assert asked, "a replay shows every frame to the frozen model"
+        # Where there are no words there is no model that could be frozen: nothing but the reference answers.
+        frozen = verdict.source or verdict.decision
         if truth is not None and own is not Outcome.NOT_INSPECTED:
             self._parts[truth == GOOD] += 1
         self.frozen.add(frozen.verdict, truth)

@@ -86,7 +86,9 @@ def of_recipe(recipe: Recipe, engine: Engine) -> FilePlan:
         UsageError: the recipe has none.
     """
     if not recipe.has_words:
-        raise UsageError("this recipe has no words, and a reference belongs to a station: name it, --station")
+        raise UsageError(
+            "this recipe has no words, and its reference is a station's: name that with --station"
+        )
     features = TextCache(engine).features(prompts(recipe), engine.source)
     predictor = Predictor(SOURCE, engine.source, features, failing(recipe))
     return FilePlan(recipe, predictor, Framing(input_spec(engine.info.preprocess)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -47,17 +48,27 @@ def write_parts(folder: Path, *, count: int = 2) -> Path:
     return folder
 
 
-def line(folder: Path, *, words: bool = False, **sections: Any) -> Loaded:
+WORDS: dict[str, Any] = {
+    "templates": ["a photo of {}"],
+    "threshold": 1.0,  # so that the words alone fail next to nothing
+    "classes": {
+        "ok": {"verdict": "pass", "phrases": ["a good part"]},
+        "bad": {"verdict": "fail", "phrases": ["a bad part"]},
+    },
+}
+
+
+def edit(loaded: Loaded, change: Callable[[dict[str, Any]], Any]) -> Loaded:
+    """Save another config, and load it."""
+    config = yaml.safe_load(loaded.path.read_text())
+    change(config)
+    loaded.path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return load(loaded.path)
+
+
+def line(folder: Path, **sections: Any) -> Loaded:
     """Return a config of one station, `top`, whose recipe compares; its model is nowhere."""
     own: dict[str, Any] = {"reference": {"severity": "critical"}}
-    if words:
-        own |= {
-            "templates": ["a photo of {}"],
-            "classes": {
-                "ok": {"verdict": "pass", "phrases": ["a good part"]},
-                "bad": {"verdict": "fail", "phrases": ["a bad part"]},
-            },
-        }
     config = {
         "version": 1,
         "agent": {"id": "agent", "data_dir": "data"},

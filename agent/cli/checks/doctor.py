@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from adapters.backbone.wordless_engine import WordlessEngine
 from adapters.core.adapter import AdapterError
 from adapters.core.protocol import Engine
 from adapters.encoders.installed_runtimes import installed_runtimes, openvino_version, runtime_problem
@@ -115,6 +116,10 @@ def _sparkplug() -> Finding:
 
 def _model(config: Config, engine: Engine) -> Iterator[Finding]:
     weights = f"weights {engine.info.weights[:19]}..."
+    if isinstance(engine, WordlessEngine):
+        said = "no station has words, so that none is loaded; parts are compared by"
+        yield Finding(True, "model", f"{said} {engine.info.name}, {engine.info.weights[:19]}...")
+        return
     yield Finding(True, "model", f"{engine.info.name}, {weights}, every file verified")
     yield _device(config, engine)
 

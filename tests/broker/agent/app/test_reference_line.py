@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mqtt_peers import Subscriber, mosquitto, wait_until
-from tests.support.reference_line import HEIGHT, SPOT, WIDTH, give_reference, line
+from tests.support.reference_line import HEIGHT, SPOT, WIDTH, WORDS, edit, give_reference, line
 from tests.support.running_agent import at, running
 
 pytestmark = pytest.mark.broker
@@ -99,3 +99,55 @@ def test_version_1_says_all_of_it_in_its_own_words(tmp_path: Path) -> None:
     said = {(one["verdict"], one["reason"], one["label"], one["score"]) for one in results}
     assert said == {("pass", "class", None, None), ("fail", "class", "unknown", None)}
     assert {one["schema"] for one in results} == {"mekiki.result.v1"}
+
+
+def test_words_may_not_come_where_no_model_is_loaded(tmp_path: Path) -> None:
+    """The edit is refused with its place and what to do; the line goes on by its reference."""
+    (tmp_path / "broker").mkdir()
+    with mosquitto(tmp_path / "broker") as broker:
+        loaded = line(tmp_path, mqtt=at(broker))
+        give_reference(loaded)
+        subscriber = Subscriber(broker.port)
+        with running(loaded):
+            wait_until(lambda: len(subscriber.results("top")) > 1, PATIENCE_S)
+            edit(loaded, lambda config: config["recipes"]["own"].update(WORDS))
+            wait_until(lambda: "config_refused" in conditions(subscriber), PATIENCE_S)
+            told = conditions(subscriber)["config_refused"]
+            assert "recipes.own: no station asked the model by words when this was started" in told
+            assert "start it again" in told
+            seen = len(subscriber.results("top"))
+            wait_until(lambda: len(subscriber.results("top")) > seen + 2, PATIENCE_S)
+        assert subscriber.results("top")[-1]["reference"] is not None
+        subscriber.close()
+
+
+def test_a_reference_comes_beside_the_words_while_the_line_runs(tmp_path: Path) -> None:
+    """By an edit of the recipe, then by samples: from then on both are asked of each picture."""
+    (tmp_path / "broker").mkdir()
+    with mosquitto(tmp_path / "broker") as broker:
+        loaded = line(tmp_path, mqtt=at(broker))
+        loaded = edit(loaded, lambda config: (config.pop("model"), config["recipes"].update(own=WORDS)))
+        subscriber = Subscriber(broker.port)
+        with running(loaded):
+            wait_until(lambda: len(subscriber.results("top")) > 1, PATIENCE_S)
+            loaded = edit(loaded, lambda config: config["recipes"]["own"].update(reference={}))
+            wait_until(lambda: "reference_unusable" in conditions(subscriber), PATIENCE_S)
+            assert "are judged by words alone" in conditions(subscriber)["reference_unusable"]
+            assert subscriber.last("health")["health"] == "degraded"
+            give_reference(loaded)
+            wait_until(lambda: subscriber.results("top")[-1]["reference"] is not None, PATIENCE_S)
+            wait_until(lambda: not conditions(subscriber), PATIENCE_S)
+            seen = len(subscriber.results("top"))
+            wait_until(lambda: len(subscriber.results("top")) > seen + 5, PATIENCE_S)
+        results = subscriber.results("top")
+        subscriber.close()
+    before = [one for one in results if one["reference"] is None and one["verdict"] != "not_inspected"]
+    assert {(one["verdict"], one["reason"], one["label"]) for one in before} == {("pass", "class", "ok")}
+    both = [one for one in results if one["reference"] is not None]
+    said = {
+        (one["trigger"]["part_id"][:4], one["verdict"], one["reason"], one["label"], one["source"]["label"])
+        for one in both
+    }
+    assert said == {("good", "pass", "class", "ok", "ok"), ("spot", "fail", "anomaly", "unknown", "ok")}
+    assert {one["provenance"]["model"] for one in results} == {"mekiki-line"}
+    assert {one["reason"] for one in results if one["verdict"] == "not_inspected"} <= {"reload"}

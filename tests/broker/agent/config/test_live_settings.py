@@ -59,7 +59,7 @@ def config(bundle: Path, *, after: bool) -> dict[str, Any]:
         "quality": {
             "min_luma": 1.0 + n,
             "max_luma": 251.0 + n,
-            "min_sharpness": 0.5 + n,
+            "min_sharpness": 0.53125 + n,
             "frozen_s": 3001.5 + n,
             "stale_s": 4001.5 + n,
         },

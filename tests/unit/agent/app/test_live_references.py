@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from adapters.backbone.wordless_engine import WordlessEngine
+from adapters.core.protocol import ModelError
 from adapters.reference.reference import Reference
 from agent.app.live_references import LOOK_EVERY_S, LiveReferences
 from agent.audit.agent_log import Trail
+from agent.base.errors import ConfigError
 from agent.config.loader import Loaded
 from agent.telemetry.health import level
 from agent.versions.products import product
+from agent.versions.station_plans import check_prompts
 from agent.versions.station_reference import facts_of
 from camera.feed.stats import FeedStats
 from tests.support.configs import load_text
@@ -137,3 +141,23 @@ def test_a_config_that_changes_the_picture_takes_the_reference_out_of_force(plan
     plant.references.use(live)
     assert plans["side"]["both"].answering() is None
     assert "set stations.side.roi.crop back" in plant.problems()["side"]
+
+
+def test_a_backbone_that_cannot_be_opened_is_a_mistake_of_the_config(plant: Plant) -> None:
+    """Said with its place, so that a running agent refuses the edit and goes on."""
+
+    def nowhere(features: str) -> SmallBackbone:
+        raise ModelError(f"{features}: no manifest: fetch it again")
+
+    with pytest.raises(ConfigError) as caught:
+        LiveReferences(nowhere).prepare(plant.loaded, ["top"])
+    (problem,) = caught.value.problems
+    assert problem.endswith(":4: recipes.alone.reference.features: backbone: no manifest: fetch it again")
+
+
+def test_words_need_a_restart_where_no_model_is_loaded(plant: Plant) -> None:
+    """One line for each recipe, with its place; what is in force goes on."""
+    with pytest.raises(ConfigError) as caught:
+        check_prompts(plant.loaded, WordlessEngine(plant.backbone))
+    (problem,) = caught.value.problems
+    assert "config.yaml:5: recipes.both: no station asked the model by words when this was started" in problem

@@ -94,7 +94,8 @@ def test_words_a_reference_or_both(tmp_path: Path, text: str, words: bool, model
         ),
         (
             "    reference: {features: dino}\n",
-            f"{FEATURES}should be backbone, clip, or a folder, with a / in it, such as ./dinov2",
+            f"{FEATURES}should be backbone, backbone-int8, clip, or a folder, with a / in it,"
+            " such as ./dinov2",
         ),
         (
             "    reference: {features: ./dino}\n",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from adapters.backbone.wordless_engine import WordlessEngine
-from adapters.core.protocol import PromptError
+from adapters.core.adapter import Adapter
+from adapters.core.patches import PatchInfo
+from adapters.core.protocol import Floats, ModelError, PromptError
+from adapters.engines.engine_patches import patches_of
 from adapters.reference.reference import Reference
 from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
@@ -23,6 +26,7 @@ from agent.domain.verdict import Outcome, Verdict
 from agent.inspection.comparing import compare_parts, place
 from agent.inspection.feed_factory import input_spec
 from agent.inspection.inspector import Inspector
+from agent.inspection.judging import decided_by
 from agent.inspection.predictor import Predictor
 from agent.inspection.reference_plan import ReferencePlan
 from agent.inspection.station_plan import StationPlan
@@ -154,6 +158,24 @@ def test_the_box_lies_in_the_camera_s_whole_picture(backbone: SmallBackbone) -> 
     assert said.tile[0] > 0.7, "the right one of the two tiles"
 
 
+def test_the_tile_is_of_what_decided(backbone: SmallBackbone) -> None:
+    """Of an anomaly the one that differs most, of a class the one that shows it."""
+    reference = a_reference(tiles=(2, 1))
+    own = replace(plan(BOTH, backbone, lambda: reference), tiles=2)
+    odd = frame(1, (50, 20), tiles=(2, 1))
+    scratched = frame(2, (50, 20), tiles=(2, 1), label="scratch")
+    assert scratched.pixels is not None
+    assert odd.pixels is not None
+    texts, scale = words(), ENGINE.info.logit_scale
+    features = ENGINE.encode_image(odd.pixels, [ENGINE.source] * 2)
+    if decided_by(texts, features, scale)[0] == 1:  # of good ones the words name the first
+        odd = replace(odd, pixels=odd.pixels[::-1].copy())
+    one_tile = np.stack([scratched.pixels[0], odd.pixels[1]])
+    said = judged({"top": own}, odd, replace(scratched, pixels=one_tile))
+    assert [one.decision.reason for one in said] == ["anomaly", "class"]
+    assert [one.tile for one in said] == [odd.tiles[1], odd.tiles[0]]
+
+
 def test_stations_share_a_call_of_the_backbone(backbone: SmallBackbone) -> None:
     """Two stations, two references, one call; and each part is told its own."""
     first, second = a_reference(seed=0), a_reference(seed=5)
@@ -194,7 +216,7 @@ def test_a_picture_of_before_a_reload_is_not_passed_by_the_half_of_what_is_asked
     own = plan(recipe, backbone, lambda: reference)
     (said,) = judged({"top": own}, frame(1, compared=False))
     assert (said.decision.verdict, said.decision.reason) == (Outcome.NOT_INSPECTED, "reload")
-    assert (said.compared, said.source, said.view) == (None, None, None)
+    assert (said.compared, said.view) == (None, None)
 
 
 def test_what_is_no_number_is_not_inspected(backbone: SmallBackbone) -> None:
@@ -226,3 +248,92 @@ def test_an_engine_without_words_names_its_backbone_and_encodes_nothing(backbone
     ):
         with pytest.raises(PromptError, match="start it again"):
             ask()
+
+
+class TokenSmall(SmallEngine):
+    """The small engine with patches: of each quarter of the picture its four means."""
+
+    def __init__(self) -> None:
+        self.passes = list[tuple[int, list[str]]]()
+
+    def patch_info(self) -> PatchInfo:
+        return PatchInfo("small", "sha256:" + "d" * 64, self.info.preprocess, (2, 2), 4)
+
+    def encode_image(self, images: Floats, adapters: Sequence[Adapter]) -> Floats:
+        self.passes.append((len(images), ["plain"] * len(images)))
+        return super().encode_image(images, adapters)
+
+    def encode_with_patches(self, images: Floats, adapters: Sequence[Adapter]) -> tuple[Floats, Floats]:
+        self.passes.append((len(images), [adapter.digest for adapter in adapters]))
+        features = super().encode_image(images, adapters)
+        cells = features.reshape(len(images), 2, 2, 2, 2).transpose(0, 1, 3, 2, 4)
+        return features, np.ascontiguousarray(cells.reshape(len(images), 2, 2, 4))
+
+
+def clip_plan(engine: TokenSmall, recipe: Recipe, answers: Predictor, reference: Reference) -> StationPlan:
+    own = plan(recipe, SmallBackbone(), lambda: reference)
+    beside = ReferencePlan("clip", patches_of(engine), lambda: reference)
+    return replace(own, reference=beside, answering=lambda: answers)
+
+
+def clip_reference(engine: TokenSmall) -> Reference:
+    shown = [frame(n).pixels for n in range(50, 58)]
+    good = np.stack([engine.encode_with_patches(one, [engine.source])[1] for one in shown if one is not None])
+    engine.passes.clear()
+    return Reference.build(good, engine.patch_info())
+
+
+BY_CLIP = BOTH.model_copy(
+    update={"reference": Recipe.model_validate_json('{"reference": {"features": "clip"}}').reference}
+)
+
+
+def test_words_and_reference_cost_one_pass_of_the_model() -> None:
+    """Where the source model answers, its one pass gives features and patches."""
+    engine = TokenSmall()
+    reference = clip_reference(engine)
+    own = clip_plan(engine, BY_CLIP, words(), reference)
+    inspector = Inspector("agent", engine, {"top": own}, Mailbox(), list, batch=8)
+    said = inspector.judge([frame(1, compared=False), frame(2, label="scratch", compared=False)])
+    assert [one.decision.label for one in said] == ["good", "scratch"]
+    assert engine.passes == [(2, [engine.source.digest] * 2)]
+    scores = [one.compared.score for one in said if one.compared]
+    assert scores[0] < scores[1]
+    assert scores[1] > reference.threshold
+
+
+def test_what_a_learned_version_answers_is_compared_as_the_source_model_sees_it() -> None:
+    """The reference was made of its patches; features are those of the version that answers."""
+    engine = TokenSmall()
+    reference = clip_reference(engine)
+    moved = Adapter({**ENGINE.source.tensors, "shift": np.full(16, 0.05, np.float32)}, 3)
+    learned = replace(words(), number=3, adapter=moved)
+    plain, other = (clip_plan(engine, BY_CLIP, one, reference) for one in (words(), learned))
+    frames = [frame(1, compared=False)]
+    found = [
+        Inspector("agent", engine, {"top": replace(one, shadow=0.0)}, Mailbox(), list, batch=8).judge(frames)[
+            0
+        ]
+        for one in (plain, other)
+    ]
+    assert found[0].compared == found[1].compared
+    assert found[1].provenance.adapter == 3
+    assert found[1].source is None, "a frame that is not shadowed stays so"
+    assert engine.passes[1:] == [(1, ["plain"]), (1, [engine.source.digest])]
+
+
+def test_a_reference_alone_may_be_of_the_model_s_patches() -> None:
+    """Then nobody asks it for words, and nothing is encoded twice."""
+    engine = TokenSmall()
+    reference = clip_reference(engine)
+    alone = ALONE.model_copy(update={"reference": BY_CLIP.reference})
+    own = clip_plan(engine, alone, words(), reference)
+    inspector = Inspector("agent", engine, {"top": own}, Mailbox(), list, batch=8)
+    (said,) = inspector.judge([frame(1, label="scratch", compared=False)])
+    assert (said.decision.verdict, said.decision.reason) == ("fail", "anomaly")
+    assert len(engine.passes) == 1
+
+
+def test_an_engine_without_patches_says_what_to_set() -> None:
+    with pytest.raises(ModelError, match="features: backbone"):
+        patches_of(ENGINE)

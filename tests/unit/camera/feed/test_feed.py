@@ -522,3 +522,51 @@ def test_the_process_can_leave_while_a_camera_does_not_answer(exit_s):
             check=False,
         )
     assert left.returncode == 70
+
+
+def seen_by(settings: FeedSettings, image: np.ndarray) -> Frame:
+    """Return the frame that a feed makes of one picture."""
+    mailbox, crashes = Mailbox(), list[BaseException]()
+    feed = Feed("top", Pictures(stamp(image)), mailbox, SPEC, settings, on_crash=crashes.append)
+    feed.start()
+    (frame,) = mailbox.take(1, 10)
+    feed.stop()
+    assert feed.join(10)
+    assert crashes == []
+    return frame
+
+
+def test_a_backbone_gets_the_same_region_in_its_own_size() -> None:
+    """Region, tiles and view are those of the station; model and backbone have an input each."""
+    image = np.random.default_rng(3).integers(40, 200, (64, 96, 3), dtype=np.uint8)
+    spec = InputSpec(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "squash")
+    settings = FeedSettings(
+        roi=RegionOfInterest(crop=(0.25, 0.0, 1.0, 1.0)), tiles=(2, 1), references={"own": spec}
+    )
+    frame = seen_by(settings, image)
+    assert frame.pixels is not None
+    assert frame.pixels.shape == (2, 3, 32, 32)
+    (name,), (shown,) = frame.references.keys(), frame.references.values()
+    wanted = Framing(spec, "auto", (2, 1)).inputs(image[:, 24:])
+    assert (name, shown.view, frame.view) == ("own", "fill", "fit")
+    assert (shown.pixels == wanted.pixels).all()
+
+
+def test_where_nobody_asks_the_model_its_input_is_not_made() -> None:
+    """The backbone judges alone: view and tiles are what it sees."""
+    image = np.random.default_rng(4).integers(40, 200, (64, 96, 3), dtype=np.uint8)
+    spec = InputSpec(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", "squash")
+    frame = seen_by(FeedSettings(model=False, references={"own": spec}, tiles=(2, 1)), image)
+    assert frame.pixels is None
+    assert frame.quality.fault is None
+    assert frame.view == "fill"
+    assert len(frame.tiles) == 2
+    assert frame.references["own"].pixels.shape == (2, 3, 48, 48)
+
+
+def test_of_a_picture_that_is_unfit_there_is_no_input_at_all() -> None:
+    black = np.zeros((64, 96, 3), np.uint8)
+    spec = InputSpec(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    frame = seen_by(FeedSettings(references={"own": spec}), black)
+    assert frame.quality.fault is Fault.BLACK
+    assert (frame.pixels, frame.references) == (None, {})
