@@ -52,6 +52,8 @@ bench: .venv/full out/peers
 	$(BIN)/python -m benchmarks.reload
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.open_clip_families --families
+	$(BIN)/python -m benchmarks.backbone_cost
+	$(BIN)/python -m benchmarks.reference_tokens --packages out/peers --most 60
 	$(BIN)/python -m benchmarks.growth --most-stored 1000000
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.prompt_length

@@ -20,6 +20,7 @@ from adapters.backbone.factory import open_backbone
 from adapters.bundle.reader import bundle_path
 from adapters.core.patches import PatchExtractor
 from adapters.core.protocol import Floats, Preprocess
+from adapters.engines.engine_patches import patches_of
 from adapters.engines.open_bundle import open_bundle
 from adapters.reference.reference import Reference
 from agent.inspection.feed_factory import input_spec
@@ -44,6 +45,10 @@ def main() -> None:
     engine = open_bundle(bundle_path("mekiki-line"), device="cpu", threads=1)
     ways: dict[str, Callable[[], object]] = {}
     ways[WORDS] = _words(engine, _inputs(parts[GOOD:], engine.info.preprocess))
+    clip = patches_of(engine)
+    shown = _inputs(parts, clip.info.preprocess)
+    ways["words and patches in one pass (features: clip)"] = _both(engine, shown[GOOD:])
+    ways["search, features: clip"] = _search(clip, shown)
     with tempfile.TemporaryDirectory() as folder:
         for size, precision in ((256, "fp32"), (288, "fp32"), (256, "int8"), (288, "int8")):
             backbone = open_backbone(
@@ -64,6 +69,10 @@ def _inputs(parts: list[Image], preprocess: Preprocess) -> Floats:
 
 def _words(engine: Any, pixels: Floats) -> Callable[[], object]:
     return lambda: [engine.encode_image(one[np.newaxis], [engine.source]) for one in pixels]
+
+
+def _both(engine: Any, pixels: Floats) -> Callable[[], object]:
+    return lambda: [engine.encode_with_patches(one[np.newaxis], [engine.source]) for one in pixels]
 
 
 def _features(backbone: PatchExtractor, pixels: Floats) -> Callable[[], object]:

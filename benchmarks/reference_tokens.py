@@ -25,7 +25,6 @@ from adapters.torch_model.loader import load_clip
 from agent.inspection.feed_factory import input_spec
 from benchmarks import photo_model
 from benchmarks.eval_line import auroc
-from benchmarks.line_data import SHARED_DATA
 from benchmarks.machine import describe, in_words, table, write
 from benchmarks.reference_sets import ReferenceSet, reference_sets
 from benchmarks.ship_line import WEIGHTS
@@ -33,7 +32,17 @@ from camera.pictures.images import read_image
 from camera.pictures.preprocess import prepare
 
 SAMPLES, DRAWS = 10, 5
-READING = ""
+READING = """
+## What it says
+
+* The backbone is the one to take. Its places are finer (36x36 where a ViT-B-32 has 7x7), and it has seen photos of
+  the world: local defects of textile are found by it alone.
+* In int8 the AUROC differs by at most .003 in the mean of the draws.
+* The patches of a CLIP that was trained on simulated flanges or on photos of 32 pixels are nearly as good where a
+  defect changes a large part of the picture (ball screw, hazelnut, solar cells), and of little use for textile.
+* A ViT-B-32 without any training is not far behind on those: there a new brightness, colour or coarse pattern is
+  enough to be found. So a high figure on such sets says little for the training of a model.
+"""
 
 
 def main() -> None:
@@ -43,7 +52,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=100, help="good and bad parts judged in each draw, each")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    sets = reference_sets(args.packages)
+    if not (sets := reference_sets(args.packages)):
+        parser.error("none of the sets is here: see benchmarks/reference_sets.py")
     found: dict[str, Any] = {}
     for name, opened in _models():
         extractor = opened()
@@ -62,7 +72,6 @@ def main() -> None:
         "models": found,
     }
     write("reference_tokens", figures, _markdown(figures, sets))
-    assert SHARED_DATA.is_dir(), "without the photos there is nothing to measure"
 
 
 def _models() -> Iterator[tuple[str, Callable[[], PatchExtractor]]]:

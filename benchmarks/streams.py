@@ -239,6 +239,15 @@ def schedules(product: str) -> dict[str, Stream]:
                 ),
             ),
         ),
+        Stream(
+            "S8",
+            "abrupt changes to what stays: a dirty lens, then a faint lamp",
+            (
+                Segment("clean", 600),
+                Segment("dirty lens", 1500, at(film)),
+                Segment("faint lamp", 1500, at("dim")),
+            ),
+        ),
     ]
     return {stream.name: stream for stream in streams}
 

@@ -61,6 +61,11 @@ class Assessment:
     band: Band | None
     finite: bool = True
 
+    @property
+    def usual(self) -> float:
+        """What the stream's good parts score, in nats."""
+        return self.point.offset - self.margin
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -136,18 +141,19 @@ class Evaluation:
         return _assess(view, self.fails, stream, self.offset, self.bound, self.margin)
 
     def settled(
-        self, found: Assessment, present: float, least: float, left: float
+        self, found: Assessment, present: float, usual: float | None, least: float, left: float
     ) -> tuple[Assessment, ThresholdStep]:
-        """Return an assessment at the operating point that is to answer, and what becomes of that.
+        """Return the answering adapter at the operating point that is to be, and what becomes of that.
 
         Args:
-            found: of an adapter.
-            present: operating point that answers now.
+            found: of the adapter that answers.
+            present: its operating point now.
+            usual: what the stream's good parts scored when it was set; None where that is not known.
             least, left: see `adapters.baseline.threshold_motion.settle`.
         """
         if found.band is None or not found.finite:
             return found, ThresholdStep(found.point.offset, found.point.offset, "moves")
-        step = settle(present, found.band, least, left)
+        step = settle(present, found.band, least, left, 0.0 if usual is None else found.usual - usual)
         point = tracked(step.offset, self.offset, self.bound)
         there = found.point.at_bound and point.offset == found.point.offset
         point = replace(point, at_bound=point.at_bound or there)
@@ -156,6 +162,11 @@ class Evaluation:
         if point.offset == found.point.offset:
             return replace(found, point=point), step
         return _placed(found, self.fails, point), step
+
+    @property
+    def usual(self) -> float:
+        """What good parts scored by the source model when it was commissioned, in nats."""
+        return self.offset - self.margin
 
     def evidence(
         self, before: Assessment, after: Assessment, distance: float, finite: bool = True

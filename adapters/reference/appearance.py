@@ -12,8 +12,8 @@ Three things are compared, because defects differ in kind:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from adapters.core.protocol import Floats
 from adapters.reference.anomaly import top_mean
-from adapters.reference.memory import coreset, squared
+from adapters.reference.memory import squared
 from adapters.reference.whitening import halved, whitened, whitenings
 
 FINE_SHARE = 0.003
@@ -44,7 +44,7 @@ class Appearance:
         fine: ``(T, h, w, D)`` mean of the first layer at each place.
         deep: ``(T, h', w', D)`` mean of the last layer, on the grid of the memory.
         memory: ``(M, D)`` coreset of the patches, all layers.
-        owner: ``(M,)`` which of the good parts each is from.
+        rows: ``(M,)`` which of the patches of the good parts these are, in order.
         spread: ``(T, D)`` mean standard deviation of each channel over a picture.
         samples: good parts.
     """
@@ -53,18 +53,23 @@ class Appearance:
     fine: Halves
     deep: Halves
     memory: Halves
-    owner: NDArray[np.int32]
+    rows: NDArray[np.int32]
     spread: Floats
     samples: int
 
     @classmethod
-    def of(cls, good: Floats, layers: tuple[int, ...], most: int, seed: int) -> Appearance:
-        """Return the appearance of ``(K, T, h, w, D)`` good parts, with at most `most` patches in memory."""
+    def of(
+        cls,
+        good: Floats,
+        layers: tuple[int, ...],
+        choose: Callable[[Floats], NDArray[np.int64]],
+    ) -> Appearance:
+        """Return the appearance of ``(K, T, h, w, D)`` good parts; `choose` picks patches to remember."""
         by = tuple(whitenings(good, layers))
         each = whitened(good, by)
         coarse = np.concatenate([_coarse(layer, len(by)) for layer in each], axis=-1)
         patches = coarse.reshape(-1, coarse.shape[-1])
-        rows = coreset(patches, most, seed)
+        rows = choose(patches)
         deep = coarse[..., -layers[-1] :]
         spread = np.concatenate([layer.std(axis=(2, 3)) for layer in each], axis=-1)
         return cls(
@@ -72,7 +77,7 @@ class Appearance:
             fine=_centre(each[0]).astype(np.float16),
             deep=_centre(deep).astype(np.float16),
             memory=patches[rows].astype(np.float16),
-            owner=(rows // (len(patches) // len(good))).astype(np.int32),
+            rows=rows.astype(np.int32),
             spread=spread.mean(axis=0),
             samples=len(good),
         )
@@ -104,28 +109,19 @@ class Appearance:
         columns += [ratio[:, a:b].mean(axis=1) for a, b in pairwise(ends)]
         return np.stack(columns, axis=1).astype(np.float32), (fine, deep, nearest)
 
-    def without(self, sample: int, part: Floats) -> Appearance:
-        """Return it as it would be without one of its parts, whose features are `part`.
+    def without(self, sample: int, good: Floats) -> Appearance:
+        """Return the appearance of the others of the ``(K, T, h, w, D)`` good parts that it is of.
 
-        The whitening stays: it is of thousands of patches. Where there is one part only, what is compared
-        place by place is its mean over the places, and the memory lacks nothing.
+        All is made anew, the whitening too, as the part that is left out must be as strange to it as the next
+        part will be; only which patches are remembered stays. Of one part alone it is the same.
         """
         if self.samples == 1:
             return self
-        each = whitened(part, self.by)
-        rest = self.samples - 1
-        coarse = _coarse(each[-1], len(self.by))
-        spread = np.concatenate([layer.std(axis=(1, 2)) for layer in each], axis=-1)
-        kept = self.owner != sample
-        return replace(
-            self,
-            fine=(self.fine.astype(np.float32) + (self.fine - each[0]) / rest).astype(np.float16),
-            deep=(self.deep.astype(np.float32) + (self.deep - coarse) / rest).astype(np.float16),
-            memory=self.memory[kept],
-            owner=self.owner[kept],
-            spread=np.maximum(self.spread + (self.spread - spread) / rest, 0),
-            samples=rest,
-        )
+        per_part = int(np.prod(self.deep.shape[:3]))
+        owner = self.rows // per_part
+        rows = (self.rows - np.where(owner > sample, per_part, 0))[owner != sample].astype(np.int64)
+        layers = tuple(len(one) for one in self.by)
+        return Appearance.of(np.delete(good, sample, axis=0), layers, lambda _: rows)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return its arrays by name, for a file."""
@@ -133,7 +129,7 @@ class Appearance:
             "fine": self.fine,
             "deep": self.deep,
             "memory": self.memory,
-            "owner": self.owner,
+            "rows": self.rows,
             "spread": self.spread,
             **{f"whitening.{i}": one for i, one in enumerate(self.by)},
         }
@@ -147,7 +143,7 @@ class Appearance:
         """
         count = sum(name.startswith("whitening.") for name in arrays)
         by = tuple(arrays[f"whitening.{i}"] for i in range(count))
-        names = ("fine", "deep", "memory", "owner", "spread")
+        names = ("fine", "deep", "memory", "rows", "spread")
         return cls(by=by, samples=samples, **{name: arrays[name] for name in names})
 
 

@@ -24,12 +24,13 @@ from adapters.reference.anomaly import Anomaly as Anomaly
 from adapters.reference.appearance import AHEAD, Appearance
 from adapters.reference.good_scores import LEAST_HELD_OUT as LEAST_HELD_OUT
 from adapters.reference.good_scores import Basis, held_out_threshold, leave_one_out_threshold, split
+from adapters.reference.memory import coreset
 from adapters.reference.reference_file import AGAIN
 from adapters.reference.reference_file import UnusableReference as UnusableReference
 from adapters.reference.scale import Scale
 from adapters.reference.whitening import widths
 
-MOST = 600
+MOST = 400
 """Patches in a memory at most."""
 
 
@@ -66,7 +67,7 @@ class Reference:
             and self.basis in get_args(Basis)
             and self.samples >= 1
             and self.appearance.memory.size > 0
-            and all(np.isfinite(array).all() for name, array in self._arrays().items() if name != "deviation")
+            and all(np.isfinite(array).all() for array in self._arrays().values())
         )
         if not good:
             raise UnusableReference("a reference needs finite numbers, a memory and a known basis")
@@ -98,9 +99,9 @@ class Reference:
         inside, outside = split(len(good), seed)
         layers = widths(info)
         groups = _groups(layers)
-        appearance = Appearance.of(good[inside], layers, most, seed)
-        without = [appearance.without(k, good[i]).statistics(good[i])[0] for k, i in enumerate(inside)]
-        known = np.stack(without)
+        shown = good[inside]
+        appearance = Appearance.of(shown, layers, lambda patches: coreset(patches, most, seed))
+        known = np.stack([appearance.without(i, shown).statistics(part)[0] for i, part in enumerate(shown)])
         scale = Scale.of(known)
         claim: FalseRejectClaim | None = None
         if len(outside):

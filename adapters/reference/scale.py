@@ -12,6 +12,10 @@ FLOOR = 0.05
 """Of the mean, that a statistic varies by at least: the variation of few good parts is itself uncertain."""
 FLOOR_OF_ONE = 0.1
 """The same where one good part says nothing of the variation."""
+ODD = 3.0
+"""Deviations from the median from which on a good part is odd: it counts as one that lies there."""
+OF_ITSELF = 0.05
+"""A statistic of one good part below this compares it with itself; another good part has about 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +24,7 @@ class Scale:
 
     Attributes:
         mean: ``(T, J)``.
-        deviation: ``(T, J)``, above 0; infinite where nothing is known of a statistic.
+        deviation: ``(T, J)``, above 0.
     """
 
     mean: Floats
@@ -31,8 +35,14 @@ class Scale:
         """Return the scale of ``(K, T, J)`` statistics of good parts, each without itself."""
         mean = good.mean(axis=0)
         if len(good) == 1:
-            deviation = np.where(mean > 1e-4, FLOOR_OF_ONE * mean, np.inf)
+            mean = np.where(mean < OF_ITSELF, 1, mean)
+            deviation = FLOOR_OF_ONE * mean
         else:
+            middle = np.median(good, axis=0)
+            spread = 1.4826 * np.median(np.abs(good - middle), axis=0)
+            reach = ODD * np.hypot(spread, FLOOR * middle)
+            good = np.clip(good, middle - reach, middle + reach)
+            mean = good.mean(axis=0)
             deviation = np.hypot(good.std(axis=0, ddof=1), FLOOR * mean) + 1e-6
         return cls(mean.astype(np.float32), deviation.astype(np.float32))
 

@@ -56,8 +56,8 @@ class Adaptation(Settings):
         default=6.0,
         ge=0.1,
         le=1000,
-        description="how far the operating point may move within an hour while the pictures are of one"
-        " condition, to and fro added up, in nats",
+        description="how far the operating point of what answers may move within an hour beyond what the"
+        " stream's good parts have moved, to and fro added up, in nats",
     )
     duty: float = Field(
         default=0.25, gt=0, le=1, description="share of the time that the learner may compute"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from adapters.baseline.threshold_motion import ThresholdHistory, ThresholdStep, words
+from adapters.baseline.threshold_motion import ThresholdHistory, ThresholdStep, begins, words
 from adapters.core.adapter import Adapter
 from adapters.core.observation import Observation
 from adapters.core.version import SOURCE
@@ -82,11 +82,11 @@ class Episode:
         if self._does_harm(trial, best, answering):
             self.harmed = "known parts are told apart worse than by the frozen model"
             return None
-        ruling, (now, step) = None, self._settled(trial, best, answering, recent)
+        ruling, (now, step) = None, self._settled(trial, best, answering.adapter, answering, recent)
         if learning:
             self.converged = context.is_sound(now)
             if not self.converged:
-                ruling, now, answering = self._learn(trial, now, recent, answering, ask)
+                ruling, now, answering = self._learn(trial, (best, now), recent, answering, ask)
             self._held_error = now.error
         else:
             self.worse = now.error > self._held_error + context.settings.slack
@@ -121,30 +121,38 @@ class Episode:
         self,
         trial: Evaluation,
         found: Assessment,
+        adapter: Adapter,
         answering: ActiveVersion,
         recent: Sequence[Observation],
         *,
         free: bool = False,
     ) -> tuple[Assessment, ThresholdStep]:
         """Return what an adapter makes of a trial at the operating point that it would answer at."""
+        if adapter.digest != answering.adapter.digest:
+            return found, begins(found.point.offset)
         settings = self.context.settings
         left = math.inf if free else self.motion.left(recent[-1].at_s, settings.per_hour)
-        return trial.settled(found, answering.offset, settings.step, left)
+        usual = trial.usual if answering.number == SOURCE else answering.usual
+        return trial.settled(found, answering.offset, usual, settings.step, left)
 
     def _learn(
         self,
         trial: Evaluation,
-        before: Assessment,
+        answers: tuple[Assessment, Assessment],
         recent: Sequence[Observation],
         answering: ActiveVersion,
         ask: Ask,
     ) -> tuple[Ruling, Assessment, ActiveVersion]:
-        """Make one proposal and keep or refuse it; return what answers then, and what is known of it."""
-        context = self.context
+        """Make one proposal and keep or refuse it; return what answers then, and what is known of it.
+
+        Args:
+            answers: what answers now, where its operating point suits it best, and where it is to be.
+        """
+        context, (before, now) = self.context, answers
         if context.settings.level != "full" or context.update is None:
-            return Ruling(False, "no_gain"), before, answering
+            return Ruling(False, "no_gain"), now, answering
         adapter, numbers = context.propose(self._challenger or answering.adapter, trial, recent)
-        after, step = self._settled(trial, trial.assess(adapter), answering, recent)
+        after, step = self._settled(trial, trial.assess(adapter), adapter, answering, recent)
         finite = math.isfinite(numbers.get("loss", math.nan))
         evidence = trial.evidence(before, after, distance(adapter, context.scorer.source), finite)
         ruling = judge(evidence, context.settings.limits)
@@ -154,7 +162,7 @@ class Episode:
             # Several steps that are each too small to tell may be one that is not.
             self._challenger = None if ruling.rule in HARMFUL else adapter
             answering = ask(lambda manager: manager.record("refused", "guard", ruling.rule, details))
-            return ruling, before, answering
+            return ruling, now, answering
         self._challenger = None
         why = f"gain on known parts; {words(step, answering.offset, context.settings.per_hour)}"
         details |= self._moves(step, answering, recent)
@@ -182,7 +190,7 @@ class Episode:
             # The source is trusted: another must be clearly better.
             if tried.error < assessed.error - (settings.slack / 2 if number == SOURCE else 0):
                 number, adapter, assessed = other_number, other, tried
-        best, step = self._settled(trial, assessed, answering, recent, free=free)
+        best, step = self._settled(trial, assessed, adapter, answering, recent, free=free)
         moved = abs(best.point.offset - answering.offset) >= settings.step
         if adapter.digest == answering.adapter.digest and not moved:
             return answering
@@ -214,10 +222,11 @@ class Episode:
     ) -> dict[str, float]:
         """Enter a move of the operating point; return what the record says of it, in nats."""
         now_s, per_hour = recent[-1].at_s, self.context.settings.per_hour
-        self.motion = self.motion.moved(now_s, step.offset - answering.offset)
+        self.motion = self.motion.moved(now_s, step.counted)
         return {
             "threshold_moved": step.offset - answering.offset,
             "threshold_wanted": step.wanted,
+            "threshold_counted": step.counted,
             "threshold_hour": self.motion.used(now_s),
             "threshold_per_hour": per_hour,
         }

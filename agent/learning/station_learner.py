@@ -73,7 +73,6 @@ class StationLearner:
         self._turn: tuple[Turn | None, int] | None = None
         self.rate = RejectRateMonitor(clean.numbers["rejects"])
         self._said = LabelledParts()
-        self._at_s = 0.0
         self._episode = Episode(self._context, manager.frame, manager.frame, test=manager.test)
 
     @property
@@ -105,7 +104,6 @@ class StationLearner:
         number = self._manager.kept.count(seen.number, seen.at_s)
         if number is None:
             return None
-        self._at_s = seen.at_s
         self._buffer.offer(replace(seen, number=number))
         row = measure(seen)
         self._domains.add(row)
@@ -237,7 +235,6 @@ class StationLearner:
             self._keep(change.state)
             return False
         manager, before, here = self._manager, self.state, self._manager.answering.number
-        offset = manager.answering.offset
         state, action, met = change.state, change.action, None
         if action is Action.RECALL:
             found = self._domains.find(number)
@@ -253,8 +250,6 @@ class StationLearner:
         if action is Action.RECALL and met is None:
             self._domains.forget(number)
         self._domains.leave(here, before, episode, manager.frame)
-        # To leave a version waits for no limit, but counts: what flaps comes to rest.
-        episode.motion = episode.motion.moved(self._at_s, manager.answering.offset - offset)
         self._change(state, change, signals, met, turn is not None or report.abrupt)
         return True
 

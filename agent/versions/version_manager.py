@@ -165,6 +165,7 @@ class VersionManager:
                     "missed": found.missed,
                     "rejected": found.rejected,
                     "at_bound": float(found.point.at_bound),
+                    "usual": found.usual,
                     **numbers,
                 },
                 release=__version__,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.baseline.threshold import Band, band, separate
-from adapters.baseline.threshold_motion import HOUR_S, ThresholdHistory, settle, words
+from adapters.baseline.threshold_motion import HOUR_S, ThresholdHistory, begins, settle, words
 from tests.support.line_site import FEW
 
 NATS = st.floats(-40, 40)
@@ -22,14 +22,27 @@ def between(low: float, gap: float) -> Band:
 
 
 @FEW
-@given(NATS, SIZES, NATS, SIZES, st.floats(0, 100))
-def test_who_has_moved_rests(low: float, gap: float, present: float, least: float, left: float) -> None:
+@given(NATS, SIZES, NATS, SIZES, st.floats(0, 100), NATS)
+def test_who_has_moved_rests(
+    low: float, gap: float, present: float, least: float, left: float, followed: float
+) -> None:
     """The same pictures again move nothing, unless the hour's limit cut the first move short."""
-    first = settle(present, between(low, gap), least, left)
+    first = settle(present, between(low, gap), least, left, followed)
     again = settle(first.offset, between(low, gap), least, math.inf)
     assert first.why == "limited" or again.why == "rests"
-    assert abs(first.offset - present) <= left + 1e-9
-    assert first.why != "rests" or first.offset == present
+    assert first.counted <= left + 1e-9
+    assert abs(first.offset - present) <= first.counted + abs(followed) + 1e-9
+    assert first.why != "rests" or (first.offset, first.counted) == (present, 0.0)
+
+
+def test_good_parts_that_moved_take_it_along_and_nothing_counts() -> None:
+    """A lens that gets dirty moves the scores of all parts; against them there is no more than the limit."""
+    along = settle(0.0, between(9.0, 0.0), 0.75, 2.0, followed=8.0)
+    assert (along.offset, along.why, along.counted) == (9.0, "moves", 1.0)
+    against = settle(0.0, between(-9.0, 0.0), 0.75, 2.0, followed=8.0)
+    assert (against.offset, against.why, against.counted) == (-2.0, "limited", 2.0)
+    beyond = settle(0.0, between(19.0, 0.0), 0.75, 2.0, followed=8.0)
+    assert (beyond.offset, beyond.why, beyond.counted) == (10.0, "limited", 2.0)
 
 
 @FEW
@@ -60,7 +73,7 @@ def test_no_hour_holds_more_than_its_limit(wishes: list[tuple[float, float]], pe
     for at_s, wanted in sorted(wishes):
         step = settle(present, between(wanted, 0.0), 0.0, history.left(at_s, per_hour))
         moved.append((at_s, abs(step.offset - present)))
-        history = history.moved(at_s, step.offset - present)
+        history = history.moved(at_s, step.counted)
         present = step.offset
     for at_s, _ in moved:
         within = sum(size for then, size in moved if then <= at_s and at_s - then < HOUR_S)
@@ -77,10 +90,12 @@ def test_an_hour_later_it_may_move_again() -> None:
 def test_each_step_says_why() -> None:
     far = between(10.0, 0.0)
     assert words(settle(0.0, far, 0.75, 4.0), 0.0, 6.0) == (
-        "the threshold follows the pictures from 0.00 to 4.00, not to 10.00: at most 6 nats an hour"
+        "the threshold follows the pictures from 0.00 to 4.00, not to 10.00:"
+        " beyond good parts at most 6 nats an hour"
     )
     assert "to 10.00, as samples look now" in words(settle(0.0, far, 0.75, 99), 0.0, 6.0)
     assert "rests at 0.00" in words(settle(0.0, between(-5.0, 10.0), 0.75, 6.0), 0.0, 6.0)
+    assert words(begins(4.5), 1.0, 6.0) == "its threshold is 4.50, that of the adapter before was 1.00"
 
 
 @FEW

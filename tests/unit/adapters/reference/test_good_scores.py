@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,9 @@ from adapters.baseline.claims import bound
 from adapters.reference.good_scores import (
     LEAST_HELD_OUT,
     LEAST_IN_MEMORY,
+    MOST_IN_MEMORY,
+    MOST_LEFT_OUT,
+    OF_ONE,
     held_out_threshold,
     leave_one_out_threshold,
     split,
@@ -28,6 +30,7 @@ def test_every_sample_is_in_the_memory_or_held_out(samples: int, seed: int) -> N
     else:
         assert len(inside) >= LEAST_IN_MEMORY
         assert len(outside) >= max(LEAST_HELD_OUT, samples // 2)
+        assert len(inside) <= MOST_IN_MEMORY
 
 
 def test_thirty_nine_samples_are_the_first_that_claim() -> None:
@@ -48,8 +51,14 @@ def test_no_more_are_rejected_than_the_claim_says(count: int, share: float, seed
 
 @FEW
 @given(st.integers(2, 38), st.integers(0, 99))
-def test_leave_one_out_rejects_none_of_its_own_and_knows_no_scale(count: int, seed: int) -> None:
-    scores = np.random.default_rng(seed).random(count, dtype=np.float32) + 0.1
-    threshold = leave_one_out_threshold(scores)
-    assert threshold >= scores.max()
-    assert leave_one_out_threshold(scores * 8) == pytest.approx(8 * threshold, rel=1e-5)
+def test_the_threshold_by_leave_one_out_is_the_highest_score(count: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).random(count, dtype=np.float32) * 5
+    assert leave_one_out_threshold(scores) == scores.max()
+
+
+def test_one_odd_sample_does_not_make_the_station_blind() -> None:
+    assert leave_one_out_threshold(np.array([2, 3, 2, 40], np.float32)) == MOST_LEFT_OUT
+
+
+def test_one_sample_alone_has_a_threshold_of_its_own() -> None:
+    assert leave_one_out_threshold(np.array([2], np.float32)) == OF_ONE

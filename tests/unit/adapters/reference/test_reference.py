@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from adapters.core.patches import PatchInfo
 from adapters.core.protocol import Floats, Preprocess
 from adapters.files.tensors import read_tensors
+from adapters.reference.good_scores import MOST_LEFT_OUT
 from adapters.reference.reference import Reference, UnusableReference
 from tests.support.line_site import FEW
 
@@ -77,8 +78,40 @@ def test_enough_samples_some_are_held_out_and_claim() -> None:
     assert reference.claim.false_rejects_at_most < 0.1
 
 
+def test_one_sample_is_enough_for_a_score() -> None:
+    reference = Reference.build(parts(1), INFO)
+    good, bad = parts(2, seed=7)
+    assert reference.claim is None
+    assert reference.judge(with_defect(bad)).score > reference.judge(good).score
+
+
+def test_layers_are_judged_on_a_grid_of_half_the_places_where_there_are_many() -> None:
+    info = replace(INFO, grid=(16, 18), channels=12, layers=(2, 4, 6))
+    random = np.random.default_rng(1)
+    good = random.normal(size=(12, 2, 16, 18, 12)).astype(np.float32)
+    reference = Reference.build(good[:8], info, most=50)
+    assert reference.appearance.memory.shape == (50, 12)
+    assert reference.appearance.deep.shape == (2, 8, 9, 6)
+    odd = good[9].copy()
+    odd[1, 5, 7, :2] += 60
+    found = reference.judge(odd)
+    assert found.tile == 1
+    assert found.maps.shape == (2, 16, 18)
+    assert found.box == pytest.approx((7 / 18, 5 / 16, 8 / 18, 6 / 16), abs=0.07)
+
+
+def test_an_odd_sample_is_left_out_of_all_that_it_is_compared_with() -> None:
+    """Its score is that of the next part, not the smaller one of a part that is known."""
+    good = parts(8)
+    good[5] += np.random.default_rng(5).normal(size=good[5].shape).astype(np.float32)
+    reference = Reference.build(good, INFO)
+    assert reference.scores[-1] > 2 * reference.judge(good[5]).score
+    assert reference.scores[-1] > 2 * reference.scores[-2]
+    assert reference.threshold == MOST_LEFT_OUT
+
+
 @FEW
-@given(st.integers(2, 45), st.integers(0, 9))
+@given(st.integers(1, 8), st.integers(0, 9))
 def test_the_same_samples_and_seed_make_the_same_reference(count: int, seed: int) -> None:
     once, again = (Reference.build(parts(count, seed), INFO, seed=seed) for _ in range(2))
     assert once.digest == again.digest
