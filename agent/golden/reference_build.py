@@ -13,7 +13,7 @@ import numpy as np
 from adapters.baseline.claims import SHARES, needed
 from adapters.core.patches import PatchExtractor, PatchInfo
 from adapters.core.protocol import Floats
-from adapters.reference.good_scores import LEAST_HELD_OUT, LEAST_IN_MEMORY
+from adapters.reference.good_scores import LEAST_HELD_OUT, LEAST_IN_MEMORY, MOST_IN_MEMORY
 from adapters.reference.reference import Reference
 from agent import __version__
 from agent.base.codec import timestamp
@@ -169,7 +169,8 @@ def most_samples(info: PatchInfo, tiles: int) -> int:
 def samples_for(share: float) -> int:
     """Return how many good samples bound the share of false rejects, none of the held out ones rejected."""
     held = needed(share)
-    return LEAST_HELD_OUT + LEAST_IN_MEMORY if held <= LEAST_HELD_OUT else 2 * held
+    in_memory = LEAST_IN_MEMORY if held <= LEAST_HELD_OUT else min(held, MOST_IN_MEMORY)
+    return held + in_memory
 
 
 def claim_sentence(reference: Reference, good: int) -> str:

@@ -44,8 +44,8 @@ class LearnerSettings:
         recheck: frames from one look at a held adapter to the next where they do not.
         bound: how far the operating point may follow the pictures, in nats.
         step: smallest move of the operating point that is worth a version, in nats.
-        per_hour: how far it may move within an hour beyond what the stream's good parts have moved, to and fro
-            added up, in nats.
+        per_hour: how far it may move within an hour beyond what the stream's good parts have moved, to and
+            fro added up, in nats.
         jump: of the drift report, from which on another adapter is looked for while one answers; less than
             what confirms drift, because looking costs little.
         slack: rise of the soft error of known parts that is no deterioration.
