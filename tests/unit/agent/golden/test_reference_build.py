@@ -57,7 +57,7 @@ def test_a_reference_is_built_of_good_parts_and_found_by_the_agent(tmp_path: Pat
     assert found.digest == built.reference.digest
     assert found.facts["made_by"] == "anna"
     assert found.facts["golden"]["version"] == 2
-    assert "29 more for at most 10.0%, 108 more for at most 5.0%" in built.sentences()[1]
+    assert "29 more for at most 10.0%, 99 more for at most 5.0%" in built.sentences()[1]
     index = store_of(now).index()
     assert facts_sentence(found.facts, index) is None
     changes.remove(store_of(now), ["000.png"], GoldenChange("a", "remove"))
