@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,10 +11,9 @@ from typing import Final
 import numpy as np
 
 from adapters.core.patches import PatchExtractor
-from adapters.core.protocol import Floats
 from agent.base.errors import UsageError
 from agent.config.recipes import Recipe
-from agent.evaluation.judging import DrawnReference, PictureJudge, Unusable
+from agent.evaluation.judging import DrawnReference, KeptFeatures, PictureJudge, Unusable
 
 FALSE_REJECTS: Final = 0.01
 """Share of good parts that may be rejected, where no recipe says."""
@@ -44,6 +44,7 @@ class DrawnSamples:
             shape=(most, 1, *info.grid, info.channels),
         )
         self._rows: dict[str, int] = {}  # id -> row
+        self._took_s: list[float] = []  # by row
         self._ids: dict[Path, str | None] = {}
 
     def __enter__(self) -> DrawnSamples:
@@ -52,10 +53,10 @@ class DrawnSamples:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def kept(self, id_: str) -> Floats | None:
+    def kept(self, id_: str) -> KeptFeatures | None:
         """Return ``(1, h, w, D)`` features of a picture that was drawn; None of another."""
         row = self._rows.get(id_)
-        return None if row is None else np.asarray(self._features[row])
+        return None if row is None else KeptFeatures(np.asarray(self._features[row]), self._took_s[row])
 
     def draw(
         self, good: Sequence[Path], samples: int, seed: int, draw: int, recipe: Recipe
@@ -101,6 +102,8 @@ class DrawnSamples:
                 return None
             if id_ not in self._rows:
                 self._rows[id_] = len(self._rows)
+                began = time.perf_counter()
                 self._features[self._rows[id_]] = self._judge.features(image)
+                self._took_s.append(time.perf_counter() - began)
             self._ids[file] = id_
         return self._ids[file]

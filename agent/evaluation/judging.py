@@ -96,6 +96,19 @@ class DrawnReference:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KeptFeatures:
+    """Features that were computed before.
+
+    Attributes:
+        patches: ``(T, h, w, D)``.
+        took_s: time that it took.
+    """
+
+    patches: Floats
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class JudgedPicture:
     """What was said of one picture, in each draw; None in draws that have it as a golden sample.
 
@@ -148,7 +161,12 @@ class PictureJudge:
         return self.extractor.patches(pixels)
 
     def judge(
-        self, id_: str, image: Image, number: int, draws: Sequence[DrawnReference], kept: Floats | None = None
+        self,
+        id_: str,
+        image: Image,
+        number: int,
+        draws: Sequence[DrawnReference],
+        kept: KeptFeatures | None = None,
     ) -> JudgedPicture:
         """Judge one picture in all draws; its features are computed once.
 
@@ -163,10 +181,12 @@ class PictureJudge:
             image, kept = self.degradation.applied(image, number), None
         began = time.perf_counter()
         words = None if self.words is None else self.words.scores(image)
-        patches = None
-        if draws:
-            patches = self.features(image) if kept is None else kept
-        once_s = time.perf_counter() - began
+        patches, before_s = None, 0.0
+        if draws and kept is not None:
+            patches, before_s = kept.patches, kept.took_s
+        elif draws:
+            patches = self.features(image)
+        once_s = time.perf_counter() - began + before_s
         decisions, scores = list[Decision | None](), list[float]()
         began = time.perf_counter()
         for draw in draws:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,7 @@ import numpy as np
 from adapters.baseline.claims import SHARES, needed
 from adapters.core.patches import PatchExtractor, PatchInfo
 from adapters.core.protocol import Floats
-from adapters.reference.good_scores import LEAST_HELD_OUT, LEAST_IN_MEMORY, MOST_IN_MEMORY
+from adapters.reference.good_scores import split
 from adapters.reference.reference import Reference
 from agent import __version__
 from agent.base.codec import timestamp
@@ -166,11 +168,11 @@ def most_samples(info: PatchInfo, tiles: int) -> int:
     return max(2, MOST_BYTES // (tiles * info.grid[0] * info.grid[1] * info.channels * 4))
 
 
+@cache
 def samples_for(share: float) -> int:
     """Return how many good samples bound the share of false rejects, none of the held out ones rejected."""
     held = needed(share)
-    in_memory = LEAST_IN_MEMORY if held <= LEAST_HELD_OUT else min(held, MOST_IN_MEMORY)
-    return held + in_memory
+    return next(samples for samples in count(held) if len(split(samples, 0)[1]) >= held)
 
 
 def claim_sentence(reference: Reference, good: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,15 @@ def test_features_of_a_picture_are_computed_once(folder: Path) -> None:
     backbone = Counting()
     judged(folder, backbone=backbone, draws=7)
     assert backbone.calls == 28
+
+
+def test_the_time_of_a_picture_is_whole_also_where_its_features_were_kept(folder: Path) -> None:
+    class Slow(PixelPatches):
+        def patches(self, pixels: np.ndarray) -> np.ndarray:
+            time.sleep(0.02)
+            return super().patches(pixels)
+
+    assert min(one.ms for one in judged(folder, backbone=Slow()).pictures) >= 20
 
 
 def test_golden_samples_are_not_judged_in_their_draw(folder: Path) -> None:
