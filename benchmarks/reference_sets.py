@@ -210,8 +210,8 @@ def _markdown(figures: dict[str, Any]) -> str:
         "# Reference inspection on real pictures\n\nWritten by `python -m benchmarks.reference_sets"
         f" --draws {figures['draws']} --seed {figures['seed']}`. EfficientNet-Lite0 at 288 px, fp32, one thread."
         f" Machine: {in_words(figures['machine'])}.\nMean and range over the draws; in each up to {GOOD} other good"
-        f' pictures and {BAD} defects are judged. "chosen by": the method was chosen by these sets; "check": the set'
-        " was first looked at when it was fixed.\n\n## AUROC by good samples\n\n"
+        f' pictures and {BAD} defects are judged. "chosen by": the method was chosen by these sets; "check": no'
+        " choice was made by this set, though its figures were seen beside others.\n\n## AUROC by good samples\n\n"
         + table(["set", "role", "good / bad", *(str(count) for count in SAMPLES)], rows)
         + f"\n## Beside others, at {BESIDE} samples (AUROC)\n\n"
         + table(["set", "ours", "plain form", "anomalib PatchCore, same weights"], beside)
