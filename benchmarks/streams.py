@@ -244,8 +244,8 @@ def schedules(product: str) -> dict[str, Stream]:
             "abrupt changes to what stays: a dirty lens, then a faint lamp",
             (
                 Segment("clean", 600),
-                Segment("dirty lens", 1500, at(film)),
-                Segment("faint lamp", 1500, at("dim")),
+                Segment("dirty lens", 2200, at(film)),
+                Segment("faint lamp", 2200, at("dim")),
             ),
         ),
     ]

@@ -26,6 +26,7 @@ from agent.base.codec import JSON
 from agent.base.errors import AgentError, ConfigError
 from agent.base.heaps import Heaps
 from agent.base.thread_priority import SERVING
+from agent.base.wake_up import WakeUp
 from agent.config import overrides
 from agent.config.loader import Loaded
 from agent.domain.exit_reason import LastExit
@@ -76,8 +77,8 @@ class Daemon:
         self._frames = frames
         self._engine, self._backbones = engine, backbones
         self._refused, self._proven, self._unusable = refused, proven, unusable
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._ends = False
+        self._wake = WakeUp()
         self._reason = "nothing more to inspect"
         self._threads = AgentThreads()
         self._reloader: Reloader | None = None
@@ -95,10 +96,10 @@ class Daemon:
         Args:
             reason: kept, and told by the next run.
         """
-        if not self._stop.is_set():
+        if not self._ends:
             self._reason = reason
-        self._stop.set()
-        self._wake.set()
+        self._ends = True
+        self._wake.poke()
 
     def reload(self, actor: str) -> None:
         """Ask `run` to read the config file again; from any thread or signal handler.
@@ -173,7 +174,7 @@ class Daemon:
             proven=self._proven,
             frames=self._frames,
             on_crash=self._threads.crashed,
-            wake=self._wake.set,
+            wake=self._wake.poke,
             backbones=backbones,
         )
         self._reloader = parts.reloader  # what is asked from here on is done once everything runs
@@ -195,7 +196,8 @@ class Daemon:
 
         self._threads.start("publisher", parts.publisher.run, SERVING)
         self._threads.start("evidence", parts.evidence.run, SERVING)
-        self._threads.start("inspector", lambda: parts.inspector.run(self._stop))
+        stop = threading.Event()
+        self._threads.start("inspector", lambda: parts.inspector.run(stop))
         self._threads.start("learners", parts.learners.run)
         self._threads.start("triggers", parts.triggers.run)
         if parts.sparkplug is not None:
@@ -214,7 +216,7 @@ class Daemon:
             raise
         finally:
             self._heaps.release()
-            self._unsaved = shut_down(parts, self._threads, self._stop)
+            self._unsaved = shut_down(parts, self._threads, stop)
             why = _in_words(self._threads.crashes[0]) if self._threads.crashes else self._reason
             parts.trail.record("stopped", "agent", why="; ".join([why, *self._unsaved]))
         if self._threads.crashes:
@@ -238,12 +240,11 @@ class Daemon:
             watchdog_s(), lambda: {"inspector": inspecting.turned_at, "publisher": publishing.turned_at}
         )
         inspector = self._threads.named("inspector")
-        while not self._stop.is_set() and not self._threads.crashes and inspector.is_alive():
+        while not self._ends and not self._threads.crashes and inspector.is_alive():
             parts.turn()
             self._heaps.turn()
             watchdog.feed()
             self._wake.wait(_TICK_S)
-            self._wake.clear()
 
     def _why(self, now: Loaded) -> str:
         if self._refused:

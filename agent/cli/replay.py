@@ -173,9 +173,17 @@ def _drawing(plot: Path | None) -> Callable[[str, Count, Replay], None]:
 
 @contextmanager
 def _stopped() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM sets: the replay ends after the batch, with a summary of what there is."""
+    """Give an event that SIGTERM sets: the replay ends after the batch, with a summary of what there is.
+
+    A second signal ends the process at once: it may come while this thread has the event's lock.
+    """
     stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        stop.set()
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield stop
     finally:

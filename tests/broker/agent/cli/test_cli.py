@@ -112,7 +112,7 @@ def test_inspect_gives_one_json_object_per_picture(tmp_path: Path) -> None:
 
     lines = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.returncode == 1, run.stderr  # of the broken one
-    names = ["path", "verdict", "reason", "label", "score", "scores", "view", "tile"]
+    names = ["path", "verdict", "reason", "label", "score", "scores", "view", "tile", "reference"]
     assert all(list(line) == names for line in lines)
     assert [line["path"] for line in lines] == [
         *(str(pictures / f"{n:04}.png") for n in range(3)),

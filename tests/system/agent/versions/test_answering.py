@@ -35,6 +35,7 @@ class _Found:
     error: float = 0.1
     missed: float = 0.0
     rejected: float = 0.0
+    usual: float = 0.0
 
 
 class _Trial:
