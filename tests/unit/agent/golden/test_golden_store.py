@@ -204,6 +204,27 @@ def test_a_damaged_picture_is_never_taken_for_a_sample(store: GoldenStore, tmp_p
         store.picture(first)
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_damaged_picture_is_kept_again_where_it_is_added_again(
+    store: GoldenStore, tmp_path: Path, removed: bool
+) -> None:
+    """As the message says; a sample that only an older version has is still known."""
+    first, second = added(store, write_parts(tmp_path / "in", range(2))).new
+    transfer.export(store, tmp_path / "out")
+    whole = store.picture(first)
+    if removed:
+        changes.remove(store, [first], BY)
+    store.place(first).write_bytes(b"damaged")
+    added(store, tmp_path / "in")
+    assert store.picture(first).tobytes() == whole.tobytes()
+    assert set(store.index().classes()) == {first, second}
+    if removed:
+        changes.remove(store, [first], BY)
+    store.place(first).write_bytes(b"damaged")
+    transfer.take_in(store, station(), tmp_path / "out", BY)
+    assert store.picture(first).tobytes() == whole.tobytes()
+
+
 def test_a_set_goes_from_one_station_to_another(store: GoldenStore, tmp_path: Path) -> None:
     """With who added what; into a set that has some of it already."""
     ids = added(store, write_parts(tmp_path / "in", range(3))).new
