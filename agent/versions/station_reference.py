@@ -102,13 +102,13 @@ def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -
             what to do.
     """
     file = product(config, station, recipe).reference
-    remedy = made_by(station, recipe)
+    remedy = built_by(station, recipe)
     try:
         there = file.is_file()
     except OSError as error:
         raise UnusableReference(f"{file}: not readable: {error.strerror or error}") from error
     if not there:
-        raise UnusableReference(f"recipe {recipe} has no reference here yet: {remedy}")
+        raise UnusableReference(f"recipe {recipe} has no reference here yet: {made_by(station, recipe)}")
     found = Reference.load(file)
     if found.features != info.digest:
         raise UnusableReference(
@@ -167,6 +167,25 @@ def reference_picture(station: Station, info: PatchInfo) -> MeasuredPicture:
         info: of the backbone.
     """
     return picture_of(station, info.preprocess.resize_mode)
+
+
+def require_own_picture(reference: Reference, station: Station, name: str, recipe: str, where: str) -> None:
+    """Make sure that a station's pictures are those of a reference's samples, without its backbone.
+
+    What a backbone of another kind would make of them is not known here.
+
+    Raises:
+        UnusableReference: they are not.
+    """
+    seen = backbone_of(reference)
+    if seen is not None:
+        now = picture_of(station, seen.resize_mode)
+        require_same_picture(reference, now, where, name, built_by(name, recipe))
+
+
+def built_by(station: str, recipe: str) -> str:
+    """Return what to do for a reference that no longer fits, as a clause: the samples are there."""
+    return f"run mekiki golden build --station {station} --recipe {recipe}"
 
 
 def made_by(station: str, recipe: str) -> str:

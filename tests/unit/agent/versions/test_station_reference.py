@@ -87,7 +87,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     now = config(tmp_path)
     file = made(tmp_path, now)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UnusableReference):
+    with pytest.raises(UnusableReference, match="build it again with mekiki golden build"):
         open_reference(now, "top", "plain", INFO)
 
 
