@@ -186,6 +186,17 @@ def test_an_index_that_was_edited_is_found(store: GoldenStore, tmp_path: Path) -
         store.index()
 
 
+def test_a_text_is_no_way_around_finite_numbers(store: GoldenStore, tmp_path: Path) -> None:
+    """What was read could not be written again."""
+    added(store, write_parts(tmp_path / "in", range(2)))
+    file = store.folder / "golden.json"
+    index = json.loads(file.read_text())
+    next(iter(index["samples"].values()))["crop"] = ["inf", "nan", 0, 0]
+    file.write_text(json.dumps(index))
+    with pytest.raises(StoreError, match=r"golden\.json: damaged: samples\..*finite"):
+        store.index()
+
+
 def test_what_a_newer_release_has_added_stays(store: GoldenStore, tmp_path: Path) -> None:
     added(store, write_parts(tmp_path / "in", range(2)))
     file = store.folder / "golden.json"
