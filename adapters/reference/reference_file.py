@@ -19,7 +19,7 @@ from adapters.files.strict_json import loads
 from adapters.files.tensors import read_tensors
 
 FORMAT = "mekiki.reference.v1"
-AGAIN = "build it again with mekiki commission"
+AGAIN = "build it again with mekiki golden build"
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from agent.domain.verdict import Outcome, Verdict
 
@@ -85,7 +85,16 @@ class Challenge:
             for one in facts["results"]
         )
         named = {name: facts[name] for name in cls.__slots__ if name != "results"}
-        if not all(isinstance(named[name], str) for name in ("id", "station", "expect", "state", "at")):
+        texts = ("id", "station", "actor", "why", "kind", "at")
+        counts = ("parts", "met", "missed", "not_inspected")
+        whole = (
+            all(isinstance(named[name], str) for name in texts)
+            and all(type(named[name]) is int and 0 <= named[name] < 2**53 for name in counts)
+            and type(named["within_s"]) in (int, float)
+            and named["expect"] in get_args(Expect)
+            and named["state"] in get_args(State)
+        )
+        if not whole:
             raise ValueError("no challenge")
         return cls(**named, results=results)
 

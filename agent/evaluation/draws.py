@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from adapters.core.patches import PatchExtractor
-from agent.base.errors import UsageError
+from agent.base.errors import StoreError, UsageError
 from agent.config.recipes import Recipe
 from agent.evaluation.judging import DrawnReference, KeptFeatures, PictureJudge, Unusable
 
@@ -37,15 +39,26 @@ class DrawnSamples:
         self._judge, self._extractor, self._unusable = judge, extractor, unusable
         self._folder = tempfile.TemporaryDirectory(prefix="mekiki-evaluate-")
         info = extractor.info
-        self._features = np.memmap(
-            Path(self._folder.name) / "features",
-            np.float32,
-            "w+",
-            shape=(most, 1, *info.grid, info.channels),
-        )
+        shape = (most, 1, *info.grid, info.channels)
+        file = Path(self._folder.name) / "features"
+        self._take_room(file, 4 * prod(shape))
+        self._features = np.memmap(file, np.float32, "r+", shape=shape)
         self._rows: dict[str, int] = {}  # id -> row
         self._took_s: list[float] = []  # by row
         self._ids: dict[Path, str | None] = {}
+
+    def _take_room(self, file: Path, size: int) -> None:
+        """Make a file of so many bytes: a disk that is full later ends the process without a word."""
+        try:
+            with file.open("wb") as made:
+                os.posix_fallocate(made.fileno(), 0, size)
+        except OSError as error:
+            self._folder.cleanup()
+            why = error.strerror or error
+            raise StoreError(
+                f"{file.parent.parent}: no room for {size / 1e6:.0f} MB of features: {why}: make room, set"
+                " TMPDIR to another folder, or give fewer --samples or --draws"
+            ) from error
 
     def __enter__(self) -> DrawnSamples:
         return self

@@ -17,6 +17,7 @@ from agent.domain.verdict import Decision, Outcome
 from agent.evaluation.draws import DrawnSamples
 from agent.evaluation.judging import DrawnReference, JudgedPicture, PictureJudge, Unusable
 from agent.evaluation.picture_set import PictureSet, contradiction
+from agent.golden.reference_build import most_samples
 
 _NAMED: Final = 20
 """Files that are named of those that cannot be read; the others are counted."""
@@ -84,6 +85,7 @@ def evaluate(
     Raises:
         UsageError: too few good pictures, a class of which none can be read, or a picture in two classes.
         UnusableReference: of what was drawn no reference can be built.
+        StoreError: there is no room for the temporary file.
     """
     unreadable = _Unreadable(say)
     with ExitStack() as stack:
@@ -95,6 +97,11 @@ def evaluate(
                 raise UsageError(
                     f"--samples {options.samples}: class {options.good} has {len(good)} pictures, and at"
                     " least one must be left to judge: give fewer, or add pictures"
+                )
+            if options.samples > (limit := most_samples(judge.extractor.info, tiles=1)):
+                raise UsageError(
+                    f"--samples {options.samples}: a reference is built of {limit} samples at most, as more"
+                    " do not fit into memory: give fewer"
                 )
             most = min(len(good), options.samples * options.draws)
             drawn = stack.enter_context(DrawnSamples(judge, judge.extractor, most, unreadable.add))

@@ -87,11 +87,15 @@ def add(
                             " remove the wrong one"
                         )
                     there.append(str(one.file))
+                else:
+                    now[id_], first[id_] = one.label, one
+                if id_ in new or (id_ in index.samples and store.holds(id_)):
                     continue
-                now[id_], first[id_] = one.label, one
-                if id_ not in index.samples:
-                    region = KeptRegion.of(store.station, station.roi)
-                    store.keep(id_, as_png(picture.image, region))
+                region = KeptRegion.of(store.station, station.roi)
+                store.keep(id_, as_png(picture.image, region))
+                if id_ in index.samples:
+                    note(f"{one.file}: kept again: the sample's picture was missing or damaged")
+                else:
                     new[id_] = _sample(picture, region, by)
             if refused and not skip:
                 raise UsageError(

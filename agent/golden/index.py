@@ -23,7 +23,7 @@ _Counted = Annotated[int, Field(ge=1, le=2**31 - 1)]
 class _Stored(BaseModel):
     """What a newer release has added is passed over, and kept when the index is written again."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class GoldenSample(_Stored):

@@ -88,6 +88,14 @@ class GoldenStore:
         """
         return read_stored(self.place(id_), id_)
 
+    def holds(self, id_: str) -> bool:
+        """Return whether the picture of a sample is there, and is the one that was added."""
+        try:
+            self.picture(id_)
+        except StoreError:
+            return False
+        return True
+
     def pictures(self, ids: Sequence[str]) -> Iterator[Image]:
         """Yield the pictures of samples, one at a time. Raises as `picture`."""
         return map(self.picture, ids)

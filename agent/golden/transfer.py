@@ -81,7 +81,7 @@ def take_in(
             for id_, label in classes.items():
                 place = folder / label / _name(theirs, id_)
                 read_stored(place, id_)
-                if id_ not in index.samples:
+                if id_ not in index.samples or not store.holds(id_):
                     store.keep(id_, place.read_bytes())
             new = {id_: theirs.samples[id_] for id_ in classes if id_ not in index.samples}
             fresh = len(classes.keys() - now.keys())

@@ -64,8 +64,12 @@ class StationPlan:
 
     def shown_by(self, frame: Frame) -> bool:
         """Whether a frame was made for this plan: one of before a reload may lack what is asked now."""
-        model = frame.pixels is not None or not self.recipe.needs_model
-        return model and (self.reference is None or self.reference.pixels(frame) is not None)
+        if frame.pixels is None and self.recipe.needs_model:
+            return False
+        if self.reference is None:
+            return True
+        shown = self.reference.pixels(frame)
+        return shown is not None and len(shown) == self.tiles  # a reference knows so many tiles, no others
 
     def made_by(self, predictor: Predictor | None, reference: Reference | None = None) -> Provenance:
         """Return what made a verdict; what is not inspected is in the name of what would have answered.

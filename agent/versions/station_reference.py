@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Final, cast, get_args
+
+import numpy as np
 
 from adapters.core.measured_picture import MeasuredPicture
 from adapters.core.patches import PatchInfo
@@ -11,7 +14,7 @@ from adapters.reference.reference import Reference, UnusableReference
 from agent.config.models import Config, Station
 from agent.versions.products import product
 from agent.versions.station_picture import picture_of
-from camera.pictures.view import ResizeMode
+from camera.pictures.view import ResizeMode, parse_tiles
 
 STATION: Final = "station"
 RECIPE: Final = "recipe"
@@ -99,17 +102,32 @@ def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -
             what to do.
     """
     file = product(config, station, recipe).reference
-    remedy = made_by(station, recipe)
-    if not file.is_file():
-        raise UnusableReference(f"recipe {recipe} has no reference here yet: {remedy}")
+    remedy = built_by(station, recipe)
+    try:
+        there = file.is_file()
+    except OSError as error:
+        raise UnusableReference(f"{file}: not readable: {error.strerror or error}") from error
+    if not there:
+        raise UnusableReference(f"recipe {recipe} has no reference here yet: {made_by(station, recipe)}")
     found = Reference.load(file)
     if found.features != info.digest:
         raise UnusableReference(
             f"{file}: was made of the features {found.features[:19]}..., and {info.name} makes"
             f" {info.digest[:19]}...: {remedy}, or set recipes.{recipe}.reference.features back"
         )
-    require_same_picture(found, reference_picture(config.stations[station], info), str(file), station, remedy)
+    now = config.stations[station]
+    require_same_picture(found, reference_picture(now, info), str(file), station, remedy)
+    _require_judging(found, prod(parse_tiles(now.tiles)), info, str(file), remedy)
     return found
+
+
+def _require_judging(reference: Reference, tiles: int, info: PatchInfo, where: str, remedy: str) -> None:
+    """Make sure that its arrays fit each other and the parts: the loop has no way to go on where not."""
+    try:
+        with np.errstate(all="ignore"):
+            reference.judge(np.zeros((tiles, *info.grid, info.channels), np.float32))
+    except (ValueError, TypeError, IndexError) as error:
+        raise UnusableReference(f"{where}: parts cannot be compared with it ({error}): {remedy}") from error
 
 
 def require_same_picture(
@@ -149,6 +167,25 @@ def reference_picture(station: Station, info: PatchInfo) -> MeasuredPicture:
         info: of the backbone.
     """
     return picture_of(station, info.preprocess.resize_mode)
+
+
+def require_own_picture(reference: Reference, station: Station, name: str, recipe: str, where: str) -> None:
+    """Make sure that a station's pictures are those of a reference's samples, without its backbone.
+
+    What a backbone of another kind would make of them is not known here.
+
+    Raises:
+        UnusableReference: they are not.
+    """
+    seen = backbone_of(reference)
+    if seen is not None:
+        now = picture_of(station, seen.resize_mode)
+        require_same_picture(reference, now, where, name, built_by(name, recipe))
+
+
+def built_by(station: str, recipe: str) -> str:
+    """Return what to do for a reference that no longer fits, as a clause: the samples are there."""
+    return f"run mekiki golden build --station {station} --recipe {recipe}"
 
 
 def made_by(station: str, recipe: str) -> str:

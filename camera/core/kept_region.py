@@ -80,6 +80,8 @@ class KeptRegion:
 def kept_region(path: Path) -> KeptRegion | None:
     """Return which region a picture file shows; None where it does not say so."""
     try:
+        if not path.is_file():  # to open a pipe would wait for somebody to write into it
+            return None
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:  # who reads the picture says so

@@ -13,7 +13,13 @@ from agent.config.loader import Loaded
 from agent.config.recipes import Recipe
 from agent.versions.products import product
 from agent.versions.station_plans import station_recipes
-from agent.versions.station_reference import backbone_of, made_by, open_reference, sentence
+from agent.versions.station_reference import (
+    backbone_of,
+    made_by,
+    open_reference,
+    require_own_picture,
+    sentence,
+)
 
 
 def compared(loaded: Loaded, name: str, extractor: Callable[[str], PatchExtractor]) -> Iterator[Finding]:
@@ -51,6 +57,28 @@ def lines(loaded: Loaded) -> Iterator[str]:
 
 
 def stored(loaded: Loaded, station: str, recipe: str) -> Reference | str:
+    """Return the reference that lies in the data folder, or why there is none that fits the station."""
+    found = _read(loaded, station, recipe)
+    if isinstance(found, str):
+        return found
+    file = product(loaded.config, station, recipe).reference
+    try:
+        require_own_picture(found, loaded.config.stations[station], station, recipe, str(file))
+    except UnusableReference as error:
+        return str(error)
+    return found
+
+
+def stored_spec(loaded: Loaded, station: str) -> Preprocess | None:
+    """Return how a backbone that judges alone gets a station's pictures; None where that is not known."""
+    found = _read(loaded, station, loaded.config.stations[station].recipe)
+    seen = None if isinstance(found, str) else backbone_of(found)
+    if seen is None:
+        return None
+    return Preprocess(seen.size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", seen.resize_mode)
+
+
+def _read(loaded: Loaded, station: str, recipe: str) -> Reference | str:
     """Return the reference that lies in the data folder, or why there is none."""
     file = product(loaded.config, station, recipe).reference
     if not file.exists():
@@ -59,15 +87,6 @@ def stored(loaded: Loaded, station: str, recipe: str) -> Reference | str:
         return Reference.load(file)
     except UnusableReference as error:
         return str(error)
-
-
-def stored_spec(loaded: Loaded, station: str) -> Preprocess | None:
-    """Return how a backbone that judges alone gets a station's pictures; None where that is not known."""
-    found = stored(loaded, station, loaded.config.stations[station].recipe)
-    seen = None if isinstance(found, str) else backbone_of(found)
-    if seen is None:
-        return None
-    return Preprocess(seen.size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", seen.resize_mode)
 
 
 def _without(recipe: Recipe) -> str:

@@ -122,6 +122,21 @@ def test_check_and_doctor_say_what_the_reference_sees(
     assert "gpu" not in out
 
 
+def test_check_says_that_a_reference_was_made_of_other_pictures(
+    site: Loaded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the agent will at its next start; what is to be done leaves the samples where they are."""
+    give_reference(site)
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    config["stations"]["top"]["tiles"] = "2x1"
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["check"]) == 0
+    err = capsys.readouterr().err
+    assert "tiles: was 1x1, is 2x1: run mekiki golden build --station top --recipe own, or set" in err
+    assert "its parts are not inspected" in err
+    assert "station top: 96x64, region 96x64, 2x1 tiles" in err
+
+
 def test_a_recording_is_compared_again(site: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     """In lockstep, by the reference of the station; the same twice, to the last bit."""
     give_reference(site)

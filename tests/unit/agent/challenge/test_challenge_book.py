@@ -154,6 +154,29 @@ def test_a_file_that_cannot_be_read_is_told_and_ends_nothing(
     assert json.loads((tmp_path / FILE).read_bytes())["format"] == "mekiki.challenges.v1"
 
 
+@pytest.mark.parametrize("state", ["missed", "last", "running"])
+@pytest.mark.parametrize(
+    "odd",
+    [{"missed": "x"}, {"missed": 10**300}, {"met": -1}, {"parts": None}, {"within_s": "long"}, {"kind": 5},
+     {"state": "incomplete", "within_s": "long"}, {"expect": "win"}, {"state": "odd"}, {"actor": None}],
+)  # fmt: skip
+def test_a_file_whose_values_are_none_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, state: str, odd: dict[str, object]
+) -> None:
+    one = book(tmp_path)
+    one.begin(asked())
+    one.see([said(Outcome.PASS)])
+    one.serve()
+    stored = json.loads((tmp_path / FILE).read_text())
+    stored[state] = [{**stored["missed"][0], **odd}]
+    (tmp_path / FILE).write_text(json.dumps(stored))
+    again = book(tmp_path)
+    assert again.conditions() == []
+    json.dumps(again.shown(), allow_nan=False)
+    again.serve()
+    assert "cannot be read, what was missed before is not known" in caplog.text
+
+
 def test_a_file_of_a_newer_release_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = b'{"format": "mekiki.challenges.v2", "release": "9.9.0"}'
     (tmp_path / FILE).write_bytes(content)

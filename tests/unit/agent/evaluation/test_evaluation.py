@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -9,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.base.errors import UsageError
+from agent.base.errors import StoreError, UsageError
 from agent.config.recipes import Recipe, ReferenceSettings
 from agent.evaluation.judging import DegradedView, PictureJudge
 from agent.evaluation.picture_set import good_class, scan
 from agent.evaluation.run import EvaluationOptions, JudgedSet, evaluate
 from agent.evaluation.summary import facts, sentences, summary
+from agent.golden import reference_build
 from tests.support.tiny_patches import PixelPatches, part, write_parts
 
 
@@ -168,6 +172,31 @@ def test_copies_count_once_and_a_picture_in_two_classes_is_refused(folder: Path)
 def test_more_samples_than_good_pictures_are_refused(folder: Path, samples: int) -> None:
     with pytest.raises(UsageError, match="class good has 20 pictures, and at least one must be left"):
         judged(folder, samples=samples)
+
+
+def test_more_samples_than_fit_into_memory_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a station's reference is built of, and no more."""
+    monkeypatch.setattr(reference_build, "MOST_BYTES", 6 * 4 * int(np.prod(PixelPatches().info.grid)) * 3)
+    most = reference_build.most_samples(PixelPatches().info, 1)
+    with pytest.raises(UsageError, match=f"--samples {most + 1}: a reference is built of {most} samples"):
+        judged(folder, samples=most + 1)
+    assert judged(folder, samples=most).thresholds
+
+
+def test_a_full_disk_is_told_before_anything_is_judged(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written to when it is full, the mapped file would end the process with a signal."""
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match=r"no room for .* MB of features: No space left .*TMPDIR"):
+        judged(folder)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_too_few_good_pictures_that_can_be_read_are_told(folder: Path) -> None:

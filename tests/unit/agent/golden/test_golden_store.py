@@ -186,6 +186,17 @@ def test_an_index_that_was_edited_is_found(store: GoldenStore, tmp_path: Path) -
         store.index()
 
 
+def test_a_text_is_no_way_around_finite_numbers(store: GoldenStore, tmp_path: Path) -> None:
+    """What was read could not be written again."""
+    added(store, write_parts(tmp_path / "in", range(2)))
+    file = store.folder / "golden.json"
+    index = json.loads(file.read_text())
+    next(iter(index["samples"].values()))["crop"] = ["inf", "nan", 0, 0]
+    file.write_text(json.dumps(index))
+    with pytest.raises(StoreError, match=r"golden\.json: damaged: samples\..*finite"):
+        store.index()
+
+
 def test_what_a_newer_release_has_added_stays(store: GoldenStore, tmp_path: Path) -> None:
     added(store, write_parts(tmp_path / "in", range(2)))
     file = store.folder / "golden.json"
@@ -202,6 +213,27 @@ def test_a_damaged_picture_is_never_taken_for_a_sample(store: GoldenStore, tmp_p
     store.place(first).unlink()
     with pytest.raises(StoreError, match=r"No such file.*add the part's picture again"):
         store.picture(first)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_damaged_picture_is_kept_again_where_it_is_added_again(
+    store: GoldenStore, tmp_path: Path, removed: bool
+) -> None:
+    """As the message says; a sample that only an older version has is still known."""
+    first, second = added(store, write_parts(tmp_path / "in", range(2))).new
+    transfer.export(store, tmp_path / "out")
+    whole = store.picture(first)
+    if removed:
+        changes.remove(store, [first], BY)
+    store.place(first).write_bytes(b"damaged")
+    added(store, tmp_path / "in")
+    assert store.picture(first).tobytes() == whole.tobytes()
+    assert set(store.index().classes()) == {first, second}
+    if removed:
+        changes.remove(store, [first], BY)
+    store.place(first).write_bytes(b"damaged")
+    transfer.take_in(store, station(), tmp_path / "out", BY)
+    assert store.picture(first).tobytes() == whole.tobytes()
 
 
 def test_a_set_goes_from_one_station_to_another(store: GoldenStore, tmp_path: Path) -> None:

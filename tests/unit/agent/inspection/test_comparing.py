@@ -219,6 +219,17 @@ def test_a_picture_of_before_a_reload_is_not_passed_by_the_half_of_what_is_asked
     assert (said.compared, said.view) == (None, None)
 
 
+@pytest.mark.parametrize("tiles", [(1, 1), (2, 1)])
+def test_a_picture_of_other_tiles_is_not_inspected(backbone: SmallBackbone, tiles: tuple[int, int]) -> None:
+    """It waited while the tiles were set back: the reference knows nothing of it, and the loop goes on."""
+    other = (2, 1) if tiles == (1, 1) else (1, 1)
+    reference = a_reference(tiles=tiles)
+    own = replace(plan(ALONE, backbone, lambda: reference), tiles=tiles[0])
+    old, new = judged({"top": own}, frame(1, label=None, tiles=other), frame(2, label=None, tiles=tiles))
+    assert (old.decision.verdict, old.decision.reason) == (Outcome.NOT_INSPECTED, "reload")
+    assert new.compared is not None
+
+
 def test_what_is_no_number_is_not_inspected(backbone: SmallBackbone) -> None:
     reference = a_reference()
     own = plan(ALONE, backbone, lambda: reference)

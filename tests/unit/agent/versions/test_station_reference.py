@@ -87,7 +87,34 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     now = config(tmp_path)
     file = made(tmp_path, now)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UnusableReference):
+    with pytest.raises(UnusableReference, match="build it again with mekiki golden build"):
+        open_reference(now, "top", "plain", INFO)
+
+
+@pytest.mark.parametrize("fault", ["tiles", "memory", "scale"])
+def test_a_file_whose_numbers_do_not_fit_is_refused(tmp_path: Path, fault: str) -> None:
+    """Its digest is right and it names no picture: the first part would end the loop."""
+    now = config(tmp_path)
+    file = product(now, "top", "plain").reference
+    whole = a_reference(tiles=(2, 1) if fault == "tiles" else (1, 1))
+    if fault == "memory":
+        cut = replace(whole.appearance, memory=whole.appearance.memory[:, 1:])
+        whole = replace(whole, appearance=cut)
+    if fault == "scale":
+        whole = replace(whole, scale=replace(whole.scale, mean=whole.scale.mean[:, :-1]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(file)
+    with pytest.raises(UnusableReference, match="parts cannot be compared with it"):
+        open_reference(now, "top", "plain", INFO)
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    now = config(tmp_path)
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(UnusableReference, match="not readable: Permission denied"):
         open_reference(now, "top", "plain", INFO)
 
 
