@@ -13,6 +13,7 @@ from agent.golden.check import check as look_at
 from agent.golden.index import GoldenIndex
 from agent.golden.reference_build import facts_sentence
 from agent.versions.products import product
+from agent.versions.station_reference import require_own_picture
 
 _SHORT = 12
 
@@ -110,8 +111,10 @@ def _stale(place: GoldenTarget, index: GoldenIndex) -> str | None:
 
     if place.rules.reference is None:
         return None
+    file = product(place.config, place.name, place.recipe).reference
     try:
-        facts = Reference.load(product(place.config, place.name, place.recipe).reference).facts
+        found = Reference.load(file)
+        require_own_picture(found, place.station, place.name, place.recipe, str(file))
     except UnusableReference as error:
-        return f"{error}: run mekiki golden build --station {place.name}"
-    return facts_sentence(facts, index)
+        return str(error)
+    return facts_sentence(found.facts, index)

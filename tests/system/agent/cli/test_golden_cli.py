@@ -78,6 +78,27 @@ def test_ten_pictures_make_a_reference(
     assert "top/nut/golden: 3 lines" in capsys.readouterr().out
 
 
+def test_a_reference_of_other_pictures_is_stale(
+    config: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said of a damaged picture works: added again it can be used, and nothing else is new."""
+    assert golden(config, "add", str(parts), "--json") == EXIT_OK
+    stored = sorted((config.parent / "data").rglob("golden/pictures/*.png"))
+    stored[0].write_bytes(b"damaged")
+    assert golden(config, "check") == EXIT_CHECK_FAILED
+    assert golden(config, "add", str(parts)) == EXIT_OK
+    content = yaml.safe_load(config.read_text())
+    content["stations"]["top"]["tiles"] = "2x1"
+    config.write_text(yaml.safe_dump(content))
+    capsys.readouterr()
+    assert golden(config, "check", "--json") == EXIT_CHECK_FAILED
+    assert "tiles: was 1x1, is 2x1: run mekiki golden build" in capsys.readouterr().out
+    assert golden(config, "build") == EXIT_OK
+    capsys.readouterr()
+    assert golden(config, "list", "--json") == EXIT_OK
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stale"] is None
+
+
 def test_a_check_finds_a_part_in_the_wrong_folder(
     config: Path, parts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
