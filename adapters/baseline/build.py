@@ -129,6 +129,8 @@ def commission(
             "missed": float((defects < offset).mean()) if len(defects) else -1.0,
             "good_score": float(np.median(usual)),
             "defect_score": float(np.median(defects)) if len(defects) else -1.0,
+            # Parts that a person calls good and the model surely defective; nobody vouches for the others.
+            **({"surely_bad": float((sure & fails[named]).sum())} if all_good else {}),
         },
         measured=measured,
         testimony=Testimony(made_by, all_good, claim),

@@ -62,6 +62,8 @@ def lines(clean: Commissioning) -> Iterator[str]:
     yield f"false rejects: {_claim(clean)}"
     if "rejects" in numbers:
         yield f"of the parts that were watched, good or not, {numbers['rejects']:.1%} are rejected"
+    if strange := numbers.get("surely_bad"):
+        yield f"of the parts that a person calls good {strange:.0f} look surely defective to the model"
     yield f"missed defects: {_missed(clean)}"
     for who, counts in clean.counts.items():
         if counts or who == "person":

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adapters.baseline.baseline import Commissioning, CommissioningError
-from adapters.baseline.build import SURE, commission
+from adapters.baseline.build import commission
 from adapters.core.adapter import AdapterError
 from adapters.core.measured_with import MeasuredWith
 from adapters.core.observation import Observation
@@ -162,16 +161,12 @@ class _Made:
     def warnings(self) -> list[str]:
         """All of that, and what speaks against the parts being good, in sentences."""
         said = [one.text for one in self.findings]
-        if self.clean.testimony.all_good and (strange := self._surely_bad()):
+        if self.clean.testimony.all_good and (strange := round(self.clean.numbers.get("surely_bad", 0))):
             said.append(
                 f"{strange} of {len(self.seen)} parts that you call good look surely defective to the model:"
                 " if some are, they raise the threshold, and defects like them are missed"
             )
         return said
-
-    def _surely_bad(self) -> int:
-        clean, limit = self.clean, SURE * np.log(len(self.clean.labels))
-        return sum(bool(clean.fails[one.label]) and one.entropy < limit for one in self.seen)
 
 
 def _commission(

@@ -189,7 +189,7 @@ def _text(judged: Judged) -> str:
         words.append(f"tile={_short(judged.tile)}")
     if one is not None:
         place = "" if one.box is None or not one.differs else f" at {_short(one.box)}"
-        words.append(f"reference={one.score:.3f} of {one.threshold:.3f}{place}")
+        words.append(f"reference={one.score:.3f} (fails above {one.threshold:.3f}){place}")
     return "  ".join(words)
 
 

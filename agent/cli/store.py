@@ -76,6 +76,8 @@ def _purge(arguments: argparse.Namespace) -> int:
     options = Purge(before, arguments.station, arguments.images_only)
     data = _data(arguments)
     going = would_go(data, options)
+    if not going.results:
+        _say_unknown(arguments)
     what = f"{going.results} results, {going.images} pictures ({going.image_bytes / 1e6:.1f} MB)"
     if going.waiting:
         what += f"; {going.waiting} of the results have not been delivered yet"
@@ -122,7 +124,23 @@ def _export(arguments: argparse.Namespace) -> int:
     options = ExportOptions(arguments.station, arguments.first, arguments.last, arguments.verdict)
     rows = export(_data(arguments), arguments.out, arguments.format, options)
     say(f"{arguments.out}: {rows} results")
+    if not rows:
+        _say_unknown(arguments)
     return EXIT_OK
+
+
+def _say_unknown(arguments: argparse.Namespace) -> None:
+    """Say where a station that has no results is none of the config: its name may be misspelt."""
+    from agent.config.absent import whatever_is_spared
+    from agent.config.diagnostics import did_you_mean
+    from agent.config.loader import load
+
+    known = list(load(Path(arguments.config), whatever_is_spared).config.stations)
+    if arguments.station is not None and arguments.station not in known:
+        say(
+            f"note: {arguments.config} has no station called {arguments.station!r}:"
+            f" {did_you_mean(arguments.station, known)}"
+        )
 
 
 def _data(arguments: argparse.Namespace) -> Path:

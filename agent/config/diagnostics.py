@@ -120,6 +120,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], tree: Node) -> Proble
     elif kind == "missing" and isinstance(path[-1], int):  # a list of fixed length
         path = path[:-1]
         what = f"has too few entries: {len(get_args(place.holder))} are needed"
+    elif kind == "missing" and path == ("version",):
+        what = "is missing: add version: 1"
     else:
         value = _value(tree, path)
         if kind == "too_short" and isinstance(value, Sized) and len(value) >= ctx["min_length"]:

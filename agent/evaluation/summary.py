@@ -125,13 +125,7 @@ def sentences(found: JudgedSet, made: EvaluationSummary) -> Iterator[str]:
     )
     yield from _confusion(made)
     if found.claims:
-        claim = found.claims[0]
-        yield (
-            "claim          not known: fewer than 39 golden samples"
-            if claim is None
-            else f"claim          at most {claim.false_rejects_at_most:.1%} of good parts are rejected, with"
-            f" {claim.confidence:.0%} confidence"
-        )
+        yield f"claim          {_claimed(found)}"
     yield f"time           {made.ms:.1f} ms per picture (median, without reading the file)"
     if found.twice:
         yield f"{found.twice} pictures were there twice: they count once"
@@ -139,6 +133,17 @@ def sentences(found: JudgedSet, made: EvaluationSummary) -> Iterator[str]:
         yield f"{made.unlit} pictures are so dark or bright that a station with default limits refuses them"
     for label, count in found.unreadable.items():
         yield f"class {label}: {count} files cannot be read"
+
+
+def _claimed(found: JudgedSet) -> str:
+    claim, samples = found.claims[0], found.options.samples
+    if claim is None:
+        return "not known: fewer than 39 golden samples"
+    return (
+        f"at most {claim.false_rejects_at_most:.1%} of good parts like the golden samples are rejected, with"
+        f" {claim.confidence:.0%} confidence; {claim.good_parts} of {samples} samples only set the threshold,"
+        f" parts are compared with {samples - claim.good_parts}"
+    )
 
 
 def _confusion(made: EvaluationSummary) -> Iterator[str]:

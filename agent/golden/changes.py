@@ -113,7 +113,8 @@ def remove(store: GoldenStore, named: Sequence[str], change: GoldenChange) -> tu
 
     Args:
         store: of the set.
-        named: ids or the beginnings of ids, classes with a slash behind them, or names of files.
+        named: ids or the beginnings of ids, classes with a slash behind them, or names of files, with their
+            class before them or without.
         change: who and why.
 
     Raises:
@@ -153,7 +154,7 @@ def chosen(index: GoldenIndex, name: str) -> list[str]:
     classes = index.classes()
     if name.endswith("/"):
         found = [id_ for id_, label in classes.items() if label == name[:-1]]
-    elif found := [id_ for id_ in classes if index.samples[id_].file == name]:
+    elif found := [id_ for id_, label in classes.items() if name in _names(index.samples[id_], label)]:
         return found
     else:
         found = [id_ for id_ in classes if len(name) >= 4 and id_.startswith(name)]
@@ -166,6 +167,11 @@ def chosen(index: GoldenIndex, name: str) -> list[str]:
             f" {did_you_mean(name, names)}"
         )
     return found
+
+
+def _names(sample: GoldenSample, label: str) -> tuple[str, str]:
+    """Return what people call a sample: its file, and how `mekiki golden check` has it."""
+    return sample.file, f"{label}/{sample.file}"
 
 
 def _sample(picture: GoldenPicture, region: KeptRegion, by: str) -> GoldenSample:

@@ -103,7 +103,7 @@ def of_classes(counts: Counter[str], good: set[str]) -> Iterator[SampleFinding]:
         yield SampleFinding("few", (), reason)
     for label, count in sorted(counts.items()):
         if label not in good and count < FEW_DEFECTS:
-            reason = f"class {label}: {count} samples: add at least {FEW_DEFECTS}"
+            reason = f"class {label}: {count} samples: {FEW_DEFECTS} are needed, {FEW_DEFECTS - count} more"
             yield SampleFinding("few", (), reason)
 
 

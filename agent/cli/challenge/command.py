@@ -73,8 +73,23 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdin.readline()
         outcome = _outcome(place.data, _request(arguments, place, known))
         put(as_json(outcome.facts()) if arguments.json else f"{place.name}: {outcome.sentence()}")
+        if outcome.state == "missed":
+            _say_missed(outcome)
         well = well and outcome.state == "passed"
     return EXIT_OK if well else EXIT_CHECK_FAILED
+
+
+def _say_missed(challenge: Challenge) -> None:
+    """Name the parts, so that a person can look whether they were the right ones."""
+    for one in challenge.results:
+        if one.verdict != challenge.expect:
+            part = one.event_id if one.part_id is None else f"part {one.part_id} ({one.event_id})"
+            label = "" if one.label is None else f" {one.label}"
+            say(f"{part}: {one.verdict}, {one.reason}{label}")
+    say(
+        f"health says challenge_missed until mekiki challenge --station {challenge.station}"
+        f" --expect {challenge.expect} passes"
+    )
 
 
 def _kinds(expect: Expect | None, place: GoldenTarget) -> Iterator[KnownKind]:

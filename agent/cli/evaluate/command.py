@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{arguments.folder}: {error}") from error
     made = summary(found)
     if not arguments.json:
+        if degradation is not None:
+            put(f"judged under {arguments.degrade}; golden samples, and what is claimed, are as they were")
         for line in sentences(found, made):
             put(line)
     asked = {"folder": str(arguments.folder), "recipe": arguments.recipe, "degrade": arguments.degrade}

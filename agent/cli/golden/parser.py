@@ -37,7 +37,9 @@ def add_parser(commands: Any, default_config: str) -> None:
         "--skip", action="store_true", help="leave out pictures that cannot be used; they are named"
     )
     removing = changing("remove", "take samples out; older versions keep them")
-    removing.add_argument("samples", nargs="+", metavar="SAMPLE", help="an id, a file name, or CLASS/")
+    removing.add_argument(
+        "samples", nargs="+", metavar="SAMPLE", help="an id, a file name, CLASS/FILE, or CLASS/"
+    )
     listing = verb("list", "every sample with its class, file, and who added it")
     listing.add_argument("--version", type=_number, metavar="N", help="of an older version")
     listing.add_argument("--json", action="store_true", help="one JSON object a line, what counts last")

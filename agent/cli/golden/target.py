@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,19 @@ class GoldenTarget:
             raise UsageError(
                 f"{label}: no class of recipe {self.recipe}: {did_you_mean(label, [*known, GOOD])}"
             )
+
+    def note_on(self, label: str) -> str | None:
+        """Return a question where a class of a recipe without words is new, and its name almost another."""
+        known = {*self.store.index().classes().values(), GOOD}
+        if self.rules.classes or label in known:
+            return None
+        close = difflib.get_close_matches(label.lower(), known, n=1)
+        if not close:
+            return None
+        return (
+            f"class {label} is new here and counts as a defect: did you mean {close[0]}? Then mekiki golden"
+            f" remove {label}/, and add again"
+        )
 
 
 def target_of(arguments: argparse.Namespace) -> GoldenTarget:

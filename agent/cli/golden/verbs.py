@@ -32,8 +32,10 @@ def add(arguments: argparse.Namespace) -> int:
     """Add pictures; see `mekiki golden add --help`."""
     place = _owned(arguments)
     files = named_files(arguments.paths, arguments.label)
-    for label in dict.fromkeys(one.label for one in files):
+    labels = list(dict.fromkeys(one.label for one in files))
+    for label in labels:
         place.require_class(label)
+    notes = [note for label in labels if (note := place.note_on(label)) is not None]
     by = _text("by", arguments.by) if arguments.by is not None else requester()
     with _progress("reading", len(files)) as tell:
         added = changes.add(
@@ -48,6 +50,8 @@ def add(arguments: argparse.Namespace) -> int:
         )
     for line in added.refused:
         say(f"left out: {line}")
+    for note in notes:
+        say(f"note: {note}")
     if added.there:
         say(f"{len(added.there)} pictures are there already, such as {added.there[0]}: they count once")
     facts = {"added": len(added.new), "there": len(added.there), "left_out": list(added.refused)}
@@ -76,6 +80,8 @@ def take_in(arguments: argparse.Namespace) -> int:
         place.require_class(label)
     change = _change(arguments, "import")
     index, count = transfer.take_in(place.store, place.station, arguments.folder, change)
+    if not count:
+        say(f"all samples of {arguments.folder} are there already: the set is as it was")
     return _built(arguments, place, index, f"{count} samples imported", {"added": count})
 
 

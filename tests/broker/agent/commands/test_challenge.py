@@ -68,7 +68,10 @@ def test_a_miss_alarms_over_a_restart_until_the_same_passes(
         wait_until(lambda: "challenge_missed: line" in shown())
         command = ["challenge", "-c", str(config), "--json", "--expect"]
         assert main([*command, other]) == EXIT_CHECK_FAILED
-        assert json.loads(capsys.readouterr().out)["state"] == "missed"
+        told = capsys.readouterr()
+        assert json.loads(told.out)["state"] == "missed"
+        assert f"): {says}, " in told.err  # the part by its name, and what was said of it
+        assert f"until mekiki challenge --station line --expect {other} passes" in told.err
         assert "challenge_missed" in codes(subscriber)
         assert main([*command, says, "--parts", "2"]) == EXIT_OK
         assert "challenge_missed" in codes(subscriber)  # it was the other one that was missed

@@ -17,6 +17,7 @@ from adapters.core.observation import Observation
 from adapters.monitoring.drift_baseline import MIN_BLOCK_FRAMES, MIN_BLOCKS
 from agent.audit.hash_chain import verify
 from agent.base.data_dir import lock_folder
+from agent.baseline import report
 from agent.baseline.capture import WatchedParts
 from agent.cli import parser as cli_parser
 from agent.cli.main import main
@@ -155,7 +156,11 @@ def test_who_vouches_for_all_parts_is_told_what_that_bounds(
     assert claim["good_parts"] == len({one.picture.tobytes() for one in watched}) < PARTS
     assert claim["false_rejects_at_most"] == bound(0, claim["good_parts"])
     assert "parts that you call good look surely defective to the model" in said.err
-    made = Commissioning.load(written(folder)).testimony
+    clean = Commissioning.load(written(folder))
+    strange = f"{clean.numbers['surely_bad']:.0f}"
+    assert int(strange) > 0
+    assert f"good {strange} look surely defective" in " ".join(report.lines(clean))
+    made = clean.testimony
     assert made.claim is not None
     assert (made.claim.facts(), made.all_good) == (claim, True)
     record = json.loads((written(folder).parent / "audit.jsonl").read_text())

@@ -126,7 +126,25 @@ def test_a_set_is_carried_to_another_station(
     capsys.readouterr()
     assert golden(other, "import", str(tmp_path / "out"), "--json") == EXIT_OK
     assert json.loads(capsys.readouterr().out)["reference"]["good"] == 10
+    assert golden(other, "import", str(tmp_path / "out")) == EXIT_OK
+    assert "are there already: the set is as it was" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "out"), "--samples", "5", "--draws", "1", "--json"]) == EXIT_OK
+
+
+def test_a_new_class_that_is_almost_another_is_asked_about(
+    config: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is added all the same: where a recipe has no words, any name is a kind of defect."""
+    assert golden(config, "add", str(parts)) == EXIT_OK
+    assert "note:" not in capsys.readouterr().err
+    more = write_parts(parts.parent / "more", range(70, 71))
+    assert golden(config, "add", str(more), "--class", "Good") == EXIT_OK
+    assert (
+        "note: class Good is new here and counts as a defect: did you mean good?" in capsys.readouterr().err
+    )
+    other = write_parts(parts.parent / "other", range(71, 72))
+    assert golden(config, "add", str(other), "--class", "Good") == EXIT_OK
+    assert "note:" not in capsys.readouterr().err  # no longer new
 
 
 @pytest.mark.parametrize(
@@ -210,6 +228,10 @@ def test_evaluate_needs_no_config(
     )
     (only,) = capsys.readouterr().out.splitlines()
     assert json.loads(only)["degrade"] == "dim:3"
+    assert main(["evaluate", str(parts), "--samples", "5", "--draws", "1", "--degrade", "dim:3"]) == EXIT_OK
+    assert capsys.readouterr().out.startswith(
+        "judged under dim:3; golden samples, and what is claimed, are as they were"
+    )
 
 
 @pytest.mark.parametrize(

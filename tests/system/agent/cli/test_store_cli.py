@@ -161,6 +161,18 @@ def test_export_has_one_flat_row_per_result(site: Path, form: str) -> None:
     assert [path.name for path in site.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_station_without_results_that_the_config_does_not_know_is_told(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not where it has results: it may have gone from the config since."""
+    assert run(site, "export", "--out", str(site / "a.csv"), "--station", "tpo") == 0
+    assert "has no station called 'tpo': did you mean top?" in capsys.readouterr().err
+    assert run(site, "purge", "--station", "tpo", "--dry-run") == 0
+    assert "has no station called 'tpo': did you mean top?" in capsys.readouterr().err
+    assert run(site, "export", "--out", str(site / "b.csv"), "--station", "side") == 0
+    assert "note:" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_export_has_what_version_2_added_and_nothing_there_for_version_1(site: Path, form: str) -> None:
     """Rows of either version stand in one table; free texts are no formulas."""

@@ -210,6 +210,12 @@ def test_what_is_no_config_is_refused(problems_of, content, problem):
     assert problems_of(content) == [problem]
 
 
+def test_a_config_without_its_version_is_told_what_to_write(problems_of):
+    assert problems_of(MINIMAL.replace("version: 1", "log: {}")) == [
+        "config.yaml:1: version: is missing: add version: 1"
+    ]
+
+
 def test_byte_order_mark_is_no_problem(config_of):
     """Editors on Windows put one at the beginning."""
     assert config_of(b"\xef\xbb\xbf" + MINIMAL.encode()).config == config_of(MINIMAL).config

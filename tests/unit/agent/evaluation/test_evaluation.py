@@ -114,6 +114,8 @@ def test_39_samples_claim_something(tmp_path: Path) -> None:
     claim = facts(found, summary(found))["claim"]
     assert claim is not None
     assert claim["false_rejects_at_most"] <= 0.1
+    (said,) = (line for line in sentences(found, summary(found)) if line.startswith("claim"))
+    assert said.endswith("; 29 of 39 samples only set the threshold, parts are compared with 10")
 
 
 def test_what_cannot_be_read_is_named_and_left_out(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_each_odd_picture_is_named_with_its_reason(store: GoldenStore, tmp_path:
     assert any(one.startswith("good/dim.png") for one in found["dark"])
     assert any("again.jpg" in one and "103.png" in one for one in found["near_duplicate"])
     assert ["good/wide.png" in one for one in found["size"]] == [True]
-    assert found["few"] == ["class scratch: 1 samples: add at least 3"]
+    assert found["few"] == ["class scratch: 1 samples: 3 are needed, 2 more"]
 
 
 def test_nearly_the_same_picture_in_two_classes_contradicts(store: GoldenStore, tmp_path: Path) -> None:
@@ -85,7 +85,10 @@ def test_a_damaged_picture_is_found_and_the_others_are_looked_at(store: GoldenSt
 
 def test_small_classes_are_told() -> None:
     found = [one.reason for one in of_classes(Counter(good=9, spot=2, dent=3), {"good"})]
-    assert found == ["9 good samples: a station begins well with 10", "class spot: 2 samples: add at least 3"]
+    assert found == [
+        "9 good samples: a station begins well with 10",
+        "class spot: 2 samples: 3 are needed, 1 more",
+    ]
 
 
 def test_scores_at_the_threshold_pass_and_are_told() -> None:

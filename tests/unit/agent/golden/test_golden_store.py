@@ -289,5 +289,10 @@ def test_a_name_that_means_no_sample_or_several_removes_nothing(store: GoldenSto
     with pytest.raises(UsageError, match="no golden sample has this id"):
         changes.remove(store, [ids[0], "nothing"], BY)
     assert len(store.index().classes()) == 2
+    name = f"good/{store.index().samples[ids[0]].file}"  # as `mekiki golden check` has it
+    with pytest.raises(UsageError, match="no golden sample has this id"):
+        changes.remove(store, [name.replace("good", "bad", 1)], BY)
+    assert changes.remove(store, [name], BY)[1] == [ids[0]]
+    changes.restore(store, 1, BY)
     _, gone = changes.remove(store, ["good/"], BY)
     assert sorted(gone) == sorted(ids)
