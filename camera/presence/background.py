@@ -42,7 +42,6 @@ class Background:
         self._mean: Small = first.copy()
         self._varies: NDArray[np.float32] = np.full(first.shape[:2], 2.0, np.float32)
         self._age_s = 0.0
-        self.luma = float(first.mean())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,7 +77,7 @@ class Background:
         """Return where a picture is not the empty belt."""
         above = small - cv2.dilate(self._mean, _KERNEL)
         below = cv2.erode(self._mean, _KERNEL) - small
-        by = np.maximum(above, below).max(axis=2)
+        by = _greatest(cv2.max(above, below))
         return (by > np.maximum(_LEAST, _NOISES * self._varies)).astype(np.uint8)
 
     def learn(self, small: Small, known: Mask, dt_s: float) -> None:
@@ -94,8 +93,7 @@ class Background:
         free = (cv2.dilate(known, _KERNEL) == 0).astype(np.float32) * min(rate, np.float32(0.5))
         by = small - self._mean
         self._mean += by * free[:, :, None]
-        self._varies += (np.abs(by).max(axis=2) - self._varies) * free
-        self.luma = float(self._mean.mean())
+        self._varies += (_greatest(np.abs(by)) - self._varies) * free
 
     def take_over(self, small: Small, where: Mask) -> None:
         """Let what is seen at these places be the belt from now on."""
@@ -109,6 +107,12 @@ class Background:
         rim = cv2.dilate(where, _KERNEL, iterations=2) - cv2.erode(where, _KERNEL)
         seen, learned = _edges(small, rim), _edges(self._mean, rim)
         return learned > 1.5 * seen
+
+
+def _greatest(by: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the greatest of the three colours, place by place; numpy's takes ten times as long."""
+    one, two, three = cv2.split(by)
+    return np.asarray(cv2.max(cv2.max(one, two), three), np.float32)
 
 
 def _edges(small: Small, where: Mask) -> float:

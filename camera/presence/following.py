@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,13 @@ _FIRST_GATE: Final = 0.3
 """The same of what was seen once, and may have any speed."""
 _WHOLE: Final = 1.35
 """A piece belongs to a thing if both together are at most so many times as large as the thing was."""
+
+_AS_ONE: Final = 3
+"""For so many pictures halves of one thing have moved alike."""
+_BORN_APART: Final = 4
+_SAME_PX: Final = 2.5
+_STRIP_PX: Final = 6
+"""So wide may be what lies between the halves."""
 
 
 def follow(
@@ -59,6 +67,40 @@ def follow(
         pieces = divide(blob, [expected[track.key] for track in claims], direction)
         found.update({t.key: piece for t, piece in zip(claims, pieces, strict=True) if piece is not None})
     return _joined(tracks, found, fresh, direction)
+
+
+def together(tracks: Sequence[Track], direction: Direction) -> list[Track]:
+    """Return the tracks with those made one that are two halves of one thing.
+
+    What is like the belt in a strip along it, such as a rail behind a part, cuts a part in two that lie side by
+    side and move as one. Things behind each other are never made one, however near.
+    """
+    left = list[Track]()
+    for track in tracks:
+        for number, other in enumerate(left):
+            if _halves(other, track):
+                blob = blob_of(np.maximum(other.blob.mask, track.blob.mask), direction)
+                area = max(other.area + track.area, blob.area) if blob.inside else 0
+                left[number] = replace(other, blob=blob, area=area, inside=min(other.inside, track.inside))
+                break
+        else:
+            left.append(track)
+    return left
+
+
+def _halves(one: Track, other: Track) -> bool:
+    if one.told or other.told or one.unseen or other.unseen or min(one.seen, other.seen) < _AS_ONE:
+        return False
+    if abs(one.seen - other.seen) > _BORN_APART or _far(one.velocity, other.velocity) > _SAME_PX:
+        return False
+    speed = abs(one.velocity[0]), abs(one.velocity[1])
+    if max(speed) < 1.0:
+        return False  # nobody knows which way they go
+    way = 0 if speed[0] >= speed[1] else 1
+    a, b = one.blob.box, other.blob.box
+    gap = max(a[1 - way], b[1 - way]) - min(a[3 - way], b[3 - way])
+    common = min(a[2 + way], b[2 + way]) - max(a[way], b[way])
+    return gap <= _STRIP_PX and common >= 0.5 * min(a[2 + way] - a[way], b[2 + way] - b[way])
 
 
 def _expected(track: Track, usual: tuple[float, float]) -> tuple[float, float]:

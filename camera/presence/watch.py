@@ -15,7 +15,7 @@ from camera.core.presence_settings import Presence
 from camera.presence.background import Background, Mask
 from camera.presence.best_picture import Candidate, keep_best, rate
 from camera.presence.blobs import Blob, fall_apart, find_blobs
-from camera.presence.following import follow
+from camera.presence.following import follow, together
 from camera.presence.small_picture import Small, small_picture
 from camera.presence.track import Track
 
@@ -176,7 +176,7 @@ class PresenceWatch:
                 continue
             self._consider(track, capture)
             tracks.append(track)
-        self._tracks = tracks
+        self._tracks = together(tracks, self.settings.direction)
         return chosen
 
     def _consider(self, track: Track, capture: Capture) -> None:
