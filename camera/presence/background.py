@@ -28,8 +28,8 @@ _KERNEL: Final = np.ones((3, 3), np.uint8)
 class Background:
     """A running mean of the empty belt and of how much it varies, place by place.
 
-    Light that changes everywhere alike, fast or slowly, is divided out before places are compared: the gain of
-    each colour is the median over the picture, which parts on less than half of it do not move. A difference
+    Light that changes everywhere alike, fast or slowly, is divided out before places are compared: the gain
+    of each colour is the median over the picture, which parts on less than half of it do not move. A difference
     counts only where no neighbour of a place had been like it: belts and cameras shake by a pixel.
 
     Owned by the `PresenceWatch` of its station.
@@ -77,8 +77,9 @@ class Background:
         """Return where a picture is not the empty belt."""
         above = small - cv2.dilate(self._mean, _KERNEL)
         below = cv2.erode(self._mean, _KERNEL) - small
-        by = _greatest(cv2.max(above, below))
-        return (by > np.maximum(_LEAST, _NOISES * self._varies)).astype(np.uint8)
+        by = _greatest(np.maximum(above, below))
+        seen: Mask = (by > np.maximum(_LEAST, _NOISES * self._varies)).astype(np.uint8)
+        return seen
 
     def learn(self, small: Small, known: Mask, dt_s: float) -> None:
         """Take over how a picture is, but where something lies.
@@ -104,7 +105,7 @@ class Background:
 
         Edges around the place are then stronger in the background than in the picture.
         """
-        rim = cv2.dilate(where, _KERNEL, iterations=2) - cv2.erode(where, _KERNEL)
+        rim = np.asarray(cv2.dilate(where, _KERNEL, iterations=2) - cv2.erode(where, _KERNEL), np.uint8)
         seen, learned = _edges(small, rim), _edges(self._mean, rim)
         return learned > 1.5 * seen
 

@@ -44,7 +44,11 @@ def rate(image: Image, region: Shares, track: Track) -> float:
     speed = min(1.0, float(np.hypot(*track.velocity)) / max(track.blob.size, 1.0))
     x0, y0, x1, y1 = pixel_box(region, *image.shape[:2])
     across, along = (x1 - x0) / width, (y1 - y0) / height
-    cut = image[y0 + int(top * along) : y0 + int(bottom * along), x0 + int(left * across) : x0 + int(right * across), 1]
+    cut = image[
+        y0 + int(top * along) : y0 + int(bottom * along),
+        x0 + int(left * across) : x0 + int(right * across),
+        1,
+    ]
     step = max(1, max(cut.shape) // _LOOK_PX)
     edges = cv2.Laplacian(np.ascontiguousarray(cut[::step, ::step]), cv2.CV_16S)
     sharp = float(cv2.meanStdDev(edges)[1][0, 0]) if edges is not None and edges.size else 0.0

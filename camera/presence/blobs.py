@@ -91,11 +91,13 @@ def fall_apart(blob: Blob, parts: int, direction: Direction) -> list[Blob]:
     Returns:
         The thing itself where it has no neck, or the pieces would be of very different sizes.
     """
-    depth = cv2.distanceTransform(cv2.copyMakeBorder(blob.mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE), cv2.DIST_L2, 3)
+    depth = cv2.distanceTransform(
+        cv2.copyMakeBorder(blob.mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE), cv2.DIST_L2, 3
+    )
     depth = depth[1:-1, 1:-1]
     for share in _NECK:
         cores = (depth > share * float(depth.max())).astype(np.uint8)
-        count, labels, stats, centres = cv2.connectedComponentsWithStats(cores)
+        count, _labels, stats, centres = cv2.connectedComponentsWithStats(cores)
         kept = [n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= 3]
         if not 2 <= len(kept) <= parts:
             continue

@@ -72,8 +72,8 @@ def follow(
 def together(tracks: Sequence[Track], direction: Direction) -> list[Track]:
     """Return the tracks with those made one that are two halves of one thing.
 
-    What is like the belt in a strip along it, such as a rail behind a part, cuts a part in two that lie side by
-    side and move as one. Things behind each other are never made one, however near.
+    What is like the belt in a strip along it, such as a rail behind a part, cuts a part in two that lie side
+    by side and move as one. Things behind each other are never made one, however near.
     """
     left = list[Track]()
     for track in tracks:

@@ -65,7 +65,9 @@ class Track:
         trust = 0.6 if blob.inside and self.blob.inside else 0.3
         if self.seen == 1 and blob.inside:
             trust = 1.0
-        velocity = tuple((1 - trust) * old + trust * new for old, new in zip(self.velocity, step, strict=True))
+        velocity = tuple(
+            (1 - trust) * old + trust * new for old, new in zip(self.velocity, step, strict=True)
+        )
         still = float(np.hypot(*step)) < STILL_PX and abs(blob.area - self.blob.area) < 0.1 * blob.area
         far = float(np.hypot(blob.centre[0] - self.came_from[0], blob.centre[1] - self.came_from[1]))
         return replace(

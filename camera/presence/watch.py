@@ -15,6 +15,7 @@ from camera.core.presence_settings import Presence
 from camera.presence.background import Background, Mask
 from camera.presence.best_picture import Candidate, keep_best, rate
 from camera.presence.blobs import Blob, fall_apart, find_blobs
+from camera.presence.count import NOTHING_YET, PresenceCount
 from camera.presence.following import follow, together
 from camera.presence.small_picture import Small, small_picture
 from camera.presence.track import Track
@@ -37,6 +38,7 @@ _STEP_S: Final = (0.01, 0.5)
 _KNOWN: Final = 31
 """Parts by whose size one is known from two that touch."""
 _TWICE: Final = 1.55
+_WIDER: Final = np.ones((5, 5), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,26 +58,11 @@ class Chosen:
     of: int
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceCount:
-    """What has been counted at a station since the start.
-
-    Attributes:
-        parts: of which pictures were chosen.
-        no_part: pictures in which there was no part.
-        disturbances: things that came and were no parts: hands, jumps of the light, what went elsewhere.
-    """
-
-    parts: int = 0
-    no_part: int = 0
-    disturbances: int = 0
-
-
 class PresenceWatch:
     """Finds the parts of one station. Owned and used by the thread of its feed alone.
 
-    A thing is a part once it was seen in `SEEN` pictures, in one of them with no edge of the region cutting it,
-    it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are chosen
+    A thing is a part once it was seen in `SEEN` pictures, in one of them with no edge of the region cutting
+    it, it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are chosen
     when it reaches an edge again or is gone, or once it stands still; each part once.
 
     The result depends on the pictures and their times alone.
@@ -85,7 +72,7 @@ class PresenceWatch:
         count: what was counted before.
     """
 
-    def __init__(self, settings: Presence, count: PresenceCount = PresenceCount()) -> None:  # noqa: B008
+    def __init__(self, settings: Presence, count: PresenceCount = NOTHING_YET) -> None:
         self.settings = settings
         self.count = count
         self._background: Background | None = None
@@ -172,7 +159,7 @@ class PresenceWatch:
             self._next += 1
             track = Track(self._next, blob, blob.centre, (0.0, 0.0), inside=int(blob.inside))
             if blob.inside and self._background is not None and self._background.is_hole(small, blob.mask):
-                self._background.take_over(small, cv2.dilate(blob.mask, np.ones((5, 5), np.uint8)))
+                self._background.take_over(small, np.asarray(cv2.dilate(blob.mask, _WIDER), np.uint8))
                 continue
             self._consider(track, capture)
             tracks.append(track)
@@ -183,10 +170,9 @@ class PresenceWatch:
         """Keep the picture if it is among the best of a part."""
         if track.unseen or not track.blob.inside or capture.image is None:
             return
-        if self.settings.still and track.still_s == 0.0 and track.key in self._kept and track.seen > SEEN:
-            pass  # one that never stands still has a picture none the less
         score = rate(capture.image, self.settings.region, track)
         if self.settings.still:
+            # One that never stands still has a picture none the less.
             score += 100.0 * (track.still_s > 0.0)
         kept = self._kept.get(track.key, ())
         self._kept[track.key] = keep_best(kept, Candidate(capture, score), self.settings.pictures)
@@ -216,17 +202,20 @@ class PresenceWatch:
         return [Chosen(one.capture, number, place, len(kept)) for place, one in enumerate(kept, 1)]
 
     def _leave(self, track: Track) -> None:
-        if self._kept.pop(track.key, None) is not None or (not track.told and track.seen >= SEEN and not track.inside):
+        if self._kept.pop(track.key, None) is not None or (
+            not track.told and track.seen >= SEEN and not track.inside
+        ):
             self.count = replace(self.count, disturbances=self.count.disturbances + 1)
 
     def _forgive(self, small: Small, differs: Mask, strange: Sequence[Blob], dt_s: float) -> None:
         """Take over what stands still and is no part."""
         assert self._background is not None
-        rest = self._before is not None and float(np.abs(small - self._before)[differs > 0].mean() if differs.any() else 0.0) < 4.0
+        rest = (
+            self._before is not None
+            and float(np.abs(small - self._before)[differs > 0].mean() if differs.any() else 0.0) < 4.0
+        )
         if strange:
-            self.count = replace(
-                self.count, disturbances=self.count.disturbances + (self._strange_s == 0.0)
-            )
+            self.count = replace(self.count, disturbances=self.count.disturbances + (self._strange_s == 0.0))
             self._strange_s = self._strange_s + dt_s if rest else dt_s
         else:
             self._strange_s = 0.0
