@@ -24,10 +24,12 @@ class Candidate:
     Attributes:
         capture: the whole picture.
         score: larger is better; comparable among pictures of one part alone.
+        box: where the part is, in shares of the whole picture.
     """
 
     capture: Capture
     score: float
+    box: Shares
 
 
 def rate(image: Image, region: Shares, track: Track) -> float:

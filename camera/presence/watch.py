@@ -10,7 +10,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from camera.core.frame import Capture
+from camera.core.frame import Capture, Shares
 from camera.core.presence_settings import Presence
 from camera.presence.background import Background, Mask
 from camera.presence.best_picture import Candidate, keep_best, rate
@@ -50,12 +50,14 @@ class Chosen:
         part: number of the part, 1, 2, ... at the station.
         place: of the picture among those of the part, from 1 on, in the order of capture.
         of: how many pictures of the part there are.
+        box: where the part is, in shares of the whole picture.
     """
 
     capture: Capture
     part: int
     place: int
     of: int
+    box: Shares
 
 
 class PresenceWatch:
@@ -175,7 +177,14 @@ class PresenceWatch:
             # One that never stands still has a picture none the less.
             score += 100.0 * (track.still_s > 0.0)
         kept = self._kept.get(track.key, ())
-        self._kept[track.key] = keep_best(kept, Candidate(capture, score), self.settings.pictures)
+        self._kept[track.key] = keep_best(kept, Candidate(capture, score, self._box(track.blob)), self.settings.pictures)
+
+    def _box(self, blob: Blob) -> Shares:
+        height, width = blob.mask.shape
+        left, top, right, bottom = self.settings.region
+        across, along = (right - left) / width, (bottom - top) / height
+        x0, y0, x1, y1 = blob.box
+        return left + x0 * across, top + y0 * along, left + x1 * across, top + y1 * along
 
     def _due(self, track: Track, before: Track) -> bool:
         """Whether no better picture of a thing is to be waited for."""
@@ -199,7 +208,7 @@ class PresenceWatch:
             old, new = np.asarray(self._usual), np.asarray(track.velocity)
             mixed = new if number == 1 else 0.7 * old + 0.3 * new
             self._usual = float(mixed[0]), float(mixed[1])
-        return [Chosen(one.capture, number, place, len(kept)) for place, one in enumerate(kept, 1)]
+        return [Chosen(one.capture, number, place, len(kept), one.box) for place, one in enumerate(kept, 1)]
 
     def _leave(self, track: Track) -> None:
         if self._kept.pop(track.key, None) is not None or (
