@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from camera.core.presence_settings import Direction
 from camera.presence.background import Mask
 
-_JOIN: Final = np.ones((5, 5), np.uint8)
+_JOIN: Final = np.ones((3, 3), np.uint8)
 _SPECK: Final = np.ones((2, 2), np.uint8)
 _NECK: Final = (0.45, 0.6, 0.75, 0.85)
 """Shares of the greatest depth at which a thing is tried to fall apart."""
@@ -69,6 +69,9 @@ def find_blobs(differs: Mask, least: float, direction: Direction) -> list[Blob]:
     # Beyond the edge there is nothing: without a border of our own a part near it would be joined to it.
     whole = cv2.copyMakeBorder(whole, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=0)
     whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, _JOIN)[4:-4, 4:-4]
+    # A bore through which the belt is seen belongs to the part.
+    outlines, _tree = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    whole = cv2.drawContours(np.zeros_like(whole), outlines, -1, 1, cv2.FILLED)
     _count, labels, stats, _centres = cv2.connectedComponentsWithStats(whole, connectivity=8)
     found = [n for n in range(1, len(stats)) if stats[n, cv2.CC_STAT_AREA] >= least]
     found.sort(key=lambda n: -int(stats[n, cv2.CC_STAT_AREA]))

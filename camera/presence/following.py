@@ -132,7 +132,9 @@ def _joined(
         for key, whole in found.items():
             track = by_key[key]
             largest = max(track.area, track.blob.area)
-            if _near(whole, blob) and whole.area + blob.area <= _WHOLE * largest:
+            # What comes in at an edge behind a thing that is all there is the next one.
+            piece = blob.inside or not (whole.inside or track.inside)
+            if piece and _near(whole, blob) and whole.area + blob.area <= _WHOLE * largest:
                 found[key] = blob_of(np.maximum(whole.mask, blob.mask), direction)
                 break
         else:
@@ -141,12 +143,11 @@ def _joined(
 
 
 def _near(one: Blob, other: Blob) -> bool:
-    """Whether the boxes of two things are nearer than half the larger one is."""
-    gap = 0.25 * max(one.size, other.size)
+    """Whether no more than a strip lies between the boxes of two things."""
     apart = [
         max(one.box[axis], other.box[axis]) - min(one.box[axis + 2], other.box[axis + 2]) for axis in (0, 1)
     ]
-    return max(apart) <= gap
+    return max(apart) <= _STRIP_PX
 
 
 def _covers(blob: Blob, at: tuple[float, float]) -> bool:
