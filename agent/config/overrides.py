@@ -154,7 +154,8 @@ def _changed(config: Config, override: Override) -> Config:
                 raise OverrideError(f"there is no recipe {value!r}: name one of {', '.join(names)}")
             recipe = find_recipe(str(value), config.recipes)
             if votes_over_parts(station, recipe):
-                raise OverrideError(f"recipe {value}: {voting_problem(override.station, str(value), recipe)}")
+                problem = voting_problem(override.station, str(value), recipe, station.trigger.mode)
+                raise OverrideError(f"recipe {value}: {problem}")
             update = {"recipe": value}
         case "adaptation":
             try:

@@ -1,4 +1,4 @@
-"""Where pictures may decide together: not at a station whose triggers announce one part for each picture."""
+"""Where pictures may decide together: not at a station that counts parts, by triggers or itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.config.yaml_tree import Path
 
 def votes_over_parts(station: Station, recipe: Recipe) -> bool:
     """Whether pictures of different parts would decide together."""
-    return station.trigger.mode == "mqtt" and recipe.votes is not None and recipe.votes.n > 1
+    return station.trigger.mode in ("mqtt", "presence") and recipe.votes is not None and recipe.votes.n > 1
 
 
 def voting_problems(config: Config) -> Iterator[tuple[Path, str]]:
@@ -25,15 +25,15 @@ def voting_problems(config: Config) -> Iterator[tuple[Path, str]]:
             if votes_over_parts(station, recipe):
                 own = named in config.recipes
                 path: Path = ("recipes", named, "votes") if own else ("stations", name, *place)
-                yield path, voting_problem(name, named, recipe)
+                yield path, voting_problem(name, named, recipe, station.trigger.mode)
 
 
-def voting_problem(station: str, name: str, recipe: Recipe) -> str:
-    """Return what is wrong with a recipe that has votes at a station with triggers, and what to do."""
+def voting_problem(station: str, name: str, recipe: Recipe, mode: str = "mqtt") -> str:
+    """Return what is wrong with a recipe that has votes at a station that counts parts, and what to do."""
     assert recipe.votes is not None
     return (
         f"the last {recipe.votes.n} pictures decide together, and at stations.{station}, with"
-        f" trigger.mode: mqtt, each is of another part: remove votes from recipe {name},"
+        f" trigger.mode: {mode}, each is of another part: remove votes from recipe {name},"
         " or give the station a recipe without"
     )
 

@@ -13,6 +13,7 @@ from typing import Literal
 from agent.config.recipes import UNKNOWN, Recipe, Votes
 from agent.domain.claim import Claim
 from agent.domain.comparison import Box, Comparison, DifferenceMap
+from agent.domain.part_pictures import PartPictures
 from agent.domain.production import UNSAID, Production
 from camera.core.frame import Quality, Receipt
 
@@ -100,6 +101,7 @@ class Verdict:
         tile: the box that decided; None where the whole view was judged at once.
         compared: what the station's reference says of the part; None where none was asked.
         difference: of each place of the picture, for whoever draws it; no part of what the verdict says.
+        part: where the agent finds the parts itself: which one it is, and what its pictures said.
         production: what was being made when it was decided.
         receipt: of the capture, for whoever stores the verdict; no part of what it says.
     """
@@ -124,6 +126,7 @@ class Verdict:
     compared: Comparison | None = None
     production: Production = UNSAID
     difference: DifferenceMap | None = field(default=None, compare=False, repr=False)
+    part: PartPictures | None = None
     receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
 

@@ -106,6 +106,7 @@ def feed_settings(
         limits=station.quality,
         every_s=trigger.every_s if trigger.mode == "interval" else None,
         gate=gate,
+        presence=trigger if trigger.mode == "presence" else None,
         view=station.view,
         tiles=parse_tiles(station.tiles),
         measured=measured,

@@ -14,7 +14,8 @@ from adapters.core.observation import as_bytes
 from adapters.core.protocol import Engine, Floats, directions
 from agent.base.event_id import ulid
 from agent.config.recipes import CLIP
-from agent.domain.verdict import Verdict
+from agent.domain.part_pictures import PartPictures, PictureSaid, part_pictures
+from agent.domain.verdict import Decision, Verdict
 from agent.inspection.ballot import Ballot
 from agent.inspection.comparing import compare_parts
 from agent.inspection.frame_count import OthersCount
@@ -70,6 +71,7 @@ class Inspector:
         self._batch = batch
         self._limit = limit
         self._ballots: dict[str, dict[str, Ballot]] = {}  # station -> recipe's name -> ballot
+        self._parts: dict[str, PartPictures] = {}  # station -> the part that was judged last
         self._counts: dict[str, OthersCount] = {}
         self._wanted = dict(plans)
         self._adopted: dict[str, StationPlan] | None = None
@@ -182,7 +184,7 @@ class Inspector:
 
     def _fresh(self, frame: Frame, now_ns: int) -> Frame:
         limits = self._plans[frame.station].limits
-        if frame.quality.fault is not None or not is_stale(frame.captured_ns, now_ns, limits):
+        if frame.quality.fault is not None or not is_stale(frame.known_ns, now_ns, limits):
             return frame
         return replace(frame, quality=replace(frame.quality, fault=Fault.STALE))
 
@@ -215,8 +217,9 @@ class Inspector:
     def _verdict(self, seen: SeenPart, taken_ns: int, decided_at: datetime, infer_ms: float) -> Verdict:
         part, own = seen.part, seen.decision()
         frame, plan = part.frame, part.plan
+        event_id = ulid()
         return Verdict(
-            event_id=ulid(),
+            event_id=event_id,
             agent=self._agent_id,
             station=frame.station,
             captured_at=frame.captured_at,
@@ -236,8 +239,18 @@ class Inspector:
             tile=seen.tile(own),
             compared=seen.comparison,
             difference=None if seen.compared is None else seen.compared.difference,
+            part=self._part_pictures(frame, event_id, own),
             receipt=frame.receipt,
         )
+
+    def _part_pictures(self, frame: Frame, event_id: str, own: Decision) -> PartPictures | None:
+        """Return the part that a picture is of, with what its pictures have said so far."""
+        if frame.part is None:
+            return None
+        said = PictureSaid(event_id, frame.captured_at, frame.station, own.verdict, own.label)
+        made = part_pictures(frame.part, said, self._parts.get(frame.station))
+        self._parts[frame.station] = made
+        return made
 
 
 def _products(plan: StationPlan) -> tuple[StationPlan, ...]:

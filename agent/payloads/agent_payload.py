@@ -166,4 +166,7 @@ def _feed(feed: FeedStats) -> JSON:
         "fault": feed.last_fault,
         "luma": None if feed.luma is None else round(feed.luma, 1),
         "sharpness": None if feed.sharpness is None else round(feed.sharpness, 1),
+        "parts": feed.presence.parts,
+        "no_part": feed.presence.no_part,
+        "disturbances": feed.presence.disturbances,
     }

@@ -13,6 +13,7 @@ from adapters.files.strict_json import loads
 from agent.base.codec import JSON, dumps, rounded, timestamp
 from agent.base.wire import RESULT_SCHEMAS, STATE_SCHEMA
 from agent.domain.comparison import Comparison
+from agent.domain.part_pictures import PartPictures
 from agent.domain.verdict import Outcome, Verdict
 
 NEWEST = max(RESULT_SCHEMAS)
@@ -130,6 +131,7 @@ def _added(verdict: Verdict) -> JSON:
     """What only version 2 says; what no part of the agent finds out yet is left to `_as_second`."""
     claim, made, compared = verdict.provenance.claim, verdict.production, verdict.compared
     return {
+        "part": None if verdict.part is None else _part(verdict.part),
         "view": verdict.view,
         "tile": None if verdict.tile is None else [rounded(edge) for edge in verdict.tile],
         "reference": None if compared is None or not compared.finite else _compared(compared),
@@ -143,6 +145,24 @@ def _added(verdict: Verdict) -> JSON:
             "confidence": rounded(claim.confidence),
             "good_parts": claim.good_parts,
         },
+    }
+
+
+def _part(one: PartPictures) -> JSON:
+    return {
+        "number": one.number,
+        "picture": one.place,
+        "of": one.of,
+        "pictures": [
+            {
+                "event_id": said.event_id,
+                "captured_at": timestamp(said.captured_at),
+                "station": said.station,
+                "verdict": str(said.verdict),
+                "label": said.label,
+            }
+            for said in one.pictures
+        ],
     }
 
 

@@ -117,6 +117,7 @@ class Replay:
         self._frozen, self._predictor = predictors(engine, recipe, found)
         self._witnessed: list[InspectedSample] = []
         self._now = ""
+        self._ids: dict[str, str] = {}  # of results of the part that is looked at: as made -> as given here
         self._learner = None
         if isinstance(found, Commissioned):
             self._learner = self._open(found, loaded.config.model)
@@ -162,9 +163,14 @@ class Replay:
 
     def _restamped(self, frame: Frame, verdict: Verdict) -> Verdict:
         """Return a verdict without anything of this day: a replay has no time and no chance of its own."""
+        given = event_id(self._recording, self._station, frame.number, frame.captured_at)
+        part = verdict.part
+        if part is not None:
+            self._ids = {verdict.event_id: given, **({} if part.place == 1 else self._ids)}
         return replace(
             verdict,
-            event_id=event_id(self._recording, self._station, frame.number, frame.captured_at),
+            event_id=given,
+            part=None if part is None else part.renamed(self._ids),
             decided_at=frame.captured_at,
             wait_ms=0.0,
             infer_ms=0.0,

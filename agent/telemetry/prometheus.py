@@ -115,6 +115,9 @@ def _of_cameras(stations: JSON) -> Iterator[Metric]:
         "frames": "Captures, those without a picture and those that nobody wanted included.",
         "dropped": "Pictures that a newer one pushed out before they were inspected.",
         "reconnects": "Times that the camera delivered again after it was offline.",
+        "parts": "Parts that the station has found itself, trigger.mode presence.",
+        "no_part": "Pictures without a part, where the station finds parts itself.",
+        "disturbances": "Things that came into view and were no parts: hands, jumps of the light.",
         "stalls": "Times that it stayed silent for its read time-out.",
     }
     families = {

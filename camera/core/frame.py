@@ -93,6 +93,23 @@ class Quality:
     fault: Fault | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PartPicture:
+    """Which picture of which part it is, where the agent itself finds the parts.
+
+    Attributes:
+        number: of the part, 1, 2, ... at the station since the start.
+        place: of the picture among the part's, 1, 2, ... in the order of capture.
+        of: how many pictures of the part are judged.
+        chosen_ns: ``time.monotonic_ns()`` of the capture by which it was known to be one of the best.
+    """
+
+    number: int
+    place: int
+    of: int
+    chosen_ns: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceInput:
     """One region as a backbone gets it whose features are compared with those of good parts.
@@ -121,6 +138,7 @@ class Frame:
         receipt: of its capture.
         view: how the region, or each tile, became a square: fit, fill or crop; None without an input.
         tiles: of each input, in shares of the camera's whole picture; empty where there are no tiles.
+        part: which picture of which part it is; None where nobody looks for parts.
         references: inputs of backbones by a name that the settings have; empty without a picture to judge.
     """
 
@@ -138,3 +156,9 @@ class Frame:
     view: str | None = None
     tiles: tuple[Shares, ...] = ()
     references: Mapping[str, ReferenceInput] = field(default_factory=dict)
+    part: PartPicture | None = None
+
+    @property
+    def known_ns(self) -> int:
+        """Since when it has been known that it is to be judged; too old it is by this, not by its capture."""
+        return self.captured_ns if self.part is None else self.part.chosen_ns

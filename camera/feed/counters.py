@@ -10,6 +10,7 @@ from threading import Lock
 from camera.core.frame import Capture, Fault, Frame, Quality
 from camera.core.source import SourceStats
 from camera.feed.stats import FeedStats, Past
+from camera.presence.count import PresenceCount
 
 RATE_S = 10.0
 
@@ -30,6 +31,7 @@ class FeedCounters:
         self._started_ns = time.monotonic_ns()
         self._quality = Quality()
         self._cropped: float | None = None
+        self._presence: PresenceCount | None = None
 
     def start(self) -> None:
         """Rate the captures from now on."""
@@ -60,6 +62,16 @@ class FeedCounters:
         with self._lock:
             self._number, self._quality, self._cropped = frame.number, frame.quality, cropped
 
+    def glanced(self, quality: Quality) -> None:
+        """Take note of the quality of a picture that nobody wants."""
+        with self._lock:
+            self._quality = quality
+
+    def presence(self, count: PresenceCount) -> None:
+        """Take note of what was counted at the station, by the feeds before this one too."""
+        with self._lock:
+            self._presence = count
+
     def past(self, source: SourceStats) -> Past:
         """Return what has been so far, by the feeds before this one too.
 
@@ -68,8 +80,14 @@ class FeedCounters:
         """
         with self._lock:
             before, number, captured = self._before, self._number, self._captured
+            presence = self._presence
         past = before()
-        return past.then(past.number if number is None else number, captured, source)
+        return past.then(
+            past.number if number is None else number,
+            captured,
+            source,
+            past.presence if presence is None else presence,
+        )
 
     def stats(self, station: str, source: SourceStats, *, ended: bool, dropped: int) -> FeedStats:
         """Return how the camera is doing.
@@ -99,6 +117,7 @@ class FeedCounters:
                 problem=source.problem,
                 trouble=source.trouble,
                 cropped=self._cropped,
+                presence=past.presence,
             )
 
     def _forget(self, now_ns: int) -> None:

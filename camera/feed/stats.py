@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from camera.core.frame import Fault
 from camera.core.source import SourceStats
+from camera.presence.count import NOTHING_YET, PresenceCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class FeedStats:
         trouble: what is wrong beside the pictures, which go on coming; None where nothing is.
         cropped: share of the region that nobody sees because the baseline was measured so, 0..1; None
             where it is seen, or a cut is meant.
+        presence: what was counted where parts are looked for; all 0 elsewhere.
     """
 
     station: str
@@ -43,6 +45,7 @@ class FeedStats:
     problem: str | None = None
     trouble: str | None = None
     cropped: float | None = None
+    presence: PresenceCount = NOTHING_YET
 
 
 _NOTHING = SourceStats()
@@ -56,14 +59,16 @@ class Past:
         number: of the last frame.
         frames: captures since the start.
         source: of these the counters that a source keeps.
+        presence: parts and pictures without one.
     """
 
     number: int = 0
     frames: int = 0
     source: SourceStats = _NOTHING
+    presence: PresenceCount = NOTHING_YET
 
-    def then(self, number: int, frames: int, source: SourceStats) -> Past:
-        """Return what has been after another feed: its last number, and the sums."""
+    def then(self, number: int, frames: int, source: SourceStats, presence: PresenceCount) -> Past:
+        """Return what has been after another feed: its last number and parts, and the sums."""
         return Past(
             number,
             self.frames + frames,
@@ -72,4 +77,5 @@ class Past:
                 reconnects=self.source.reconnects + source.reconnects,
                 stalls=self.source.stalls + source.stalls,
             ),
+            presence,
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event, Thread
-from weakref import WeakSet
 
-from camera.core.frame import Capture, Fault, Frame, Image, Quality, ReferenceInput
+from camera.core.frame import Capture, Fault, Frame, Image, PartPicture, Quality, ReferenceInput
 from camera.core.source import Source
 from camera.feed.counters import FeedCounters
 from camera.feed.gate import Gate, claimed
+from camera.feed.leaving import LEAVE_S, started
 from camera.feed.mailbox import STOP_CHECK_S, Mailbox
+from camera.feed.part_selection import PartSelection
 from camera.feed.stats import FeedStats, Past
 from camera.feed.view import FeedSettings, View
 from camera.pictures.framing import ModelInput, in_picture
@@ -23,7 +23,6 @@ from camera.pictures.preprocess import InputSpec
 from camera.pictures.quality import assess, too_small
 from camera.pictures.region import OtherRegion
 
-LEAVE_S = 10.0
 _EVERYTHING = FeedSettings()
 _NOTHING = Past()
 
@@ -65,6 +64,7 @@ class Feed:
         self._preprocess = preprocess
         self._settings = settings
         self._view = View(settings, preprocess, live=source.live)
+        self._parts: PartSelection | None = None  # once the thread knows what was counted before
         self._told: tuple[Gate, bool] | None = None  # the gate that knows whether the camera is gone
         self._ended = False
         self._on_crash = on_crash
@@ -80,7 +80,7 @@ class Feed:
     def start(self) -> None:
         """Start the thread."""
         self._counters.start()
-        _started.add(self)
+        started.add(self)
         self._thread.start()
 
     def use(self, settings: FeedSettings) -> None:
@@ -124,6 +124,10 @@ class Feed:
             self._wait_for_camera()
             for capture in self._captures():
                 self._take_in(capture)
+            if self._parts is not None and not self._stop.is_set():
+                for one, part in self._parts.rest(time.monotonic_ns()):
+                    self._hand_on(one, part, None)
+                self._counters.presence(self._parts.counted)
         except BaseException as error:  # noqa: BLE001 - a thread never dies alone, whatever it was
             self._on_crash(error)
         finally:
@@ -142,9 +146,28 @@ class Feed:
         if not self._wanted(capture, gate):
             _lose(capture)
             return
-        frame = claimed(self._frame(capture), gate)
+        if settings.presence is None:
+            self._parts = None
+            self._hand_on(capture, None, gate)
+            return
+        if self._parts is None or self._parts.settings != settings.presence:
+            self._parts = PartSelection(settings.presence, self.past().presence)
+        selected = self._parts.select(capture, self._glance)
+        self._counters.presence(self._parts.counted)
+        for one, part in selected:
+            self._hand_on(one, part, gate)
+
+    def _glance(self, capture: Capture) -> Fault | None:
+        """Look at a picture that may show no part, and note how good it is."""
+        assert capture.image is not None
+        quality = self._looked_at(capture.image, capture)[1]
+        self._counters.glanced(quality)
+        return quality.fault
+
+    def _hand_on(self, capture: Capture, part: PartPicture | None, gate: Gate | None) -> None:
+        frame = claimed(replace(self._frame(capture), part=part), gate)
         self._counters.made(frame, self._view.cropped)
-        if gate is None and self.source.live:
+        if gate is None and part is None and self.source.live:
             self._mailbox.put(frame, self._stop)
             return
         # What waits for the inspector may be the picture of a trigger: nothing may push it out.
@@ -267,21 +290,3 @@ def _lose(capture: Capture) -> None:
     """Tell who must know that nobody will judge this capture."""
     if capture.receipt is not None:
         capture.receipt.lost()
-
-
-_started: WeakSet[Feed] = WeakSet()
-
-
-@atexit.register
-def _leave() -> None:
-    """End the threads of all cameras, also where nobody stopped them because the process ends in an error.
-
-    A thread that comes back from OpenCV while Python is shutting down aborts the process (measured:
-    SIGABRT in 4 of 8 exits), and its exit code would be lost.
-    """
-    feeds = list(_started)
-    until_s = time.monotonic() + LEAVE_S
-    for feed in feeds:
-        feed.stop()
-    for feed in feeds:
-        feed.join(max(0.0, until_s - time.monotonic()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from camera.core.frame import Image
+from camera.core.presence_settings import Presence
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.feed.gate import Gate
 from camera.pictures.framing import Framing, ModelInput
@@ -32,6 +33,7 @@ class FeedSettings:
         measured: what the station's baseline was measured with; see `camera.pictures.view.resolve`.
         smallest_defect_px: of the recipe, in pixels of the camera's picture; None where it does not say.
         model: somebody asks the model; without, its input is not made.
+        presence: how parts are found; only their pictures are let through. None: nobody looks for parts.
         references: what backbones want of the pictures, by names of the caller's; at least one where nobody
             asks the model.
     """
@@ -45,6 +47,7 @@ class FeedSettings:
     measured: ViewSetting | None = None
     smallest_defect_px: float | None = None
     model: bool = True
+    presence: Presence | None = None
     references: Mapping[str, InputSpec] = field(default_factory=dict)
 
     def framing(self, spec: InputSpec) -> Framing:
