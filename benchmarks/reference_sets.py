@@ -63,6 +63,7 @@ def main() -> None:
         figures = {
             "machine": machine,
             "draws": arguments.draws,
+            "peer_draws": 0 if peer is None else arguments.peer_draws,
             "seed": arguments.seed,
             "cost": cost,
             "sets": sets,
@@ -208,7 +209,7 @@ def _markdown(figures: dict[str, Any]) -> str:
     costs = [[size, *(str(number) for number in one.values())] for size, one in cost.items()]
     return (
         "# Reference inspection on real pictures\n\nWritten by `python -m benchmarks.reference_sets"
-        f" --draws {figures['draws']} --seed {figures['seed']}`. EfficientNet-Lite0 at 288 px, fp32, one thread."
+        f" --draws {figures['draws']} --peer-draws {figures['peer_draws']} --seed {figures['seed']}`. EfficientNet-Lite0 at 288 px, fp32, one thread."
         f" Machine: {in_words(figures['machine'])}.\nMean and range over the draws; in each up to {GOOD} other good"
         f' pictures and {BAD} defects are judged. "chosen by": the method was chosen by these sets; "check": no'
         " choice was made by this set, though its figures were seen beside others.\n\n## AUROC by good samples\n\n"

@@ -39,7 +39,8 @@ def open_backbone(
     Args:
         name: ``backbone`` for the one of the profile (EfficientNet-Lite0), or the folder of an ONNX file with
             its manifest.
-        cache: folder where graphs that are made once are kept; made if it is not there.
+        cache: folder where graphs that are made once are kept; made if it is not there. Where nothing can be
+            written there, a graph is opened from memory.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads; None leaves it to the runtime.
         size: side of the pictures in pixels; None: `SIZE`, or what the folder's manifest says.
@@ -75,6 +76,6 @@ def _packaged(
         "preprocess": asdict(preprocess),
     }
     info = PatchInfo(_NAME, features_digest(made_of), preprocess, shape.grid, sum(shape.layers), shape.layers)
-    file = kept_graph(cache, f"{_NAME}-{size}-{precision}", graph)
-    session = open_session(file, "cpu" if precision == "int8" else device, threads)
+    kept = kept_graph(cache, f"{_NAME}-{size}-{precision}", graph)
+    session = open_session(kept, "cpu" if precision == "int8" else device, threads)
     return OnnxBackbone(session, OutputForm("images", "patches", "places"), info)

@@ -17,13 +17,13 @@ CPU = "CPUExecutionProvider"
 _GET_CUDA = "install 'mekiki[gpu]', check the driver"
 
 
-def open_session(file: Path, device: str, threads: int | None, *, takes_turns: bool = False) -> Any:
+def open_session(file: Path | bytes, device: str, threads: int | None, *, takes_turns: bool = False) -> Any:
     """Open a graph.
 
     Its threads are as urgent as the one that calls this.
 
     Args:
-        file: the graph.
+        file: the graph; its content where it is in no file.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: CPU threads; None leaves it to ONNX Runtime.
         takes_turns: it never runs at the same time as others of this kind, and has working memory in common
@@ -53,10 +53,12 @@ def open_session(file: Path, device: str, threads: int | None, *, takes_turns: b
         options.enable_mem_pattern = False
     errors = _session_errors()
     try:
-        session = ort.InferenceSession(str(file), options, providers=providers)
+        content = str(file) if isinstance(file, Path) else file
+        session = ort.InferenceSession(content, options, providers=providers)
     except errors as error:
         reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{file}: onnxruntime {ort.__version__} cannot run it: {reason}") from error
+        where = file if isinstance(file, Path) else "a graph in memory"
+        raise ModelError(f"{where}: onnxruntime {ort.__version__} cannot run it: {reason}") from error
     running = session.get_providers()[0]
     if device == "cuda" and running != CUDA:
         raise ModelError(f"device cuda: ONNX Runtime runs on {running}; {_GET_CUDA}")

@@ -140,7 +140,7 @@ class LiveReferences:
             names: of the stations.
 
         Raises:
-            ConfigError: a backbone cannot be opened.
+            ConfigError: a backbone cannot be opened, or a station is pinned to another reference.
         """
         live: dict[tuple[str, str], LiveReference] = {}
         plans: dict[str, dict[str, ReferencePlan]] = {}
@@ -163,9 +163,18 @@ class LiveReferences:
                     alone=not recipe.has_words,
                     in_force=recipe_name == config.stations[name].recipe,
                 )
+                self._require_pinned(loaded, one)
                 live[name, recipe_name] = one
                 plans[name][recipe_name] = ReferencePlan(features, extractor, one.answering)
         return live, plans
+
+    def _require_pinned(self, loaded: Loaded, one: LiveReference) -> None:
+        """Make sure that what a station is pinned to is there; pins are those of the product in force."""
+        station, problem = loaded.config.stations[one.station], one.in_use.problem
+        if station.adaptation.pins.reference is None or station.recipe != one.recipe or problem is None:
+            return
+        where = ("stations", one.station, "adaptation", "pins", "reference")
+        raise ConfigError([loaded.problem(where, problem)])
 
     def _opened(self, loaded: Loaded, recipe: str, features: str) -> PatchExtractor:
         try:

@@ -43,7 +43,7 @@ def problems(data: Data, tree: Node) -> list[Problem]:
         data: the config with its references resolved; of any shape.
         tree: the same as it is written, for lines and messages.
     """
-    return [*_unknown_recipes(data, tree), *_shared_devices(data, tree)]
+    return [*_unknown_recipes(data, tree), *_unpinned_references(data, tree), *_shared_devices(data, tree)]
 
 
 def anchored(config: Config, folder: Path) -> Config:
@@ -150,6 +150,24 @@ def _shared_devices(data: Data, tree: Node) -> Iterator[Problem]:
             yield tree.problem(path, what)
         elif device:
             users[device] = str(path[1])
+
+
+def _unpinned_references(data: Data, tree: Node) -> Iterator[Problem]:
+    """Yield locked stations whose reference may change: golden samples are added while the agent runs."""
+    for path, mode in _matching(data, ("stations", "*", "adaptation", "mode")):
+        if mode != "locked":
+            continue
+        station, adaptation = path[:2], path[:3]
+        recipes = (str(name) for _, name in _matching(data, (*map(str, station), "recipe")))
+        compared = any(
+            settings is not None
+            for name in recipes
+            for _, settings in _matching(data, ("recipes", name, "reference"))
+        )
+        pins = _matching(data, (*map(str, adaptation), "pins", "reference"))
+        if compared and not any(pinned for _, pinned in pins):
+            what = "mode: locked needs pins for reference: its recipe compares parts"
+            yield tree.problem(adaptation, what)
 
 
 def _device(source: Data) -> str | None:

@@ -28,6 +28,9 @@ class Pins(Settings):
     offset: float | None = Field(
         default=None, ge=-1e6, le=1e6, description="operating point of the version that answers"
     )
+    reference: str | None = Field(
+        default=None, pattern=_DIGEST, description="that parts are compared with; results name it"
+    )
 
 
 MODES = ("adaptive", "shadow", "frozen")

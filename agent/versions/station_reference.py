@@ -98,8 +98,8 @@ def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -
         info: of what makes the features now.
 
     Raises:
-        UnusableReference: there is none, it is damaged, or it was made of other features or pictures; says
-            what to do.
+        UnusableReference: there is none, it is damaged, it was made of other features or pictures, or the
+            station is pinned to another; says what to do.
     """
     file = product(config, station, recipe).reference
     remedy = built_by(station, recipe)
@@ -118,6 +118,12 @@ def open_reference(config: Config, station: str, recipe: str, info: PatchInfo) -
     now = config.stations[station]
     require_same_picture(found, reference_picture(now, info), str(file), station, remedy)
     _require_judging(found, prod(parse_tiles(now.tiles)), info, str(file), remedy)
+    pinned = now.adaptation.pins.reference
+    if pinned is not None and recipe == now.recipe and pinned != found.digest:
+        raise UnusableReference(
+            f"{file}: station {station} is pinned to {pinned}, this is {found.digest}: put the pinned one"
+            f" back, or set stations.{station}.adaptation.pins.reference"
+        )
     return found
 
 

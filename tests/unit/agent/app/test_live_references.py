@@ -161,3 +161,23 @@ def test_words_need_a_restart_where_no_model_is_loaded(plant: Plant) -> None:
         check_prompts(plant.loaded, WordlessEngine(plant.backbone))
     (problem,) = caught.value.problems
     assert "config.yaml:5: recipes.both: no station asked the model by words when this was started" in problem
+
+
+def test_a_pinned_reference_alone_is_in_force(plant: Plant, tmp_path: Path) -> None:
+    """Golden samples that are added change nothing while the agent runs, and it does not start with them."""
+    pinned = plant.make(TOP, 1)
+    pins = f"adaptation: {{pins: {{reference: '{pinned.digest}'}}}}"
+    plant.loaded = load_text(tmp_path, TEXT.replace("recipe: alone}", f"recipe: alone, {pins}}}"))
+    plant.live, plant.plans = plant.references.prepare(plant.loaded, ["top"])
+    plant.references.use(plant.live)
+    plant.make(TOP, 2)
+    plant.look()
+    answering = plant.live[TOP].answering()
+    assert answering is not None
+    assert answering.digest == pinned.digest
+    (condition,) = plant.references.conditions()
+    assert condition.code == "reference_unusable"
+    assert f"station top is pinned to {pinned.digest}" in condition.message
+    assert condition.message.endswith("the one before goes on")
+    with pytest.raises(ConfigError, match=r"pins\.reference.*is pinned to"):
+        plant.references.prepare(plant.loaded, ["top"])

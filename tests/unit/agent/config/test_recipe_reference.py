@@ -116,3 +116,18 @@ def test_the_folder_of_a_backbone_is_anchored_at_the_config(tmp_path: Path) -> N
     reference = loaded.config.recipes["own"].reference
     assert reference is not None
     assert Path(reference.features) == tmp_path / "dino"
+
+
+def test_a_locked_station_names_its_reference(tmp_path: Path) -> None:
+    """Golden samples are added while the agent runs: what judges would change under the lock."""
+    digest = "sha256:" + "0" * 64
+    pins = ", ".join(f"{name}: '{digest}'" for name in ("weights", "recipe", "commissioning", "adapter"))
+
+    def text(more: str = "") -> str:
+        recipe = with_recipe(f"{TEMPLATES}{CLASSES}    reference: {{}}\n")
+        locked = f"recipe: own\n    adaptation: {{mode: locked, pins: {{{pins}{more}}}}}"
+        return recipe.replace("recipe: own", locked, 1)
+
+    (problem,) = problems_in(tmp_path, text())
+    assert problem.endswith("mode: locked needs pins for reference: its recipe compares parts")
+    assert load_text(tmp_path, text(f", reference: '{digest}'")).config.stations["top"]
