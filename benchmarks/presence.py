@@ -50,7 +50,9 @@ def frames(path: Path) -> Iterator[Image]:
 
 def of_clips() -> list[dict[str, Any]]:
     """Return what is found in the real clips beside what was counted by eye."""
-    counted = list(csv.DictReader(line for line in COUNTS.read_text().splitlines() if not line.startswith("#")))
+    counted = list(
+        csv.DictReader(line for line in COUNTS.read_text().splitlines() if not line.startswith("#"))
+    )
     rows = []
     for name in dict.fromkeys(row["file"] for row in counted):
         parts = [row for row in counted if row["file"] == name]
@@ -99,7 +101,9 @@ def cost() -> dict[str, float]:
     """Return ms of a core per 1080p picture with up to four parts in view, besides decoding."""
     belt = SimulatedBelt(60, "gaps", 5)
     start = 60
-    pictures = [cv2.resize(belt.picture(start + n), (1920, 1080), interpolation=cv2.INTER_CUBIC) for n in range(200)]
+    pictures = [
+        cv2.resize(belt.picture(start + n), (1920, 1080), interpolation=cv2.INTER_CUBIC) for n in range(200)
+    ]
     took = []
     for _ in range(3):
         watch = PresenceWatch(Presence())
@@ -108,13 +112,21 @@ def cost() -> dict[str, float]:
             before = time.thread_time()
             watch.look(capture)
             took.append(1000 * (time.thread_time() - before))
-    return {"mean_ms": float(np.mean(took)), "p50_ms": float(np.median(took)), "p99_ms": float(np.quantile(took, 0.99))}
+    return {
+        "mean_ms": float(np.mean(took)),
+        "p50_ms": float(np.median(took)),
+        "p99_ms": float(np.quantile(took, 0.99)),
+    }
 
 
 def upper(errors: int, of: int) -> float:
     """Return the upper end of the 95 % Wilson interval of a rate, per 1000."""
     z, rate = 1.96, errors / of
-    return 1000 * (rate + z * z / 2 / of + z * sqrt(rate * (1 - rate) / of + z * z / 4 / of / of)) / (1 + z * z / of)
+    return (
+        1000
+        * (rate + z * z / 2 / of + z * sqrt(rate * (1 - rate) / of + z * z / 4 / of / of))
+        / (1 + z * z / of)
+    )
 
 
 def main() -> None:

@@ -265,16 +265,6 @@ class Config(Settings):
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _visible(self) -> Self:
-        for name, station in self.stations.items():
-            if station.trigger.mode == "presence" and station.camera.kind == "simulated":
-                raise ValueError(
-                    f"stations.{name}.trigger.mode: presence finds parts that pass, and each picture of the"
-                    " simulated line shows another part: set continuous, or another camera"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _triggered(self) -> Self:
         deaf = not (self.mqtt.enabled and self.mqtt.commands.enabled)
         waits = [name for name, station in self.stations.items() if station.trigger.mode == "mqtt"]

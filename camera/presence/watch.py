@@ -38,6 +38,7 @@ _STEP_S: Final = (0.01, 0.5)
 _KNOWN: Final = 31
 """Parts by whose size one is known from two that touch."""
 _TWICE: Final = 1.55
+_ALIKE: Final = 1.5
 _WIDER: Final = np.ones((5, 5), np.uint8)
 
 
@@ -64,8 +65,8 @@ class PresenceWatch:
     """Finds the parts of one station. Owned and used by the thread of its feed alone.
 
     A thing is a part once it was seen in `SEEN` pictures, in one of them with no edge of the region cutting
-    it, it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are chosen
-    when it reaches an edge again or is gone, or once it stands still; each part once.
+    it, it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are
+    chosen when it reaches an edge again or is gone, or once it stands still; each part once.
 
     The result depends on the pictures and their times alone.
 
@@ -135,6 +136,9 @@ class PresenceWatch:
             most = self.settings.max_size * total
             if usual is not None and blob.area > _TWICE * usual:
                 pieces = fall_apart(blob, round(blob.area / usual) + 1, way)
+                # A hand falls apart too, but not into what is as large as the parts here.
+                if any(piece.inside and not usual / _ALIKE < piece.area < usual * _ALIKE for piece in pieces):
+                    pieces = [blob]
             elif blob.area > most:
                 pieces = fall_apart(blob, 4, way)
             things += [piece for piece in pieces if piece.area <= most]
@@ -177,7 +181,9 @@ class PresenceWatch:
             # One that never stands still has a picture none the less.
             score += 100.0 * (track.still_s > 0.0)
         kept = self._kept.get(track.key, ())
-        self._kept[track.key] = keep_best(kept, Candidate(capture, score, self._box(track.blob)), self.settings.pictures)
+        self._kept[track.key] = keep_best(
+            kept, Candidate(capture, score, self._box(track.blob)), self.settings.pictures
+        )
 
     def _box(self, blob: Blob) -> Shares:
         height, width = blob.mask.shape
