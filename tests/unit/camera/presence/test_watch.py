@@ -51,7 +51,8 @@ def test_a_part_that_passes_is_one_part_shown_as_a_whole() -> None:
     chosen, watch = look(empty(3) + passing() + empty(10))
     assert [(one.part, one.place, one.of) for one in chosen] == [(1, 1, 1)]
     left, _top, right, _bottom = chosen[0].box
-    assert left > 0.1 and right < 0.9
+    assert left > 0.1
+    assert right < 0.9
     assert watch.count.disturbances == 0
 
 
