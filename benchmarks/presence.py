@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import machine
 from camera.core.frame import Capture, Image
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.presence.watch import Chosen, PresenceWatch
 from camera.simulation.belt import DIAMETER, HEIGHT, WIDTH, Disturbance, SimulatedBelt
 
@@ -30,7 +30,9 @@ COUNTS = Path(__file__).parent / "splits" / "presence.csv"
 FPS = 30.0
 
 
-def watched(pictures: Iterator[Image], settings: Presence, fps: float) -> tuple[list[Chosen], PresenceWatch]:
+def watched(
+    pictures: Iterator[Image], settings: PresenceTrigger, fps: float
+) -> tuple[list[Chosen], PresenceWatch]:
     """Return the pictures that are chosen of some; the part id of a capture is its number from 0 on."""
     watch, chosen = PresenceWatch(settings), list[Chosen]()
     for number, image in enumerate(pictures):
@@ -58,7 +60,7 @@ def of_clips() -> list[dict[str, Any]]:
         parts = [row for row in counted if row["file"] == name]
         fps = float(cv2.VideoCapture(str(CLIPS / name)).get(cv2.CAP_PROP_FPS))
         region = tuple(float(edge) for edge in parts[0]["region"].split())
-        settings = Presence(region=(region[0], region[1], region[2], region[3]))
+        settings = PresenceTrigger(region=(region[0], region[1], region[2], region[3]))
         chosen, watch = watched(frames(CLIPS / name), settings, fps)
         shown = [int(one.capture.part_id or 0) for one in chosen]
         ranges = [(int(row["first_frame"]), int(row["last_frame"])) for row in parts]
@@ -73,7 +75,7 @@ def of_clips() -> list[dict[str, Any]]:
 def of_belt(kind: Disturbance, parts: int, seed: int) -> dict[str, Any]:
     """Return how many parts of a simulated belt are missed and counted twice."""
     belt = SimulatedBelt(parts, kind, seed)
-    chosen, watch = watched((belt.picture(n) for n in range(len(belt))), Presence(), FPS)
+    chosen, watch = watched((belt.picture(n) for n in range(len(belt))), PresenceTrigger(), FPS)
     times: Counter[int] = Counter()
     false = 0
     for one in chosen:
@@ -106,7 +108,7 @@ def cost() -> dict[str, float]:
     ]
     took = []
     for _ in range(3):
-        watch = PresenceWatch(Presence())
+        watch = PresenceWatch(PresenceTrigger())
         for number, image in enumerate(pictures):
             capture = Capture(image.astype(np.uint8), datetime.now(UTC), int(number / FPS * 1e9))
             before = time.thread_time()

@@ -25,7 +25,7 @@ _DARK: Final = 12.0
 _KERNEL: Final = np.ones((3, 3), np.uint8)
 
 
-class Background:
+class BeltBackground:
     """A running mean of the empty belt and of how much it varies, place by place.
 
     Light that changes everywhere alike, fast or slowly, is divided out before places are compared: the gain

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from camera.core.frame import Capture, Shares
-from camera.core.presence_settings import Presence
-from camera.presence.background import Background, Mask
+from camera.core.presence_settings import PresenceTrigger
+from camera.presence.background import BeltBackground, Mask
 from camera.presence.best_picture import Candidate, keep_best, rate
 from camera.presence.blobs import Blob, fall_apart, find_blobs
 from camera.presence.count import NOTHING_YET, PresenceCount
@@ -75,10 +75,10 @@ class PresenceWatch:
         count: what was counted before.
     """
 
-    def __init__(self, settings: Presence, count: PresenceCount = NOTHING_YET) -> None:
+    def __init__(self, settings: PresenceTrigger, count: PresenceCount = NOTHING_YET) -> None:
         self.settings = settings
         self.count = count
-        self._background: Background | None = None
+        self._background: BeltBackground | None = None
         self._tracks: list[Track] = []
         self._kept: dict[int, tuple[Candidate, ...]] = {}
         self._sizes: deque[int] = deque(maxlen=_KNOWN)
@@ -118,7 +118,7 @@ class PresenceWatch:
         return chosen
 
     def _begin(self, small: Small) -> None:
-        self._background = Background(small)
+        self._background = BeltBackground(small)
         self._tracks, self._kept, self._before = [], {}, None
 
     def _passed(self, captured_ns: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from camera.core.frame import Capture
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.presence.watch import PresenceWatch
 
 ROOT = Path(__file__).parents[4]
@@ -29,7 +29,7 @@ pytestmark = [
 def test_each_part_of_a_clip_is_found_once_and_shown_as_a_whole(name: str) -> None:
     parts = [row for row in COUNTED if row["file"] == name]
     left, top, right, bottom = (float(edge) for edge in parts[0]["region"].split())
-    watch = PresenceWatch(Presence(region=(left, top, right, bottom)))
+    watch = PresenceWatch(PresenceTrigger(region=(left, top, right, bottom)))
     clip = cv2.VideoCapture(str(CLIPS / name))
     fps, number, shown = clip.get(cv2.CAP_PROP_FPS), 0, list[int]()
     while (read := clip.read())[0]:

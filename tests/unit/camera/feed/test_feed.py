@@ -21,7 +21,7 @@ from agent.domain.publisher_stats import PublisherStats
 from agent.inspection.triggers import Awaited, Triggers
 from agent.telemetry.health import conditions
 from camera.core.frame import Capture, Fault, Frame
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.core.source import Source, SourceStats, stamp
 from camera.feed.mailbox import Mailbox
@@ -588,7 +588,7 @@ def passing_part(pictures: int = 45) -> list[Capture]:
 @pytest.mark.parametrize("live", [True, False])
 def test_where_parts_are_found_only_their_pictures_are_handed_on(live: bool) -> None:
     captures = passing_part()
-    frames, feed, crashes = run(Pictures(*captures, live=live), presence=Presence(pictures=2))
+    frames, feed, crashes = run(Pictures(*captures, live=live), presence=PresenceTrigger(pictures=2))
     assert crashes == []
     assert [(frame.part.number, frame.part.place, frame.part.of) for frame in frames if frame.part] == [
         (1, 1, 2),
@@ -607,7 +607,7 @@ def test_where_parts_are_found_a_black_picture_is_told_once() -> None:
         replace(stamp(np.zeros((120, 240, 3), np.uint8)), captured_ns=number * 33_000_000)
         for number in range(100)
     ]
-    frames, feed, _ = run(Pictures(*black), presence=Presence())
+    frames, feed, _ = run(Pictures(*black), presence=PresenceTrigger())
     assert [(frame.quality.fault, frame.part) for frame in frames] == [(Fault.BLACK, None)]
     assert feed.snapshot().last_fault is Fault.BLACK
 
@@ -616,7 +616,7 @@ def test_parts_are_numbered_on_when_the_camera_is_opened_anew() -> None:
     mailbox, frames = Mailbox(), []
     before: Feed | Past = NOBODY
     for _ in range(2):
-        settings = FeedSettings(presence=Presence())
+        settings = FeedSettings(presence=PresenceTrigger())
         feed = Feed(
             "top", Pictures(*passing_part()), mailbox, SPEC, settings, on_crash=pytest.fail, before=before
         )

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from camera.core.frame import Capture, Image
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.presence.watch import Chosen, PresenceWatch
 
 WIDTH, HEIGHT, SIDE = 320, 180, 40
@@ -28,7 +28,7 @@ def scene(*places: tuple[float, float], light: float = 1.0, side: int = SIDE, se
 
 
 def look(shown: Iterable[Image], **settings: Any) -> tuple[list[Chosen], PresenceWatch]:
-    watch, chosen = PresenceWatch(Presence(**settings)), list[Chosen]()
+    watch, chosen = PresenceWatch(PresenceTrigger(**settings)), list[Chosen]()
     for number, image in enumerate(shown):
         chosen += watch.look(Capture(image, datetime.now(UTC), number * 33_000_000, str(number)))
     return chosen + watch.flush(), watch
@@ -128,4 +128,4 @@ def test_the_same_pictures_give_the_same_parts() -> None:
 )
 def test_settings_that_find_nothing_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        Presence(**wrong)
+        PresenceTrigger(**wrong)
