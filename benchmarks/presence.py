@@ -1,7 +1,7 @@
 """Parts found in the picture: real clips, the simulated belt with what disturbs it, and what a picture costs.
 
 ``python -m benchmarks.presence`` writes results/presence.{json,md}. Real clips: ../shared/data/video-open, counted
-by eye (`benchmarks/splits/presence.csv`). The belt: seed 20, other than the seeds it was made with (1 to 3).
+by eye (`benchmarks/splits/presence.csv`). The belt: seed 20, other than the one it was made with (1).
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class SimulatedBelt:
             int(rng.integers(0, _noise().shape[1] - WIDTH)),
         )
         seen += _noise()[shift[0] : shift[0] + HEIGHT, shift[1] : shift[1] + WIDTH]
-        return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(seen), 0, 255), dtype=np.uint8)
 
 
 def _laid(parts: int, kind: Disturbance, rng: np.random.Generator) -> list[OnBelt]:
@@ -187,7 +187,7 @@ def _part(which: int) -> tuple[Floats, Floats]:
         cv2.resize(cv2.warpAffine(one, move, (SIZE_PX, SIZE_PX)), (side, side), interpolation=cv2.INTER_AREA)
         for one in (picture.astype(np.float32), cover)
     ]
-    return small[0], small[1]
+    return np.asarray(small[0], np.float32), np.asarray(small[1], np.float32)
 
 
 @lru_cache(maxsize=1)
