@@ -1,7 +1,7 @@
 """Parts found in the picture: real clips, the simulated belt with what disturbs it, and what a picture costs.
 
 ``python -m benchmarks.presence`` writes results/presence.{json,md}. Real clips: ../shared/data/video-open, counted
-by eye (`benchmarks/splits/presence.csv`). The belt: seed 20, other than the seeds it was made with (1 to 3).
+by eye (`benchmarks/splits/presence.csv`). The belt: seed 20, other than the one it was made with (1).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import machine
 from camera.core.frame import Capture, Image
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.presence.watch import Chosen, PresenceWatch
 from camera.simulation.belt import DIAMETER, HEIGHT, WIDTH, Disturbance, SimulatedBelt
 
@@ -30,7 +30,9 @@ COUNTS = Path(__file__).parent / "splits" / "presence.csv"
 FPS = 30.0
 
 
-def watched(pictures: Iterator[Image], settings: Presence, fps: float) -> tuple[list[Chosen], PresenceWatch]:
+def watched(
+    pictures: Iterator[Image], settings: PresenceTrigger, fps: float
+) -> tuple[list[Chosen], PresenceWatch]:
     """Return the pictures that are chosen of some; the part id of a capture is its number from 0 on."""
     watch, chosen = PresenceWatch(settings), list[Chosen]()
     for number, image in enumerate(pictures):
@@ -50,13 +52,15 @@ def frames(path: Path) -> Iterator[Image]:
 
 def of_clips() -> list[dict[str, Any]]:
     """Return what is found in the real clips beside what was counted by eye."""
-    counted = list(csv.DictReader(line for line in COUNTS.read_text().splitlines() if not line.startswith("#")))
+    counted = list(
+        csv.DictReader(line for line in COUNTS.read_text().splitlines() if not line.startswith("#"))
+    )
     rows = []
     for name in dict.fromkeys(row["file"] for row in counted):
         parts = [row for row in counted if row["file"] == name]
         fps = float(cv2.VideoCapture(str(CLIPS / name)).get(cv2.CAP_PROP_FPS))
         region = tuple(float(edge) for edge in parts[0]["region"].split())
-        settings = Presence(region=(region[0], region[1], region[2], region[3]))
+        settings = PresenceTrigger(region=(region[0], region[1], region[2], region[3]))
         chosen, watch = watched(frames(CLIPS / name), settings, fps)
         shown = [int(one.capture.part_id or 0) for one in chosen]
         ranges = [(int(row["first_frame"]), int(row["last_frame"])) for row in parts]
@@ -71,7 +75,7 @@ def of_clips() -> list[dict[str, Any]]:
 def of_belt(kind: Disturbance, parts: int, seed: int) -> dict[str, Any]:
     """Return how many parts of a simulated belt are missed and counted twice."""
     belt = SimulatedBelt(parts, kind, seed)
-    chosen, watch = watched((belt.picture(n) for n in range(len(belt))), Presence(), FPS)
+    chosen, watch = watched((belt.picture(n) for n in range(len(belt))), PresenceTrigger(), FPS)
     times: Counter[int] = Counter()
     false = 0
     for one in chosen:
@@ -99,22 +103,32 @@ def cost() -> dict[str, float]:
     """Return ms of a core per 1080p picture with up to four parts in view, besides decoding."""
     belt = SimulatedBelt(60, "gaps", 5)
     start = 60
-    pictures = [cv2.resize(belt.picture(start + n), (1920, 1080), interpolation=cv2.INTER_CUBIC) for n in range(200)]
+    pictures = [
+        cv2.resize(belt.picture(start + n), (1920, 1080), interpolation=cv2.INTER_CUBIC) for n in range(200)
+    ]
     took = []
     for _ in range(3):
-        watch = PresenceWatch(Presence())
+        watch = PresenceWatch(PresenceTrigger())
         for number, image in enumerate(pictures):
             capture = Capture(image.astype(np.uint8), datetime.now(UTC), int(number / FPS * 1e9))
             before = time.thread_time()
             watch.look(capture)
             took.append(1000 * (time.thread_time() - before))
-    return {"mean_ms": float(np.mean(took)), "p50_ms": float(np.median(took)), "p99_ms": float(np.quantile(took, 0.99))}
+    return {
+        "mean_ms": float(np.mean(took)),
+        "p50_ms": float(np.median(took)),
+        "p99_ms": float(np.quantile(took, 0.99)),
+    }
 
 
 def upper(errors: int, of: int) -> float:
     """Return the upper end of the 95 % Wilson interval of a rate, per 1000."""
     z, rate = 1.96, errors / of
-    return 1000 * (rate + z * z / 2 / of + z * sqrt(rate * (1 - rate) / of + z * z / 4 / of / of)) / (1 + z * z / of)
+    return (
+        1000
+        * (rate + z * z / 2 / of + z * sqrt(rate * (1 - rate) / of + z * z / 4 / of / of))
+        / (1 + z * z / of)
+    )
 
 
 def main() -> None:

@@ -58,6 +58,12 @@ def lines(found: JSON) -> Iterator[str]:
     yield ""
     rows = [_row(name, one, found["adapters"].get(name)) for name, one in stats["stations"].items()]
     yield from _table(rows)
+    for name, one in stats["stations"].items():
+        # An agent that was not restarted since an upgrade does not say it.
+        parts, without = one.get("parts", 0), one.get("no_part", 0)
+        if parts or without:
+            counted = f"{parts} parts, {without} pictures without one, {one['disturbances']} disturbances"
+            yield f"{name} has found {counted}"
     for name, adapter in found["adapters"].items():
         # An agent that was not restarted since an upgrade does not say it.
         yield from (f"{name} cannot watch {one.partition(':')[0]}" for one in adapter.get("unwatched", ()))

@@ -25,7 +25,7 @@ from agent.config import absent, cross_checks, migrations, yaml_reader, yaml_tre
 from agent.config.absent import Absent, Excuse
 from agent.config.diagnostics import SHARED, kind_of, problems_of, shown
 from agent.config.models import Config
-from agent.config.voting import voting_problems
+from agent.config.voting import hidden_part_problems, voting_problems
 from agent.config.watched_folders import watching_problems
 from agent.config.yaml_tree import Data, Node, Problem, YamlError
 from camera.core.address import MASK
@@ -130,7 +130,11 @@ def load_text(text: str, path: Path, excuse: Excuse = absent.nothing) -> Loaded:
         raise ConfigError(_lines(path, problems)) from None  # its text shows resolved values
     problems += others
     if not problems:  # every recipe is there
-        found_later = [*voting_problems(config), *watching_problems(cross_checks.anchored(config, folder))]
+        found_later = [
+            *hidden_part_problems(config),
+            *voting_problems(config),
+            *watching_problems(cross_checks.anchored(config, folder)),
+        ]
         problems += [tree.problem(where, what) for where, what in found_later]
     if problems:
         raise ConfigError(_lines(path, problems))

@@ -17,7 +17,7 @@ from agent.config.models_adaptation import Adaptation
 from agent.config.models_mqtt import HomeAssistantSettings, MqttSettings, SparkplugSettings
 from agent.config.recipes import Recipe
 from agent.config.types import Host, Name, PartPattern, ProductionText, StationName, is_loopback
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.core.settings import MOST, CameraSettings, QualityLimits, RegionOfInterest, Settings, Unit
 
 MAX_DEADLINE_MS = 60_000
@@ -105,7 +105,7 @@ class Station(Settings):
         description="products whose parts are known by their ids; the first pattern that fits counts, and"
         " where none does, or a part has no id, recipe; only the product of recipe learns",
     )
-    trigger: Annotated[Continuous | Interval | Triggered | Presence, Field(discriminator="mode")] = (
+    trigger: Annotated[Continuous | Interval | Triggered | PresenceTrigger, Field(discriminator="mode")] = (
         Continuous()
     )
     roi: RegionOfInterest = RegionOfInterest()
@@ -263,16 +263,6 @@ class Config(Settings):
     metrics: MetricsSettings = MetricsSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
     log: LogSettings = LogSettings()
-
-    @model_validator(mode="after")
-    def _visible(self) -> Self:
-        for name, station in self.stations.items():
-            if station.trigger.mode == "presence" and station.camera.kind == "simulated":
-                raise ValueError(
-                    f"stations.{name}.trigger.mode: presence finds parts that pass, and each picture of the"
-                    " simulated line shows another part: set continuous, or another camera"
-                )
-        return self
 
     @model_validator(mode="after")
     def _triggered(self) -> Self:

@@ -28,6 +28,17 @@ def voting_problems(config: Config) -> Iterator[tuple[Path, str]]:
                 yield path, voting_problem(name, named, recipe, station.trigger.mode)
 
 
+def hidden_part_problems(config: Config) -> Iterator[tuple[Path, str]]:
+    """Yield the trigger that cannot be, and why, of each station that would look for parts and find none."""
+    for name, station in config.stations.items():
+        if station.trigger.mode == "presence" and station.camera.kind == "simulated":
+            yield (
+                ("stations", name, "trigger"),
+                "mode: presence finds parts that pass, and each picture of the simulated line shows another"
+                " part: set mode: continuous, or another camera",
+            )
+
+
 def voting_problem(station: str, name: str, recipe: Recipe, mode: str = "mqtt") -> str:
     """Return what is wrong with a recipe that has votes at a station that counts parts, and what to do."""
     assert recipe.votes is not None

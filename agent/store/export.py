@@ -37,7 +37,8 @@ COLUMNS = {
     "infer_ms": float, "total_ms": float, "labels": str, "image": str, "view": str, "tile": str, "order": str,
     "lot": str, "shift": str, "claim_false_rejects_at_most": float, "claim_confidence": float,
     "claim_good_parts": int, "reference_score": float, "reference_threshold": float, "reference_box": str,
-    "reference_digest": str, "reference_samples": int, "map": str,
+    "reference_digest": str, "reference_samples": int, "map": str, "part_number": int,
+    "part_picture": int,
 }  # fmt: skip
 """Of a row. `scores` and `labels` are JSON, class: probability and user: label; `tile` and `reference_box`
 are JSON, left, top, right, bottom; `image` and `map` are paths in the data folder. Only results of version 2
@@ -133,6 +134,7 @@ def _flat(
     reference = said.get("reference") or {}
     box = reference.get("box")
     row = {name: said.get(name) for name in COLUMNS}
+    part = said.get("part") or {}
     row |= {name: provenance.get(name) for name in (
         "model", "weights", "adapter", "adapter_digest", "config", "version", "offset", "commissioning",
     )}  # fmt: skip
@@ -148,6 +150,8 @@ def _flat(
         "labels": _json(labels) if labels else None,
         "image": image,
         "map": drawn,
+        "part_number": part.get("number"),
+        "part_picture": part.get("picture"),
         "reference_box": None if box is None else _json(box),
         **{f"reference_{name}": reference.get(name) for name in ("score", "threshold", "digest", "samples")},
         "tile": None if said.get("tile") is None else _json(said["tile"]),

@@ -14,7 +14,7 @@ MOST_PICTURES_OF_PART = 8
 _LEAST_SIDE = 0.05
 
 
-class Presence(Settings):
+class PresenceTrigger(Settings):
     """A part is what comes into the region and goes, or stops there; the pictures of it are chosen."""
 
     mode: Literal["presence"] = "presence"

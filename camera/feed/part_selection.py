@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from camera.core.frame import Capture, Fault, PartPicture
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.presence.count import PresenceCount
 from camera.presence.watch import Chosen, PresenceWatch
 
@@ -24,13 +24,13 @@ class PartSelection:
         counted: at the station so far, by this feed and those before it.
     """
 
-    def __init__(self, settings: Presence, counted: PresenceCount) -> None:
+    def __init__(self, settings: PresenceTrigger, counted: PresenceCount) -> None:
         self._watch = PresenceWatch(settings, counted)
         self._told: Fault | None = None
         self._glance_ns: int | None = None
 
     @property
-    def settings(self) -> Presence:
+    def settings(self) -> PresenceTrigger:
         """How parts are found."""
         return self._watch.settings
 

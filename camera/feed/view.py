@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from camera.core.frame import Image
-from camera.core.presence_settings import Presence
+from camera.core.presence_settings import PresenceTrigger
 from camera.core.settings import QualityLimits, RegionOfInterest
 from camera.feed.gate import Gate
 from camera.pictures.framing import Framing, ModelInput
@@ -47,7 +47,7 @@ class FeedSettings:
     measured: ViewSetting | None = None
     smallest_defect_px: float | None = None
     model: bool = True
-    presence: Presence | None = None
+    presence: PresenceTrigger | None = None
     references: Mapping[str, InputSpec] = field(default_factory=dict)
 
     def framing(self, spec: InputSpec) -> Framing:

@@ -25,12 +25,12 @@ _DARK: Final = 12.0
 _KERNEL: Final = np.ones((3, 3), np.uint8)
 
 
-class Background:
+class BeltBackground:
     """A running mean of the empty belt and of how much it varies, place by place.
 
     Light that changes everywhere alike, fast or slowly, is divided out before places are compared: the gain
-    of each colour is the median over the picture, which parts on less than half of it do not move. A difference
-    counts only where no neighbour of a place had been like it: belts and cameras shake by a pixel.
+    of each colour is the median over the picture, which parts on less than half of it do not move. What
+    differs counts only where no neighbour of a place had been like it: belts and cameras shake by a pixel.
 
     Owned by the `PresenceWatch` of its station.
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from camera.core.frame import Capture, Shares
-from camera.core.presence_settings import Presence
-from camera.presence.background import Background, Mask
+from camera.core.presence_settings import PresenceTrigger
+from camera.presence.background import BeltBackground, Mask
 from camera.presence.best_picture import Candidate, keep_best, rate
 from camera.presence.blobs import Blob, fall_apart, find_blobs
 from camera.presence.count import NOTHING_YET, PresenceCount
@@ -38,6 +38,7 @@ _STEP_S: Final = (0.01, 0.5)
 _KNOWN: Final = 31
 """Parts by whose size one is known from two that touch."""
 _TWICE: Final = 1.55
+_ALIKE: Final = 1.5
 _WIDER: Final = np.ones((5, 5), np.uint8)
 
 
@@ -64,8 +65,8 @@ class PresenceWatch:
     """Finds the parts of one station. Owned and used by the thread of its feed alone.
 
     A thing is a part once it was seen in `SEEN` pictures, in one of them with no edge of the region cutting
-    it, it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are chosen
-    when it reaches an edge again or is gone, or once it stands still; each part once.
+    it, it is neither too small nor too large, and has not gone elsewhere than parts do. Its pictures are
+    chosen when it reaches an edge again or is gone, or once it stands still; each part once.
 
     The result depends on the pictures and their times alone.
 
@@ -74,10 +75,10 @@ class PresenceWatch:
         count: what was counted before.
     """
 
-    def __init__(self, settings: Presence, count: PresenceCount = NOTHING_YET) -> None:
+    def __init__(self, settings: PresenceTrigger, count: PresenceCount = NOTHING_YET) -> None:
         self.settings = settings
         self.count = count
-        self._background: Background | None = None
+        self._background: BeltBackground | None = None
         self._tracks: list[Track] = []
         self._kept: dict[int, tuple[Candidate, ...]] = {}
         self._sizes: deque[int] = deque(maxlen=_KNOWN)
@@ -117,7 +118,7 @@ class PresenceWatch:
         return chosen
 
     def _begin(self, small: Small) -> None:
-        self._background = Background(small)
+        self._background = BeltBackground(small)
         self._tracks, self._kept, self._before = [], {}, None
 
     def _passed(self, captured_ns: int) -> float:
@@ -135,6 +136,9 @@ class PresenceWatch:
             most = self.settings.max_size * total
             if usual is not None and blob.area > _TWICE * usual:
                 pieces = fall_apart(blob, round(blob.area / usual) + 1, way)
+                # A hand falls apart too, but not into what is as large as the parts here.
+                if any(piece.inside and not usual / _ALIKE < piece.area < usual * _ALIKE for piece in pieces):
+                    pieces = [blob]
             elif blob.area > most:
                 pieces = fall_apart(blob, 4, way)
             things += [piece for piece in pieces if piece.area <= most]
@@ -177,7 +181,9 @@ class PresenceWatch:
             # One that never stands still has a picture none the less.
             score += 100.0 * (track.still_s > 0.0)
         kept = self._kept.get(track.key, ())
-        self._kept[track.key] = keep_best(kept, Candidate(capture, score, self._box(track.blob)), self.settings.pictures)
+        self._kept[track.key] = keep_best(
+            kept, Candidate(capture, score, self._box(track.blob)), self.settings.pictures
+        )
 
     def _box(self, blob: Blob) -> Shares:
         height, width = blob.mask.shape

@@ -103,9 +103,12 @@ class SimulatedBelt:
         light = now.gain * (1 + now.slant * np.linspace(-0.5, 0.5, WIDTH, dtype=np.float32))
         seen *= light[None, :, None].astype(np.float32)
         rng = np.random.default_rng([self._seed, number])
-        shift = int(rng.integers(0, _noise().shape[0] - HEIGHT)), int(rng.integers(0, _noise().shape[1] - WIDTH))
+        shift = (
+            int(rng.integers(0, _noise().shape[0] - HEIGHT)),
+            int(rng.integers(0, _noise().shape[1] - WIDTH)),
+        )
         seen += _noise()[shift[0] : shift[0] + HEIGHT, shift[1] : shift[1] + WIDTH]
-        return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(seen), 0, 255), dtype=np.uint8)
 
 
 def _laid(parts: int, kind: Disturbance, rng: np.random.Generator) -> list[OnBelt]:
@@ -113,11 +116,20 @@ def _laid(parts: int, kind: Disturbance, rng: np.random.Generator) -> list[OnBel
     for number in range(1, parts + 1):
         gap = DIAMETER * rng.uniform(0.15, 3.0)
         # No two in a row: three that touch would be one bar.
-        if kind == "touching" and number > 4 and laid[-1].place - laid[-2].place > 1.1 * DIAMETER and rng.random() < 0.4:
+        if (
+            kind == "touching"
+            and number > 4
+            and laid[-1].place - laid[-2].place > 1.1 * DIAMETER
+            and rng.random() < 0.4
+        ):
             gap = 0.0
         place += (DIAMETER if laid else 0.0) + gap
         near = gap == 0.0 and laid
-        row = laid[-1].row + rng.uniform(-4, 4) if near else rng.uniform(DIAMETER / 2 + 12, HEIGHT - DIAMETER / 2 - 12)
+        row = (
+            laid[-1].row + rng.uniform(-4, 4)
+            if near
+            else rng.uniform(DIAMETER / 2 + 12, HEIGHT - DIAMETER / 2 - 12)
+        )
         laid.append(OnBelt(number, place, float(row)))
     return laid
 
@@ -128,15 +140,15 @@ def _course(length: float, kind: Disturbance, rng: np.random.Generator) -> list[
     while moved < length + WIDTH:
         now = Instant(moved)
         if kind == "stops":
-            pause = pause - 1 if pause else int(rng.integers(20, 260)) if rng.random() < 0.006 else 0
+            pause = pause - 1 if pause else int(rng.integers(20, 260)) if rng.random() < 0.02 else 0
         elif kind == "slow_light":
             at = len(course) / 900 * 2 * np.pi
             now = replace(now, gain=1.0 + 0.4 * np.sin(at), slant=0.3 * np.sin(0.37 * at))
         elif kind == "sudden_light":
-            gain = float(rng.uniform(0.6, 1.6)) if rng.random() < 0.004 and moved > WIDTH else gain
+            gain = float(rng.uniform(0.6, 1.6)) if rng.random() < 0.012 and moved > WIDTH else gain
             now = replace(now, gain=gain)
         elif kind == "hand":
-            if reach < 0 and rng.random() < 0.008:
+            if reach < 0 and rng.random() < 0.02:
                 reach, column = 0, float(rng.uniform(80, WIDTH - 80))
             if reach >= 0:
                 far = float(np.sin(np.pi * reach / 24)) * 170
@@ -175,7 +187,7 @@ def _part(which: int) -> tuple[Floats, Floats]:
         cv2.resize(cv2.warpAffine(one, move, (SIZE_PX, SIZE_PX)), (side, side), interpolation=cv2.INTER_AREA)
         for one in (picture.astype(np.float32), cover)
     ]
-    return small[0], small[1]
+    return np.asarray(small[0], np.float32), np.asarray(small[1], np.float32)
 
 
 @lru_cache(maxsize=1)

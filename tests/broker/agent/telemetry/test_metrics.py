@@ -61,6 +61,7 @@ NOW: JSON = {
 
 STATION: JSON = {
     "connected": True, "fps": 1.0, "frames": 1, "dropped": 0, "reconnects": 0, "stalls": 0, "fault": None,
+    "parts": 0, "no_part": 0, "disturbances": 0,
     "luma": 1.0, "sharpness": None, **Counters().shown("line"),
 }  # fmt: skip
 LARGE = NOW | {"stations": {"line": STATION | {"verdicts": {"long" * 750_000: {"pass": 1}}}}}

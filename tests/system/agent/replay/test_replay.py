@@ -26,6 +26,7 @@ from agent.replay.plot import rolling
 from camera.core.frame import Capture
 from camera.core.settings import QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.recording.writer import Recorder, RecordingLimits
+from camera.simulation.belt import SimulatedBelt
 from camera.simulation.source import SimulatedLine
 from tests.support.learning_site import ONNX, TORCH, clean, site
 from tests.support.learning_steps import promote
@@ -255,3 +256,30 @@ def test_the_rolling_share_is_of_the_last_frames_only() -> None:
     """Fewer at the beginning, then exactly as many as asked for."""
     values = np.array([True, False, True, True, False])
     assert rolling(values, 2).tolist() == [1.0, 0.5, 0.5, 1.0, 0.5]
+
+
+def test_parts_that_the_station_finds_are_the_same_in_each_replay(tmp_path: Path, capsys) -> None:
+    """A belt with three parts: three results with their numbers, twice the same."""
+    belt = SimulatedBelt(3, "gaps", 2)
+    recorder = Recorder(
+        tmp_path / "belt", station="line", camera={"kind": "opencv", "source": "/dev/video0"},
+        roi=RegionOfInterest(), quality=QualityLimits(), limits=RecordingLimits(10**9), started_at=BEGAN,
+    )  # fmt: skip
+    for number in range(len(belt)):
+        after = timedelta(seconds=number / 30)
+        recorder.add(Capture(belt.picture(number), BEGAN + after, int(after.total_seconds() * 1e9)))
+    recorder.finish("frames")
+    recorder.close()
+    loaded = site(tmp_path, camera={"kind": "opencv", "source": "/dev/video0"},
+                  station_defaults={"trigger": {"mode": "presence", "pictures": 2}})  # fmt: skip
+
+    (verdicts, once), (_, again) = (in_process(capsys, tmp_path / "belt", loaded) for _ in range(2))
+
+    assert once == again
+    assert [(one["part"]["number"], one["part"]["picture"], one["part"]["of"]) for one in verdicts] == [
+        (number, place, 2) for number in (1, 2, 3) for place in (1, 2)
+    ]
+    for one in verdicts:
+        jsonschema.validate(one, SCHEMA)
+        assert one["part"]["pictures"][-1]["event_id"] == one["event_id"]
+        assert len(one["part"]["pictures"]) == one["part"]["picture"]

@@ -41,7 +41,7 @@ def test_shipped_config_is_valid_with_everything_uncommented(config_of, tmp_path
     (tmp_path / "photos").mkdir()
     (tmp_path / "recordings" / "top").mkdir(parents=True)
     config = config_of(uncommented()).config
-    assert list(config.stations) == ["line", "top", "press", "photos", "again"]
+    assert list(config.stations) == ["line", "top", "belt", "press", "photos", "again"]
     assert config.stations["top"].quality.stale_s == 1.0
     assert config.recipes["housing"].classes["scratch"].severity == "major"
 

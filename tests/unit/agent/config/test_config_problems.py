@@ -73,8 +73,8 @@ stations:
         "config.yaml:19: stations.top.recipe: no recipe is called 'lin': did you mean line?",
         "config.yaml:20: stations.top.roi.crop: has too few entries: 4 are needed",
         "config.yaml:20: stations.top.roi.masks.a.1.1: should be at most 1, is 2",
-        "config.yaml:21: stations.top.trigger.mode: should be continuous, interval or mqtt, is 'intervall': "
-        "did you mean interval?",
+        "config.yaml:21: stations.top.trigger.mode: should be continuous, interval, mqtt or presence,"
+        " is 'intervall': did you mean interval?",
         "config.yaml:22: stations.health: is a topic of the agent itself: choose another name",
         "config.yaml:22: stations.health.camera.path: no such folder: '/nowhere': name another",
         "config.yaml:23: stations.c.camera: needs the key 'kind': it says which other keys are allowed here",

@@ -21,6 +21,7 @@ from agent.domain.publisher_stats import PublisherStats
 from agent.inspection.triggers import Awaited, Triggers
 from agent.telemetry.health import conditions
 from camera.core.frame import Capture, Fault, Frame
+from camera.core.presence_settings import PresenceTrigger
 from camera.core.settings import FolderCamera, QualityLimits, RegionOfInterest, SimulatedCamera
 from camera.core.source import Source, SourceStats, stamp
 from camera.feed.mailbox import Mailbox
@@ -570,3 +571,59 @@ def test_of_a_picture_that_is_unfit_there_is_no_input_at_all() -> None:
     frame = seen_by(FeedSettings(references={"own": spec}), black)
     assert frame.quality.fault is Fault.BLACK
     assert (frame.pixels, frame.references) == (None, {})
+
+
+def passing_part(pictures: int = 45) -> list[Capture]:
+    """A bright square that crosses a grey belt of 240 x 120 px, with ten empty pictures around it."""
+    made = []
+    for number in range(-10, pictures + 10):
+        image = np.random.default_rng(number + 10).normal(60, 1.5, (120, 240, 3))
+        left = -40 + 7 * number
+        image[40:75, max(left, 0) : max(left + 35, 0)] += 100
+        capture = stamp(image.clip(0, 255).astype(np.uint8))
+        made.append(replace(capture, captured_ns=capture.captured_ns + number * 33_000_000))
+    return made
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_where_parts_are_found_only_their_pictures_are_handed_on(live: bool) -> None:
+    captures = passing_part()
+    frames, feed, crashes = run(Pictures(*captures, live=live), presence=PresenceTrigger(pictures=2))
+    assert crashes == []
+    assert [(frame.part.number, frame.part.place, frame.part.of) for frame in frames if frame.part] == [
+        (1, 1, 2),
+        (1, 2, 2),
+    ]
+    assert len(frames) == 2
+    counted = feed.snapshot()
+    assert (counted.frames, counted.presence.parts) == (len(captures), 1)
+    assert 20 <= counted.presence.no_part < len(captures)
+    assert all(frame.known_ns > frame.captured_ns for frame in frames)
+
+
+def test_where_parts_are_found_a_black_picture_is_told_once() -> None:
+    """A lamp that is out hides every part: nobody would hear of it where only parts are judged."""
+    black = [
+        replace(stamp(np.zeros((120, 240, 3), np.uint8)), captured_ns=number * 33_000_000)
+        for number in range(100)
+    ]
+    frames, feed, _ = run(Pictures(*black), presence=PresenceTrigger())
+    assert [(frame.quality.fault, frame.part) for frame in frames] == [(Fault.BLACK, None)]
+    assert feed.snapshot().last_fault is Fault.BLACK
+
+
+def test_parts_are_numbered_on_when_the_camera_is_opened_anew() -> None:
+    mailbox, frames = Mailbox(), []
+    before: Feed | Past = NOBODY
+    for _ in range(2):
+        settings = FeedSettings(presence=PresenceTrigger())
+        feed = Feed(
+            "top", Pictures(*passing_part()), mailbox, SPEC, settings, on_crash=pytest.fail, before=before
+        )
+        feed.start()
+        until_s = time.monotonic() + 30
+        while not mailbox.ended and time.monotonic() < until_s:
+            frames += mailbox.take(8, 1)
+        before = feed
+    assert [frame.part.number for frame in frames if frame.part] == [1, 2]
+    assert feed.snapshot().presence.parts == 2
